@@ -1,0 +1,31 @@
+//! throughline reads the arc, not the message.
+//!
+//! It reads everything a user said to an AI assistant over weeks of sessions, in sliding windows,
+//! with a Llama-architecture guard model, and says when a *targeted-harassment escalation* or a
+//! *delusion reinforcement* is building, since which message, and on what evidence. Its output is
+//! a signal for human review, never a diagnosis.
+//!
+//! # Map, in order of flow
+//!
+//! | room | holds | must not know |
+//! |---|---|---|
+//! | [`transcript`] | [`History`](transcript::History), sessions, messages; one reader per format | models |
+//! | [`window`] | cuts a history into overlapping windows under a token budget, with carried evidence | IO, clock, tensors |
+//! | [`guard`] | model families: prompts, categories, where the verdict is read | tensors |
+//! | [`engine`] | the only room that sees candle: weights, tokeniser, the Llama architecture, KV cache | histories |
+//! | [`scoring`] | head logits → calibrated [`MessageScore`](scoring::MessageScore) | IO |
+//! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
+//! | [`verdict`] | levels an operator acts on, and the thresholds to them | IO |
+//! | [`scorer`] | walks one history through the rooms above | files, terminals |
+//! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
+//! | `cli` (binary) | `args` as typed → `settings` resolved → one file per command | |
+//!
+//! ```text
+//! transcript → History → Window{messages, carried} → token ids → engine → logits → MessageScore
+//!   → arc::ArcState::step → Arc{score, level, onset, evidence} → JSON · terminal · report
+//! ```
+//!
+//! The rooms `window`, `scoring`, `arc` and `verdict` build with `--no-default-features`: they are
+//! pure functions of their arguments.
+
+pub mod transcript;

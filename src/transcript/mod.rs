@@ -1,0 +1,90 @@
+//! Transcripts: what one person said to an assistant, over many sessions.
+//!
+//! The types every other room speaks ([`History`] → [`Session`] → [`Message`]) and, behind the
+//! feature `readers`, one reader per file format ([`read`]). This room must not know models.
+//!
+//! Times are instants in UTC. A time written without a zone is read as UTC, so the zone of the
+//! machine that reads a transcript never changes a result.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "readers")]
+pub mod read;
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The person whose history this is.
+    User,
+    /// The AI assistant.
+    Assistant,
+    /// Instructions of the operator, hidden nodes of an export.
+    System,
+    /// What a tool returned, or what was sent to it.
+    Tool,
+}
+
+impl Role {
+    /// The name as it stands in files and prompts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::System => "system",
+            Role::Tool => "tool",
+        }
+    }
+}
+
+/// One message of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    /// The text. Parts that are not text leave a placeholder such as `[image]`.
+    pub content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+}
+
+/// One conversation of a user with an assistant, in the order in which it was held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub session_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    pub messages: Vec<Message>,
+}
+
+impl Session {
+    /// When the session began: as stated, or the time of its first dated message.
+    pub fn start(&self) -> Option<Timestamp> {
+        self.started_at.or_else(|| self.messages.iter().find_map(|m| m.timestamp))
+    }
+}
+
+/// Everything one user said to an assistant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    pub user_id: String,
+    pub sessions: Vec<Session>,
+}
+
+impl History {
+    /// Puts the sessions into the order of time, the same whatever order they were read in.
+    ///
+    /// Sessions without any time come first, in the order given; equal times are ordered by
+    /// session id. Messages inside a session are left as they are.
+    pub fn sort_sessions(&mut self) {
+        self.sessions.sort_by(|a, b| match (a.start(), b.start()) {
+            (None, None) => std::cmp::Ordering::Equal,
+            (a_start, b_start) => a_start.cmp(&b_start).then_with(|| a.session_id.cmp(&b.session_id)),
+        });
+    }
+
+    /// Messages in all sessions.
+    pub fn message_count(&self) -> usize {
+        self.sessions.iter().map(|s| s.messages.len()).sum()
+    }
+}
