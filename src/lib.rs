@@ -28,4 +28,16 @@
 //! The rooms `window`, `scoring`, `arc` and `verdict` build with `--no-default-features`: they are
 //! pure functions of their arguments.
 
+pub mod arc;
+#[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "guard")]
+pub mod guard;
+#[cfg(feature = "report")]
+pub mod report;
+#[cfg(feature = "engine")]
+pub mod scorer;
+pub mod scoring;
 pub mod transcript;
+pub mod verdict;
+pub mod window;

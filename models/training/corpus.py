@@ -1,0 +1,120 @@
+"""The hand-written histories and contrasts, split by author, and the windows a model is trained on."""
+
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "datasets"))
+import check  # noqa: E402  (the one parser of the format lives beside the data)
+
+TEST_AUTHORS = {"perrin", "tamsin", "wojtek"}  # never read by anything but evaluate.py
+DEV_AUTHORS = {"hale"}
+DEV_CONTRASTS = {"rowan"}
+
+
+@dataclass
+class Unit:
+    """What is trained on in one go: histories that belong together.
+
+    `twins`: (original, twin) by index, the first of which must score higher as a whole; `aligned`: the members are
+    minimal pairs, of which messages at one place are compared when their labels differ.
+    """
+
+    id: str
+    histories: list
+    twins: list = field(default_factory=list)
+    aligned: bool = False
+
+
+def split_of(author):
+    if author in TEST_AUTHORS:
+        return "test"
+    return "dev" if author in DEV_AUTHORS else "train"
+
+
+def read_arcs(folder, split):
+    """All histories of the split; a file that does not parse yet is reported and left out."""
+    out = []
+    for path in sorted(Path(folder).glob("*.txt")):
+        if split_of(path.stem) != split:
+            continue
+        try:
+            out += check.parse(path)
+        except check.FormatError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return out
+
+
+def read_contrasts(folder, split):
+    """Minimal pairs by set id (`alder-s001a` and `…b` are set `alder-s001`); a member with a bad line is left out."""
+    sets = defaultdict(list)
+    for path in sorted(Path(folder).glob("*.txt")):
+        if ("dev" if path.stem in DEV_CONTRASTS else "train") != split:
+            continue
+        for history in contrast_file(path):
+            sets[history.id.rstrip("abcdefgh")].append(history)
+    return dict(sets)
+
+
+def contrast_file(path):
+    """The members of one file of contrasts, by the line patterns of datasets/check.py."""
+    blocks, bad = [], set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if m := check.HEAD.match(line):
+            blocks.append(check.History(m.group(1), "contrast", "", None, path.stem))
+        elif not blocks or not line.strip() or line.startswith("#") or check.ARC.match(line):
+            continue
+        elif m := check.SESSION.match(line):
+            blocks[-1].sessions.append((m.group(1), []))
+        elif message := message_of(line) if blocks[-1].sessions else None:
+            blocks[-1].sessions[-1][1].append(message)
+        else:
+            print(f"{path}:{number}: left out: {line[:60]!r}", file=sys.stderr)
+            bad.add(blocks[-1].id)
+    return [b for b in blocks if b.id not in bad and b.messages()]
+
+
+def message_of(line):
+    if m := check.USER.match(line):
+        text = m.group(4).replace("\\n", "\n")
+        return check.Message("user", text, int(m.group(1)), int(m.group(2)), None, bool(m.group(3)))
+    if m := check.ASSISTANT.match(line):
+        return check.Message("assistant", m.group(2).replace("\\n", "\n"), stance=int(m.group(1)))
+    return None
+
+
+def arc_units(histories):
+    """Originals with their twins, and every other history by itself."""
+    twins = {h.twin: h for h in histories if h.twin}
+    paired = {h.id for h in twins.values() if h.twin in {o.id for o in histories}}
+    units = []
+    for h in histories:
+        if h.id in twins:
+            units.append(Unit(h.id, [h, twins[h.id]], twins=[(0, 1)]))
+        elif h.id not in paired:
+            units.append(Unit(h.id, [h]))
+    return units
+
+
+def contrast_units(sets):
+    return [Unit(name, members, aligned=True) for name, members in sets.items()]
+
+
+def target(message, head):
+    """The level index of a message for a head, or None where the head has no label."""
+    if head == "stance":
+        return None if message.role != "assistant" or message.stance is None else message.stance + 1
+    if message.role != "user":
+        return None
+    if head == "imminent":
+        # `imminent` alone is never None in the hand-written data; public adapters set it so.
+        return None if message.imminent is None else int(message.imminent)
+    return getattr(message, head)
+
+
+def gold_evidence(message):
+    """How much a message would be carried forward for, in 0..1."""
+    if message.role == "user":
+        return max(message.harassment or 0, message.delusion or 0) / 3
+    return max(message.stance or 0, 0) / 3

@@ -1,0 +1,106 @@
+"""Units to token windows: training variants drawn at random, and the rolling windows of inference."""
+
+import hashlib
+import random
+
+import torch
+
+from augment import augment, cut
+from model import expected_level
+from tokens import WINDOW_TOKENS, flatten, history_pieces, window
+
+OVERLAP = 8  # earlier messages every window repeats
+
+
+def unit_windows(unit, variant, encoder, splices, seed):
+    """[(ids, ends, messages)] for one variant of a unit; variant 0 is the text as written."""
+    key = f"{seed}/{unit.id}/{variant}"
+    histories = unit.histories
+    if variant:
+        histories = augment(histories, splices, random.Random(key))
+    out = []
+    for h in histories:
+        rng = random.Random(key + "/cut")  # twins are cut alike
+        pieces = history_pieces(encoder, h.sessions)
+        plain = [p for _, p in pieces]
+        total = sum(len(p.ids) for p in plain) + 12 * len(h.sessions)
+        if total > WINDOW_TOKENS - 64 or (variant and h.kind not in ("contrast", "public") and rng.random() < 0.4):
+            first, last, carried = cut(plain, rng, WINDOW_TOKENS - 64)
+        else:
+            first, last, carried = 0, len(pieces), []
+        out.append(tensors(window(encoder, h.sessions, pieces, first, last, carried), skip=len(carried)))
+    return out
+
+
+def tensors(pieces, skip=0):
+    """(ids, ends, messages) of a window without its `skip` first (carried) messages among the ends."""
+    ids, ends = flatten(pieces)
+    ends = ends[skip:]
+    return torch.tensor(ids), torch.tensor([e for e, _ in ends]), [m for _, m in ends]
+
+
+class LowerCache:
+    """Outputs of the frozen layers by window, in half precision: they never change, and variants come round again."""
+
+    def __init__(self, model, limit_bytes):
+        self.model, self.left, self.store = model, limit_bytes, {}
+
+    def __call__(self, ids):
+        key = hashlib.sha1(ids.numpy().tobytes()).digest()
+        if key in self.store:
+            return self.store[key].float()
+        x = self.model.lower(ids)
+        if self.left > 2 * x.numel():
+            self.left -= 2 * x.numel()
+            self.store[key] = x.half()
+        return x
+
+
+@torch.no_grad()
+def predict(model, encoder, history, lower=None):
+    """Head logits (messages, K-1) of a whole history, by the rolling windows of inference.
+
+    Each window holds as many new messages as fit after an overlap of at least `OVERLAP` earlier ones and the
+    carried evidence: the earlier messages of highest predicted level, up to a quarter of the window.
+    """
+    lower = lower or model.lower
+    pieces = history_pieces(encoder, history.sessions)
+    done, rows = 0, []
+    while done < len(pieces):
+        first, last, carried = next_window(pieces, done, rows)
+        ids, ends, _ = tensors(window(encoder, history.sessions, pieces, first, last, carried), skip=len(carried))
+        logits = model.upper(lower(ids), ends)
+        new = {name: x[done - first :] for name, x in logits.items()}
+        rows += [{name: x[i] for name, x in new.items()} for i in range(last - done)]
+        done = last
+    return {name: torch.stack([r[name] for r in rows]) for name in rows[0]}
+
+
+def next_window(pieces, done, rows):
+    """(first, last, carried) of the window that judges the messages from `done` on."""
+    size = lambda i: len(pieces[i][1].ids) + 12  # noqa: E731  (12: room for a gap mark)
+    room = WINDOW_TOKENS - 64
+    if sum(size(i) for i in range(len(pieces))) <= room:
+        return 0, len(pieces), []
+    own = room if done == 0 else room * 3 // 4
+    first = max(0, done - OVERLAP)
+    last, used = done, sum(size(i) for i in range(first, done))
+    while last < len(pieces) and (last == done or used + size(last) <= own):
+        used += size(last)
+        last += 1
+    while first > 0 and used + size(first - 1) <= own:
+        first -= 1
+        used += size(first)
+    carried, used = [], 0
+    for i in sorted(range(first), key=lambda i: -evidence(pieces[i][1].message.role, rows[i])):
+        if used + size(i) <= room // 4:
+            carried.append(i)
+            used += size(i)
+    return first, last, sorted(carried)
+
+
+def evidence(role, row):
+    """The predicted counterpart of corpus.gold_evidence."""
+    if role == "user":
+        return max(expected_level(row["harassment"]).item(), expected_level(row["delusion"]).item()) / 3
+    return max(expected_level(row["stance"]).item() - 1, 0) / 2

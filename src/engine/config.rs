@@ -1,0 +1,283 @@
+//! The shape of a Llama model, from a `config.json` or from GGUF metadata, checked before use.
+
+use candle_core::quantized::gguf_file::{Content, Value};
+use serde::Deserialize;
+
+use super::EngineError;
+
+/// The longest context the engine accepts, in tokens: Llama 3.2's own.
+pub const POSITIONS_MAX: usize = 131_072;
+/// The largest vocabulary, hidden or intermediate size that is believed.
+const DIMENSION_MAX: usize = 1 << 20;
+const LAYERS_MAX: usize = 1_024;
+
+/// How Llama 3.1+ stretches RoPE (`rope_type: "llama3"`; Llama 3.1 release notes, and
+/// transformers' `_compute_llama3_parameters`): wavelengths above `original / low_freq_factor` are
+/// slowed by `factor`, those below `original / high_freq_factor` kept, in between blended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Llama3Rope {
+    pub factor: f64,
+    pub low_freq_factor: f64,
+    pub high_freq_factor: f64,
+    pub original_positions: f64,
+}
+
+/// Which two of a head's numbers RoPE rotates together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeLayout {
+    /// `i` with `i + D/2`: Hugging Face checkpoints.
+    Halves,
+    /// `2i` with `2i + 1`: GGUF files of the architecture `llama`, whose q and k rows were permuted.
+    Interleaved,
+}
+
+/// Everything that fixes the computation of a Llama model but its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LlamaConfig {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub rms_eps: f64,
+    pub rope_theta: f64,
+    pub rope_scaling: Option<Llama3Rope>,
+    pub rope_layout: RopeLayout,
+    pub positions_max: usize,
+    pub tie_embeddings: bool,
+    pub attention_bias: bool,
+    pub mlp_bias: bool,
+}
+
+impl LlamaConfig {
+    /// Numbers in the weights of all layers, the embedding and an untied output.
+    pub fn parameter_count(&self) -> usize {
+        let q = self.heads * self.head_dim;
+        let kv = self.kv_heads * self.head_dim;
+        let attention = self.hidden_size * (2 * q + 2 * kv);
+        let mlp = 3 * self.hidden_size * self.intermediate_size;
+        let embeddings = self.vocab_size * self.hidden_size * if self.tie_embeddings { 1 } else { 2 };
+        self.layers * (attention + mlp) + embeddings
+    }
+
+    /// Refuses shapes that no Llama has, before anything is allocated for them.
+    fn checked(self) -> Result<Self, EngineError> {
+        let within = |name: &'static str, value: usize, max: usize| {
+            if (1..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(EngineError::Shape { name, value, max })
+            }
+        };
+        within("vocab_size", self.vocab_size, DIMENSION_MAX)?;
+        within("hidden_size", self.hidden_size, DIMENSION_MAX)?;
+        within("intermediate_size", self.intermediate_size, DIMENSION_MAX)?;
+        within("num_hidden_layers", self.layers, LAYERS_MAX)?;
+        within("num_attention_heads", self.heads, self.hidden_size)?;
+        within("num_key_value_heads", self.kv_heads, self.heads)?;
+        within("head_dim", self.head_dim, self.hidden_size)?;
+        within("max_position_embeddings", self.positions_max, usize::MAX)?;
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(EngineError::Unsupported(format!(
+                "{} attention heads over {} key/value heads; hint: the first must be a multiple of the second",
+                self.heads, self.kv_heads
+            )));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(EngineError::Unsupported(format!("head_dim {} is odd, RoPE needs pairs", self.head_dim)));
+        }
+        Ok(Self { positions_max: self.positions_max.min(POSITIONS_MAX), ..self })
+    }
+
+    /// Reads a Hugging Face `config.json` of `LlamaForCausalLM` or a model with the same computation.
+    ///
+    /// # Errors
+    /// When a field is missing or out of its limits, or asks for a computation this engine does
+    /// not have (another architecture, activation or RoPE scaling): never a silent approximation.
+    pub fn from_hf_json(json: &str) -> Result<Self, EngineError> {
+        let raw: HfConfig = serde_json::from_str(json).map_err(|error| EngineError::Config(error.to_string()))?;
+        raw.refuse_unsupported()?;
+        let (rope_theta, rope_scaling) = raw.rope()?;
+        Self {
+            vocab_size: raw.vocab_size,
+            hidden_size: raw.hidden_size,
+            intermediate_size: raw.intermediate_size,
+            layers: raw.num_hidden_layers,
+            heads: raw.num_attention_heads,
+            kv_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
+            head_dim: raw.head_dim.unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
+            rms_eps: raw.rms_norm_eps,
+            rope_theta,
+            rope_scaling,
+            rope_layout: RopeLayout::Halves,
+            positions_max: raw.max_position_embeddings,
+            tie_embeddings: raw.tie_word_embeddings,
+            attention_bias: raw.attention_bias,
+            mlp_bias: raw.mlp_bias,
+        }
+        .checked()
+    }
+
+    /// Reads the metadata of a GGUF file (keys `llama.*`, GGUF specification).
+    ///
+    /// # Errors
+    /// When the architecture is not `llama`, or a key is missing or out of its limits.
+    pub fn from_gguf(content: &Content) -> Result<Self, EngineError> {
+        let metadata = Metadata(content);
+        let architecture = metadata.string("general.architecture").unwrap_or_default();
+        if architecture != "llama" {
+            return Err(EngineError::Unsupported(format!(
+                "GGUF architecture `{architecture}`; hint: the engine runs `llama`"
+            )));
+        }
+        let hidden_size = metadata.count("llama.embedding_length")?;
+        let heads = metadata.count("llama.attention.head_count")?;
+        let embedding = content
+            .tensor_infos
+            .get("token_embd.weight")
+            .ok_or_else(|| EngineError::Missing("token_embd.weight".into()))?;
+        Self {
+            vocab_size: embedding.shape.dims().first().copied().unwrap_or(0),
+            hidden_size,
+            intermediate_size: metadata.count("llama.feed_forward_length")?,
+            layers: metadata.count("llama.block_count")?,
+            heads,
+            kv_heads: metadata.count("llama.attention.head_count_kv").unwrap_or(heads),
+            head_dim: metadata.count("llama.attention.key_length").unwrap_or(hidden_size / heads.max(1)),
+            rms_eps: metadata.number("llama.attention.layer_norm_rms_epsilon")?,
+            rope_theta: metadata.number("llama.rope.freq_base").unwrap_or(10_000.0),
+            rope_scaling: None, // stands in the tensor `rope_freqs.weight` instead
+            rope_layout: RopeLayout::Interleaved,
+            positions_max: metadata.count("llama.context_length")?,
+            tie_embeddings: !content.tensor_infos.contains_key("output.weight"),
+            attention_bias: content.tensor_infos.contains_key("blk.0.attn_q.bias"),
+            mlp_bias: content.tensor_infos.contains_key("blk.0.ffn_up.bias"),
+        }
+        .checked()
+    }
+}
+
+/// GGUF metadata by key, whatever integer width the writer chose.
+struct Metadata<'a>(&'a Content);
+
+impl Metadata<'_> {
+    fn get(&self, key: &str) -> Result<&Value, EngineError> {
+        self.0.metadata.get(key).ok_or_else(|| EngineError::Missing(key.to_owned()))
+    }
+
+    fn count(&self, key: &str) -> Result<usize, EngineError> {
+        let value = self.get(key)?.to_u64().map_err(|error| EngineError::Config(format!("{key}: {error}")))?;
+        usize::try_from(value).map_err(|error| EngineError::Config(format!("{key}: {error}")))
+    }
+
+    fn number(&self, key: &str) -> Result<f64, EngineError> {
+        match self.get(key)? {
+            Value::F32(value) => Ok(f64::from(*value)),
+            Value::F64(value) => Ok(*value),
+            other => Err(EngineError::Config(format!("{key}: expected a float, found {:?}", other.value_type()))),
+        }
+    }
+
+    fn string(&self, key: &str) -> Option<String> {
+        self.0.metadata.get(key)?.to_string().ok().cloned()
+    }
+}
+
+/// `config.json` as transformers writes it; 5.x moved the RoPE fields into `rope_parameters`.
+#[derive(Deserialize)]
+struct HfConfig {
+    #[serde(default)]
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default = "default_eps")]
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<HfRope>,
+    rope_parameters: Option<HfRope>,
+    #[serde(default = "default_positions")]
+    max_position_embeddings: usize,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default = "default_activation")]
+    hidden_act: String,
+}
+
+#[derive(Deserialize, Clone)]
+struct HfRope {
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+    rope_theta: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<f64>,
+}
+
+fn default_eps() -> f64 {
+    1e-6
+}
+
+fn default_positions() -> usize {
+    2_048
+}
+
+fn default_activation() -> String {
+    "silu".into()
+}
+
+impl HfConfig {
+    fn refuse_unsupported(&self) -> Result<(), EngineError> {
+        if self.model_type != "llama" {
+            return Err(EngineError::Unsupported(format!(
+                "model_type `{}`; hint: the engine runs `llama`",
+                self.model_type
+            )));
+        }
+        if self.hidden_act != "silu" {
+            return Err(EngineError::Unsupported(format!(
+                "hidden_act `{}`; hint: Llama uses `silu`",
+                self.hidden_act
+            )));
+        }
+        Ok(())
+    }
+
+    fn rope(&self) -> Result<(f64, Option<Llama3Rope>), EngineError> {
+        let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
+        let theta = self.rope_theta.or(rope.and_then(|r| r.rope_theta)).unwrap_or(10_000.0);
+        let Some(rope) = rope else { return Ok((theta, None)) };
+        match rope.rope_type.as_deref() {
+            None | Some("default") => Ok((theta, None)),
+            Some("llama3") => {
+                let need = |name: &str, value: Option<f64>| {
+                    value.filter(|v| v.is_finite() && *v > 0.0).ok_or_else(|| EngineError::Missing(name.into()))
+                };
+                let scaling = Llama3Rope {
+                    factor: need("rope_scaling.factor", rope.factor)?,
+                    low_freq_factor: need("rope_scaling.low_freq_factor", rope.low_freq_factor)?,
+                    high_freq_factor: need("rope_scaling.high_freq_factor", rope.high_freq_factor)?,
+                    original_positions: need(
+                        "rope_scaling.original_max_position_embeddings",
+                        rope.original_max_position_embeddings,
+                    )?,
+                };
+                Ok((theta, Some(scaling)))
+            }
+            Some(other) => Err(EngineError::Unsupported(format!(
+                "RoPE scaling `{other}`; hint: `default` and `llama3` are implemented"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Finding a model's files and reading them: the embedded model, a folder, a GGUF file, a hub.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::config::LlamaConfig;
+use super::heads::Heads;
+use super::weights::{Bytes, Gguf, Loader, Source};
+use super::{CandleBackend, EngineError, Model, Tokenizer, pick_device};
+
+/// The weights that travel in the binary.
+#[cfg(feature = "embedded-model")]
+static EMBEDDED: &[u8] = include_bytes!("../../models/throughline-guard.gguf");
+
+/// Shards of one safetensors checkpoint that are accepted.
+const SHARDS_MAX: usize = 1_000;
+/// The largest JSON file of a model folder, in bytes.
+const JSON_BYTES_MAX: u64 = 64 << 20;
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The weights inside the binary (feature `embedded-model`).
+    Embedded,
+    /// A folder of Hugging Face files, or one GGUF file.
+    Path(PathBuf),
+    /// `org/name` on a hub (feature `hub`).
+    Hub(String),
+}
+
+impl ModelSource {
+    /// `embedded`, an existing path, or `org/name`.
+    ///
+    /// # Errors
+    /// When it is none of the three.
+    pub fn parse(text: &str) -> Result<Self, EngineError> {
+        let path = Path::new(text);
+        let hub_name = text.split('/').count() == 2
+            && text.split('/').all(|part| {
+                !part.is_empty()
+                    && !part.starts_with('.')
+                    && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            });
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            _ if path.exists() => Ok(Self::Path(path.to_owned())),
+            _ if hub_name => Ok(Self::Hub(text.to_owned())),
+            _ => Err(EngineError::NotFound(text.to_owned())),
+        }
+    }
+}
+
+/// What a model is, for people and for records.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelInfo {
+    /// The name in its files, or the path's or hub's.
+    pub name: String,
+    /// The version in its files.
+    pub version: Option<String>,
+    /// Where it was read from.
+    pub source: String,
+    /// SHA-256 of the weights, hexadecimal; of several files: over their digests in name order.
+    pub sha256: String,
+    pub weights_bytes: u64,
+    pub parameters: usize,
+    pub layers: usize,
+    pub hidden_size: usize,
+    pub vocab_size: usize,
+    pub positions_max: usize,
+    /// The window in tokens the model was trained with, where its files say so.
+    pub window_tokens: Option<usize>,
+    pub message_heads: bool,
+    pub device: String,
+    pub dtype: String,
+}
+
+/// Loads a model. A file on disk is mapped: do not truncate it while it is in use.
+///
+/// # Errors
+/// When files are missing, broken, too large or describe a computation the engine does not have.
+pub fn load(source: &ModelSource) -> Result<Model, EngineError> {
+    match source {
+        ModelSource::Embedded => load_embedded(),
+        ModelSource::Path(path) if path.is_dir() => load_folder(path),
+        ModelSource::Path(path) => load_gguf(Bytes::map(path)?, &path.display().to_string(), path.parent()),
+        #[cfg(feature = "hub")]
+        ModelSource::Hub(name) => {
+            let mut model = load_folder(&super::hub::fetch(name)?)?;
+            model.info.source = name.clone();
+            Ok(model)
+        }
+        #[cfg(not(feature = "hub"))]
+        ModelSource::Hub(name) => {
+            Err(EngineError::Hub(format!("`{name}`: this build has no hub; hint: build with --features hub")))
+        }
+    }
+}
+
+#[cfg(feature = "embedded-model")]
+fn load_embedded() -> Result<Model, EngineError> {
+    load_gguf(Bytes::Static(EMBEDDED), "embedded", None)
+}
+
+#[cfg(not(feature = "embedded-model"))]
+fn load_embedded() -> Result<Model, EngineError> {
+    Err(EngineError::NotFound("embedded (this build has none; hint: build with --features embedded-model)".into()))
+}
+
+fn load_gguf(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Model, EngineError> {
+    let sha256 = hex(&Sha256::digest(bytes.as_ref()));
+    let weights_bytes = bytes.as_ref().len() as u64;
+    let gguf = Gguf::parse(bytes)?;
+    let config = LlamaConfig::from_gguf(&gguf.content)?;
+    let heads = Heads::read(&gguf, config.hidden_size)?;
+    let tokenizer = match (gguf.string("tokenizer.huggingface.json"), folder.map(|f| f.join("tokenizer.json"))) {
+        (Some(json), _) => Tokenizer::from_json(json.as_bytes())?,
+        (None, Some(path)) if path.exists() => Tokenizer::from_json(&read_json(&path)?)?,
+        _ => {
+            return Err(EngineError::Missing(
+                "tokenizer.huggingface.json; hint: put the model's tokenizer.json beside the .gguf file".into(),
+            ));
+        }
+    };
+    let chat_template = gguf.string("tokenizer.chat_template").map(str::to_owned);
+    let (device, dtype) = pick_device()?;
+    let info = ModelInfo {
+        name: gguf.string("general.name").unwrap_or(name).to_owned(),
+        version: gguf.string("throughline.model_version").map(str::to_owned),
+        window_tokens: window_tokens(&gguf),
+        message_heads: heads.is_some(),
+        ..describe(&config, name, &device)
+    };
+    let source = Source::Gguf(gguf);
+    let llama = Loader { source: &source, config: &config, device: &device, dtype }.load()?;
+    Ok(Model {
+        backend: Box::new(CandleBackend { llama }),
+        tokenizer,
+        chat_template,
+        info: ModelInfo { sha256, weights_bytes, ..info },
+        heads,
+    })
+}
+
+fn window_tokens(gguf: &Gguf) -> Option<usize> {
+    gguf.content.metadata.get("throughline.window_tokens")?.to_u32().ok().map(|tokens| tokens as usize)
+}
+
+fn load_folder(folder: &Path) -> Result<Model, EngineError> {
+    let json = read_json(&folder.join("config.json"))?;
+    let config = LlamaConfig::from_hf_json(&String::from_utf8_lossy(&json))?;
+    let shards = shards(folder)?;
+    let (sha256, weights_bytes) = digest_files(&shards)?;
+    let tokenizer = Tokenizer::from_json(&read_json(&folder.join("tokenizer.json"))?)?;
+    let chat_template = chat_template(folder)?;
+    let (device, dtype) = pick_device()?;
+    let source = Source::safetensors(&shards)?;
+    let llama = Loader { source: &source, config: &config, device: &device, dtype }.load()?;
+    let name = folder.display().to_string();
+    let info = ModelInfo { sha256, weights_bytes, ..describe(&config, &name, &device) };
+    Ok(Model { backend: Box::new(CandleBackend { llama }), tokenizer, chat_template, info, heads: None })
+}
+
+fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
+    ModelInfo {
+        name: source.to_owned(),
+        version: None,
+        source: source.to_owned(),
+        sha256: String::new(),
+        weights_bytes: 0,
+        parameters: config.parameter_count(),
+        layers: config.layers,
+        hidden_size: config.hidden_size,
+        vocab_size: config.vocab_size,
+        positions_max: config.positions_max,
+        window_tokens: None,
+        message_heads: false,
+        device: if device.is_cpu() { "cpu".into() } else { format!("{:?}", device.location()) },
+        dtype: if device.is_cpu() { "f32".into() } else { "bf16".into() },
+    }
+}
+
+/// The safetensors files of a folder: those its index names, or `model.safetensors`.
+fn shards(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: std::collections::BTreeMap<String, String>,
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        return Ok(vec![folder.join("model.safetensors")]);
+    }
+    let index: Index = serde_json::from_slice(&read_json(&index)?)
+        .map_err(|error| EngineError::Config(format!("model.safetensors.index.json: {error}")))?;
+    let names: std::collections::BTreeSet<String> = index.weight_map.into_values().collect();
+    if names.len() > SHARDS_MAX {
+        return Err(EngineError::Shape { name: "safetensors shards", value: names.len(), max: SHARDS_MAX });
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            // A name with a separator would let an index point outside its folder.
+            let plain = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
+            if plain { Ok(folder.join(name)) } else { Err(EngineError::Config(format!("shard name `{name}`"))) }
+        })
+        .collect()
+}
+
+/// The template of `chat_template.jinja`, or of `tokenizer_config.json`.
+fn chat_template(folder: &Path) -> Result<Option<String>, EngineError> {
+    let jinja = folder.join("chat_template.jinja");
+    if jinja.exists() {
+        return Ok(Some(String::from_utf8_lossy(&read_json(&jinja)?).into_owned()));
+    }
+    let path = folder.join("tokenizer_config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let config: serde_json::Value = serde_json::from_slice(&read_json(&path)?)
+        .map_err(|error| EngineError::Config(format!("tokenizer_config.json: {error}")))?;
+    Ok(config["chat_template"].as_str().map(str::to_owned))
+}
+
+fn read_json(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let length = std::fs::metadata(path).map_err(|source| EngineError::io(path, source))?.len();
+    if length > JSON_BYTES_MAX {
+        return Err(EngineError::Shape {
+            name: "JSON file bytes",
+            value: length as usize,
+            max: JSON_BYTES_MAX as usize,
+        });
+    }
+    std::fs::read(path).map_err(|source| EngineError::io(path, source))
+}
+
+/// SHA-256 and size of a checkpoint: the file's own, or over the digests of its shards.
+fn digest_files(paths: &[PathBuf]) -> Result<(String, u64), EngineError> {
+    let mut bytes_total = 0;
+    let mut digests = Vec::with_capacity(paths.len());
+    for path in paths {
+        let bytes = Bytes::map(path)?;
+        bytes_total += bytes.as_ref().len() as u64;
+        digests.push(Sha256::digest(bytes.as_ref()));
+    }
+    let digest = match digests.as_slice() {
+        [one] => hex(one),
+        many => hex(&Sha256::digest(many.concat())),
+    };
+    Ok((digest, bytes_total))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,207 @@
+//! The inference engine: token ids in, hidden states, head logits or vocabulary logits out.
+//!
+//! The only room that sees candle. It must not know histories, sessions or categories. What others
+//! use is [`Backend`] (one model on one device), [`Model`] (a backend with its tokenizer and
+//! heads) and [`KvCache`] (a prefix to share or branch).
+//!
+//! A batch is a list of sequences without padding; the answer for a sequence does not depend on
+//! its neighbours in the batch, on the number of threads, or on whether its prefix was computed
+//! in the same call (`tests/engine_*.rs` name the tolerances).
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+
+pub mod config;
+mod heads;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod load;
+mod model;
+mod tokenizer;
+mod weights;
+
+pub use heads::HeadLogits;
+pub use load::{ModelInfo, ModelSource, load};
+pub use model::llama::KvCache;
+pub use tokenizer::Tokenizer;
+
+use config::LlamaConfig;
+use model::llama::{Llama, Span, rows_f32};
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{name} is {value}, the limit is {max}; hint: this file does not describe a Llama model")]
+    Shape { name: &'static str, value: usize, max: usize },
+    #[error("unsupported model: {0}")]
+    Unsupported(String),
+    #[error("model configuration: {0}")]
+    Config(String),
+    #[error("the model has no `{0}`")]
+    Missing(String),
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    #[error("{tokens} tokens in one sequence, the model's limit is {max}; hint: use a smaller window")]
+    TooLong { tokens: usize, max: usize },
+    #[error("token id {id} is not in the vocabulary of {vocab_size}; hint: the tokenizer does not belong to this model")]
+    TokenId { id: u32, vocab_size: usize },
+    #[error("model `{0}` was not found; hint: give a folder with config.json, tokenizer.json and *.safetensors, a .gguf file, or `org/name` of a hub")]
+    NotFound(String),
+    #[error("hub: {0}")]
+    Hub(String),
+    #[error("inference: {0}")]
+    Candle(#[from] candle_core::Error),
+}
+
+impl EngineError {
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Which numbers of a sequence are wanted. Positions count its own tokens from 0, prefix excluded.
+#[derive(Debug, Clone, Copy)]
+pub enum Read<'a> {
+    /// Only keys and values.
+    Nothing,
+    /// The final hidden state, `(C)` numbers, at each position.
+    Hidden(&'a [usize]),
+    /// The vocabulary's logits, `(V)` numbers, at each position.
+    Logits(&'a [usize]),
+}
+
+/// One sequence of a batch.
+#[derive(Clone, Copy)]
+pub struct Sequence<'a> {
+    /// Tokens that were computed before and stand in front of `tokens`.
+    pub prefix: Option<&'a KvCache>,
+    pub tokens: &'a [u32],
+    pub read: Read<'a>,
+}
+
+/// What came out of one sequence.
+pub struct Output {
+    /// A row for every position asked for, in that order.
+    pub rows: Vec<Vec<f32>>,
+    /// Keys and values of prefix and tokens, to go on from.
+    pub cache: KvCache,
+}
+
+/// A model on a device.
+pub trait Backend: Send + Sync {
+    fn config(&self) -> &LlamaConfig;
+
+    /// One forward pass over all sequences.
+    ///
+    /// # Errors
+    /// When a sequence is longer than the model's positions, a token id is not in the vocabulary,
+    /// or the device fails. A position beyond a sequence's tokens is an error of the device kind.
+    fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError>;
+}
+
+/// The Llama architecture through candle.
+struct CandleBackend {
+    llama: Llama,
+}
+
+impl CandleBackend {
+    fn check(&self, sequence: &Sequence) -> Result<(), EngineError> {
+        let config = &self.llama.config;
+        let tokens = sequence.tokens.len() + sequence.prefix.map_or(0, KvCache::tokens);
+        if tokens > config.positions_max {
+            return Err(EngineError::TooLong { tokens, max: config.positions_max });
+        }
+        match sequence.tokens.iter().find(|id| **id as usize >= config.vocab_size) {
+            Some(&id) => Err(EngineError::TokenId { id, vocab_size: config.vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self, x: &Tensor, start: usize, read: Read) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (Read::Hidden(positions) | Read::Logits(positions)) = read else { return Ok(Vec::new()) };
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<u32> = positions.iter().map(|position| (start + position) as u32).collect();
+        let rows = Tensor::new(rows, x.device())?; // (rows)
+        let hidden = self.llama.hidden(x, &rows)?; // (rows, C)
+        let wanted = if matches!(read, Read::Logits(_)) { self.llama.logits(&hidden)? } else { hidden };
+        Ok(rows_f32(&wanted)?)
+    }
+}
+
+impl Backend for CandleBackend {
+    fn config(&self) -> &LlamaConfig {
+        &self.llama.config
+    }
+
+    fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
+        batch.iter().try_for_each(|sequence| self.check(sequence))?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let spans: Vec<Span> = batch
+            .iter()
+            .map(|s| Span { prefix: s.prefix.filter(|prefix| prefix.tokens() > 0), tokens: s.tokens })
+            .collect();
+        let (x, caches) = self.llama.forward(&spans)?; // (T, C)
+        let mut start = 0;
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (sequence, cache) in batch.iter().zip(caches) {
+            outputs.push(Output { rows: self.read(&x, start, sequence.read)?, cache });
+            start += sequence.tokens.len();
+        }
+        Ok(outputs)
+    }
+}
+
+/// A backend with what belongs to it.
+pub struct Model {
+    backend: Box<dyn Backend>,
+    pub tokenizer: Tokenizer,
+    /// The template that the model's own files carry (Jinja), if any.
+    pub chat_template: Option<String>,
+    pub info: ModelInfo,
+    heads: Option<heads::Heads>,
+}
+
+impl Model {
+    pub fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+
+    /// Whether the model carries message heads.
+    pub fn has_heads(&self) -> bool {
+        self.heads.is_some()
+    }
+
+    /// The heads' logits at positions of each sequence, one row of results a sequence.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`]; and when the model has no heads.
+    pub fn head_logits(&self, batch: &[(&[u32], &[usize])]) -> Result<Vec<Vec<HeadLogits>>, EngineError> {
+        let heads = self.heads.as_ref().ok_or_else(|| EngineError::Missing("throughline.heads".into()))?;
+        let sequences: Vec<Sequence> = batch
+            .iter()
+            .map(|(tokens, positions)| Sequence { prefix: None, tokens, read: Read::Hidden(positions) })
+            .collect();
+        let outputs = self.backend.forward(&sequences)?;
+        Ok(outputs.iter().map(|output| output.rows.iter().map(|row| heads.logits(row)).collect()).collect())
+    }
+}
+
+/// The device that is used: the first GPU where the build has one, else the CPU.
+fn pick_device() -> Result<(Device, DType), EngineError> {
+    #[cfg(feature = "cuda")]
+    if candle_core::utils::cuda_is_available() {
+        return Ok((Device::new_cuda(0)?, DType::BF16));
+    }
+    #[cfg(feature = "metal")]
+    if candle_core::utils::metal_is_available() {
+        return Ok((Device::new_metal(0)?, DType::BF16));
+    }
+    Ok((Device::Cpu, DType::F32))
+}

@@ -1,0 +1,3 @@
+//! Architectures, one file each.
+
+pub(super) mod llama;

@@ -1,0 +1,78 @@
+//! Text to token ids, with control tokens out of the reach of text.
+
+use std::collections::BTreeMap;
+
+use tokenizers::Tokenizer as HfTokenizer;
+
+use super::EngineError;
+use crate::guard::Tokenize;
+
+/// A Hugging Face `tokenizer.json`.
+///
+/// Message text is tokenised by a copy that knows no added tokens, so that `<|im_end|>` written in
+/// a message becomes the letters it is made of and can never close a turn.
+pub struct Tokenizer {
+    text: HfTokenizer,
+    controls: BTreeMap<String, u32>,
+}
+
+/// The largest `tokenizer.json` that is read, in bytes.
+const TOKENIZER_BYTES_MAX: usize = 64 << 20;
+
+impl Tokenizer {
+    /// # Errors
+    /// When the JSON is too large, not a tokenizer, or of a kind the `tokenizers` library does not know.
+    pub fn from_json(json: &[u8]) -> Result<Self, EngineError> {
+        if json.len() > TOKENIZER_BYTES_MAX {
+            return Err(EngineError::Shape { name: "tokenizer.json bytes", value: json.len(), max: TOKENIZER_BYTES_MAX });
+        }
+        let bad = |error: String| EngineError::Tokenizer(error);
+        let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
+        let controls = added_tokens(&value);
+        strip_added_tokens(&mut value, &controls);
+        let plain = serde_json::to_vec(&value).map_err(|error| bad(error.to_string()))?;
+        let text = HfTokenizer::from_bytes(plain).map_err(|error| bad(error.to_string()))?;
+        Ok(Self { text, controls })
+    }
+
+    /// Tokens the vocabulary has, control tokens included.
+    pub fn vocab_size(&self) -> usize {
+        let last_control = self.controls.values().max().map_or(0, |id| *id as usize + 1);
+        self.text.get_vocab_size(false).max(last_control)
+    }
+}
+
+impl Tokenize for Tokenizer {
+    fn encode_text(&self, text: &str) -> Vec<u32> {
+        // `encode_fast` fails only for malformed pre-tokenised input, which a string is not.
+        self.text.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+    }
+
+    fn control_tokens(&self) -> &BTreeMap<String, u32> {
+        &self.controls
+    }
+}
+
+fn added_tokens(tokenizer: &serde_json::Value) -> BTreeMap<String, u32> {
+    let added = tokenizer["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+    added
+        .iter()
+        .filter_map(|token| {
+            let id = u32::try_from(token["id"].as_u64()?).ok()?;
+            Some((token["content"].as_str()?.to_owned(), id))
+        })
+        .collect()
+}
+
+/// Takes away whatever turns text into control tokens or adds them around it: the added tokens
+/// themselves, their entries in the vocabulary (the unknown token's excepted), the post-processor.
+fn strip_added_tokens(tokenizer: &mut serde_json::Value, controls: &BTreeMap<String, u32>) {
+    tokenizer["added_tokens"] = serde_json::json!([]);
+    tokenizer["post_processor"] = serde_json::Value::Null;
+    tokenizer["truncation"] = serde_json::Value::Null;
+    tokenizer["padding"] = serde_json::Value::Null;
+    let unknown = tokenizer["model"]["unk_token"].as_str().map(str::to_owned);
+    if let Some(vocabulary) = tokenizer["model"]["vocab"].as_object_mut() {
+        vocabulary.retain(|token, _| !controls.contains_key(token) || Some(token) == unknown.as_ref());
+    }
+}

@@ -1,0 +1,221 @@
+//! Weights from safetensors (one file or shards) and GGUF, under one set of names.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::{QMatMul, QTensor};
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+
+use super::EngineError;
+use super::config::LlamaConfig;
+use super::model::llama::{Layer, Linear, Llama, Rope};
+
+/// Quantised weights are widened at load as long as the whole model then takes at most this many
+/// bytes: candle's f32 matrix products are faster and exact. Larger models stay quantised.
+const DENSE_BYTES_MAX: usize = 2 << 30;
+
+/// A model file's bytes: inside the binary, or mapped from disk.
+pub(super) enum Bytes {
+    #[cfg_attr(not(feature = "embedded-model"), allow(dead_code))]
+    Static(&'static [u8]),
+    Mapped(Mmap),
+}
+
+impl Bytes {
+    /// Maps a file.
+    pub fn map(path: &Path) -> Result<Self, EngineError> {
+        let file = std::fs::File::open(path).map_err(|source| EngineError::io(path, source))?;
+        // SAFETY: the mapping is read-only. Truncating a model file while it is in use is outside
+        // what any reader of mapped files can defend against; the documentation of `load` says so.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| EngineError::io(path, source))?;
+        Ok(Self::Mapped(map))
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
+
+/// A GGUF file: its header, and the bytes its tensors are read from.
+pub(super) struct Gguf {
+    pub content: Content,
+    bytes: Bytes,
+}
+
+impl Gguf {
+    /// Reads the header. Lengths are checked against the file before anything is allocated.
+    pub fn parse(bytes: Bytes) -> Result<Self, EngineError> {
+        let content = Content::read(&mut Cursor::new(bytes.as_ref()))?;
+        Ok(Self { content, bytes })
+    }
+
+    /// A string of the metadata, if it is there and a string.
+    pub fn string(&self, key: &str) -> Option<&str> {
+        self.content.metadata.get(key)?.to_string().ok().map(String::as_str)
+    }
+
+    fn tensor(&self, name: &str, device: &Device) -> Result<QTensor, EngineError> {
+        Ok(self.content.tensor(&mut Cursor::new(self.bytes.as_ref()), name, device)?)
+    }
+
+    /// A small tensor as f32 numbers, flattened; `None` when the file has none of that name.
+    pub fn numbers(&self, name: &str) -> Result<Option<Vec<f32>>, EngineError> {
+        if !self.content.tensor_infos.contains_key(name) {
+            return Ok(None);
+        }
+        let tensor = self.tensor(name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        Ok(Some(tensor.flatten_all()?.to_vec1::<f32>()?))
+    }
+}
+
+/// Where weights come from.
+pub(super) enum Source {
+    Gguf(Gguf),
+    Safetensors(MmapedSafetensors),
+}
+
+impl Source {
+    /// Maps one or more safetensors files.
+    pub fn safetensors(paths: &[PathBuf]) -> Result<Self, EngineError> {
+        // SAFETY: as for `Bytes::map`.
+        Ok(Self::Safetensors(unsafe { MmapedSafetensors::multi(paths) }?))
+    }
+}
+
+/// A weight's name in both kinds of file.
+struct Name {
+    hf: String,
+    gguf: String,
+}
+
+impl Name {
+    fn global(hf: &str, gguf: &str) -> Self {
+        Self { hf: hf.into(), gguf: gguf.into() }
+    }
+
+    fn of_layer(layer: usize, hf: &str, gguf: &str) -> Self {
+        Self { hf: format!("model.layers.{layer}.{hf}"), gguf: format!("blk.{layer}.{gguf}") }
+    }
+
+    fn with_suffix(&self, suffix: &str) -> Self {
+        Self { hf: format!("{}.{suffix}", self.hf), gguf: format!("{}.{suffix}", self.gguf) }
+    }
+}
+
+/// Reads a whole model onto a device, computing in `dtype`.
+pub(super) struct Loader<'a> {
+    pub source: &'a Source,
+    pub config: &'a LlamaConfig,
+    pub device: &'a Device,
+    pub dtype: DType,
+}
+
+impl Loader<'_> {
+    /// # Errors
+    /// When a tensor is missing, has another shape than the configuration says, or does not fit
+    /// its file.
+    pub fn load(&self) -> Result<Llama, EngineError> {
+        let config = self.config;
+        let c = config.hidden_size;
+        let layers = (0..config.layers).map(|index| self.layer(index)).collect::<Result<Vec<_>, _>>()?;
+        let factors = match self.source {
+            Source::Gguf(gguf) => gguf.numbers("rope_freqs.weight")?,
+            Source::Safetensors(_) => None,
+        };
+        if factors.as_ref().is_some_and(|f| f.len() != config.head_dim / 2) {
+            return Err(EngineError::Config(format!(
+                "rope_freqs.weight has {} factors, expected head_dim / 2 = {}",
+                factors.map_or(0, |f| f.len()),
+                config.head_dim / 2
+            )));
+        }
+        let output = Name::global("lm_head.weight", "output.weight");
+        Ok(Llama {
+            embedding: self
+                .matrix(&Name::global("model.embed_tokens.weight", "token_embd.weight"), (config.vocab_size, c))?,
+            layers,
+            norm: self.vector(&Name::global("model.norm.weight", "output_norm.weight"), c)?,
+            output: if config.tie_embeddings { None } else { Some(self.matrix(&output, (config.vocab_size, c))?) },
+            rope: Rope::new(config, factors.as_deref(), self.device)?,
+            config: config.clone(),
+        })
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer, EngineError> {
+        let config = self.config;
+        let (c, i) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let attention = |hf: &str, gguf: &str, shape| {
+            self.linear(&Name::of_layer(index, &format!("self_attn.{hf}"), gguf), shape, config.attention_bias)
+        };
+        let mlp = |hf: &str, gguf: &str, shape| {
+            self.linear(&Name::of_layer(index, &format!("mlp.{hf}"), gguf), shape, config.mlp_bias)
+        };
+        Ok(Layer {
+            attention_norm: self.vector(&Name::of_layer(index, "input_layernorm.weight", "attn_norm.weight"), c)?,
+            q: attention("q_proj", "attn_q", (q, c))?,
+            k: attention("k_proj", "attn_k", (kv, c))?,
+            v: attention("v_proj", "attn_v", (kv, c))?,
+            o: attention("o_proj", "attn_output", (c, q))?,
+            mlp_norm: self.vector(&Name::of_layer(index, "post_attention_layernorm.weight", "ffn_norm.weight"), c)?,
+            gate: mlp("gate_proj", "ffn_gate", (i, c))?,
+            up: mlp("up_proj", "ffn_up", (i, c))?,
+            down: mlp("down_proj", "ffn_down", (c, i))?,
+        })
+    }
+
+    fn linear(&self, name: &Name, shape: (usize, usize), bias: bool) -> Result<Linear, EngineError> {
+        Ok(Linear {
+            weight: self.matrix(&name.with_suffix("weight"), shape)?,
+            bias: if bias { Some(self.vector(&name.with_suffix("bias"), shape.0)?) } else { None },
+        })
+    }
+
+    /// A vector `(n)`, dense.
+    fn vector(&self, name: &Name, length: usize) -> Result<Tensor, EngineError> {
+        let tensor = match self.source {
+            Source::Gguf(gguf) => gguf.tensor(&name.gguf, self.device)?.dequantize(self.device)?,
+            Source::Safetensors(files) => files.load(&name.hf, self.device)?,
+        };
+        expect_shape(name, tensor.dims(), &[length])?;
+        Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// A matrix `(out, in)`: dense, or quantised when the whole model would be too large dense.
+    fn matrix(&self, name: &Name, shape: (usize, usize)) -> Result<QMatMul, EngineError> {
+        let expected = [shape.0, shape.1];
+        match self.source {
+            Source::Gguf(gguf) => {
+                let tensor = gguf.tensor(&name.gguf, self.device)?;
+                expect_shape(name, tensor.shape().dims(), &expected)?;
+                if self.config.parameter_count() * self.dtype.size_in_bytes() <= DENSE_BYTES_MAX {
+                    let dense = tensor.dequantize(self.device)?.to_dtype(self.dtype)?;
+                    Ok(QMatMul::Tensor(dense))
+                } else {
+                    Ok(QMatMul::from_arc(Arc::new(tensor))?)
+                }
+            }
+            Source::Safetensors(files) => {
+                let tensor = files.load(&name.hf, self.device)?;
+                expect_shape(name, tensor.dims(), &expected)?;
+                Ok(QMatMul::Tensor(tensor.to_dtype(self.dtype)?))
+            }
+        }
+    }
+}
+
+fn expect_shape(name: &Name, found: &[usize], expected: &[usize]) -> Result<(), EngineError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(EngineError::Config(format!("tensor {} has the shape {found:?}, the configuration says {expected:?}", name.hf)))
+}

@@ -1,0 +1,197 @@
+//! Walks one history through the rooms: windows, guard, engine, scores, arcs, verdict.
+//!
+//! The only place where all of them meet. It must not know files or terminals.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arc::{ArcKind, ArcState, Evidence, MessageAt, Observation};
+use crate::engine::{EngineError, Model};
+use crate::guard::GuardError;
+use crate::scoring::MessageScore;
+use crate::transcript::{History, Role};
+use crate::verdict::{Level, Policy};
+use crate::window::{WindowError, WindowSpec};
+
+mod heads;
+mod verdict_tokens;
+
+pub use verdict_tokens::VerdictReader;
+
+/// Why a history could not be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    #[error(transparent)]
+    Window(#[from] WindowError),
+}
+
+/// How the scorer works.
+#[derive(Debug, Clone)]
+pub struct ScorerSettings {
+    /// The window; `None` takes the one the model was trained with, or 2,048 tokens.
+    pub window: Option<WindowSpec>,
+    pub policy: Policy,
+}
+
+/// The window where neither the model nor the user says otherwise, in tokens.
+const WINDOW_TOKENS_DEFAULT: usize = 2_048;
+
+/// How a model's verdict is read.
+enum Reader {
+    Heads(heads::HeadReader),
+    Verdict(Box<VerdictReader>),
+}
+
+/// A model made ready to score histories.
+pub struct Scorer {
+    model: Model,
+    reader: Reader,
+    spec: WindowSpec,
+    policy: Policy,
+}
+
+/// One scored message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoredMessage {
+    pub at: MessageAt,
+    pub role: Role,
+    pub score: MessageScore,
+    /// Categories the guard names for this message, by their id; empty for message heads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+}
+
+/// One arc of a scored history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArcScore {
+    pub kind: ArcKind,
+    /// 0 to 1, at the arc's height.
+    pub score: f32,
+    pub level: Level,
+    pub onset: Option<MessageAt>,
+    pub imminent: Option<MessageAt>,
+    /// What the assistant did right after the messages that carry the arc, −1 to 2.
+    pub assistant_stance: Option<f32>,
+    /// Messages that carry the arc, the strongest first.
+    pub evidence: Vec<Evidence>,
+    /// The arc's score after every scored user message, in order.
+    pub trace: Vec<f32>,
+}
+
+/// What had to be done to read a history; nothing is done in silence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingNotes {
+    pub windows: usize,
+    pub tokens: usize,
+    /// Messages longer than a window, scored in parts and pooled.
+    pub split_messages: usize,
+    /// Times a long message was shortened to its end as context.
+    pub shortened_contexts: usize,
+    /// System and tool messages, which are kept apart and not scored.
+    pub kept_apart: usize,
+    /// Messages about which the guard refused to answer.
+    pub refused: usize,
+}
+
+/// One history's scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryScore {
+    pub user_id: String,
+    pub messages: Vec<ScoredMessage>,
+    /// Both arcs, always: harassment, delusion.
+    pub arcs: [ArcScore; 2],
+    pub notes: ReadingNotes,
+}
+
+impl HistoryScore {
+    /// The highest level of its arcs.
+    pub fn level(&self) -> Level {
+        self.arcs.iter().map(|arc| arc.level).max().unwrap_or(Level::None)
+    }
+}
+
+/// Messages, and what it took to read them: what a reader returns.
+type Reading = (Vec<ScoredMessage>, ReadingNotes);
+
+impl Scorer {
+    /// A scorer that reads the model's own message heads.
+    ///
+    /// # Errors
+    /// When the model has no heads or no chat control tokens, or the window is too small or larger
+    /// than the model's positions.
+    pub fn with_heads(model: Model, settings: ScorerSettings) -> Result<Self, ScoreError> {
+        if !model.has_heads() {
+            return Err(EngineError::Missing("throughline.heads".into()).into());
+        }
+        let reader = Reader::Heads(heads::HeadReader::new(&model.tokenizer)?);
+        Self::new(model, reader, settings)
+    }
+
+    /// A scorer that reads the words of a guard model's verdict.
+    ///
+    /// # Errors
+    /// When the window is too small or larger than the model's positions.
+    pub fn with_verdicts(model: Model, reader: VerdictReader, settings: ScorerSettings) -> Result<Self, ScoreError> {
+        Self::new(model, Reader::Verdict(Box::new(reader)), settings)
+    }
+
+    fn new(model: Model, reader: Reader, settings: ScorerSettings) -> Result<Self, ScoreError> {
+        let tokens = model.info.window_tokens.unwrap_or(WINDOW_TOKENS_DEFAULT).min(model.info.positions_max);
+        let spec = settings.window.unwrap_or_else(|| WindowSpec::with_tokens(tokens));
+        spec.check()?;
+        if spec.tokens_max > model.info.positions_max {
+            return Err(EngineError::TooLong { tokens: spec.tokens_max, max: model.info.positions_max }.into());
+        }
+        Ok(Self { model, reader, spec, policy: settings.policy })
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Scores every message of a history and its arcs. The history's sessions must be in the
+    /// order of time ([`History::sort_sessions`]). `progress` is called with the number of
+    /// messages done so far.
+    ///
+    /// # Errors
+    /// When the engine fails. A message the guard refuses to judge is no error: it is counted.
+    pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
+        let (messages, notes) = match &self.reader {
+            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, progress)?,
+            Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress)?,
+        };
+        let arcs = ArcKind::ALL.map(|kind| self.arc(kind, history, &messages));
+        Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, notes })
+    }
+
+    fn arc(&self, kind: ArcKind, history: &History, messages: &[ScoredMessage]) -> ArcScore {
+        let mut state = ArcState::new(kind);
+        let mut trace = Vec::new();
+        for message in messages {
+            let session = &history.sessions[message.at.session];
+            let from_user = message.role == Role::User;
+            state.step(&Observation {
+                at: message.at,
+                time: session.messages[message.at.message].timestamp.or(session.start()),
+                from_user,
+                score: message.score,
+            });
+            if from_user {
+                trace.push(state.score_now());
+            }
+        }
+        ArcScore {
+            kind,
+            score: state.score(),
+            level: self.policy.level(&state),
+            onset: state.onset(),
+            imminent: state.imminent(),
+            assistant_stance: state.assistant_stance(),
+            evidence: state.evidence().to_vec(),
+            trace,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! From logits to calibrated probabilities of a message. Must not know IO or where logits come from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::transcript::Role;
+
+/// What a guard says of one message: a probability for every level.
+///
+/// Harassment and delusion are judged on user messages, stance on assistant messages; the fields
+/// that do not apply to a role are certain of "nothing in play" (level 0).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MessageScore {
+    /// P(level 0), …, P(level 3).
+    pub harassment: [f32; 4],
+    /// P(level 0), …, P(level 3).
+    pub delusion: [f32; 4],
+    /// P(−1 protective), P(0 neutral), P(1 accommodating), P(2 amplifying).
+    pub stance: [f32; 4],
+    /// Probability of a credible, imminent threat of violence.
+    pub imminent: f32,
+}
+
+/// Logits of a message's heads: entry `k` of an ordinal head is `logit P(y > k)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CumulativeLogits {
+    pub harassment: [f32; 3],
+    pub delusion: [f32; 3],
+    pub stance: [f32; 3],
+    pub imminent: f32,
+}
+
+impl MessageScore {
+    /// Nothing in play.
+    pub const NOTHING: Self = Self {
+        harassment: [1.0, 0.0, 0.0, 0.0],
+        delusion: [1.0, 0.0, 0.0, 0.0],
+        stance: [0.0, 1.0, 0.0, 0.0],
+        imminent: 0.0,
+    };
+
+    /// The fields that the role's heads give; the others as in [`MessageScore::NOTHING`].
+    pub fn from_logits(role: Role, logits: &CumulativeLogits) -> Self {
+        match role {
+            Role::User => Self {
+                harassment: level_probabilities(logits.harassment),
+                delusion: level_probabilities(logits.delusion),
+                imminent: sigmoid(logits.imminent),
+                ..Self::NOTHING
+            },
+            Role::Assistant => Self { stance: level_probabilities(logits.stance), ..Self::NOTHING },
+            Role::System | Role::Tool => Self::NOTHING,
+        }
+    }
+
+    /// The score of a message read in parts: of each field, the part that says most.
+    pub fn pooled(self, other: Self) -> Self {
+        let more = |a: [f32; 4], b: [f32; 4]| if expected_level(&a) >= expected_level(&b) { a } else { b };
+        Self {
+            harassment: more(self.harassment, other.harassment),
+            delusion: more(self.delusion, other.delusion),
+            // Of stance, the part furthest from neutral.
+            stance: if stance_strength(&self.stance) >= stance_strength(&other.stance) {
+                self.stance
+            } else {
+                other.stance
+            },
+            imminent: self.imminent.max(other.imminent),
+        }
+    }
+}
+
+/// `Σ k·P(k)`, 0 to 3.
+pub fn expected_level(levels: &[f32; 4]) -> f32 {
+    levels.iter().zip([0.0, 1.0, 2.0, 3.0]).map(|(p, level)| p * level).sum()
+}
+
+/// `Σ s·P(s)` over the stances −1, 0, 1, 2.
+pub fn expected_stance(stance: &[f32; 4]) -> f32 {
+    expected_level(stance) - 1.0
+}
+
+fn stance_strength(stance: &[f32; 4]) -> f32 {
+    expected_stance(stance).abs()
+}
+
+/// `P(level ≥ at_least)`.
+pub fn at_least(levels: &[f32; 4], level: usize) -> f32 {
+    levels.iter().skip(level).sum()
+}
+
+/// The level with the greatest probability; the lower one of equals.
+pub fn likeliest(levels: &[f32; 4]) -> usize {
+    (1..4).fold(0, |best, level| if levels[level] > levels[best] { level } else { best })
+}
+
+/// `P(y = k)` from `logit P(y > k)` (cumulative-link model, McCullagh 1980, eq. 2.1). Thresholds
+/// out of order, which a trained head does not have, give the probability 0 between them.
+fn level_probabilities(logits: [f32; 3]) -> [f32; 4] {
+    let mut above = logits.map(sigmoid);
+    above[1] = above[1].min(above[0]);
+    above[2] = above[2].min(above[1]);
+    [1.0 - above[0], above[0] - above[1], above[1] - above[2], above[2]]
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn probabilities_are_probabilities(logits in prop::array::uniform3(-200.0f32..200.0)) {
+            let levels = level_probabilities(logits);
+            prop_assert!(levels.iter().all(|p| (0.0..=1.0).contains(p)), "{levels:?}");
+            prop_assert!((levels.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn levels_follow_the_cumulative_link() {
+        // P(y>0) = .9, P(y>1) = .5, P(y>2) = .1 by their log-odds.
+        let levels = level_probabilities([9f32.ln(), 0.0, -9f32.ln()]);
+        for (found, expected) in levels.iter().zip([0.1, 0.4, 0.4, 0.1]) {
+            assert!((found - expected).abs() < 1e-6, "{levels:?}");
+        }
+        assert!((expected_level(&levels) - 1.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_head_speaks_only_of_its_role() {
+        let logits = CumulativeLogits { harassment: [5.0; 3], delusion: [5.0; 3], stance: [5.0; 3], imminent: 5.0 };
+        let assistant = MessageScore::from_logits(Role::Assistant, &logits);
+        assert_eq!(assistant.harassment, MessageScore::NOTHING.harassment);
+        assert!(assistant.stance[3] > 0.9);
+        let user = MessageScore::from_logits(Role::User, &logits);
+        assert_eq!(user.stance, MessageScore::NOTHING.stance);
+        assert!(user.delusion[3] > 0.9);
+    }
+}

@@ -1,0 +1,126 @@
+//! Verdicts: from an arc's score to a level an operator acts on. Pure; must not know IO.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arc::{ArcState, IMMINENT_AT};
+
+/// What an operator should do, in rising order. A signal for human review, never a diagnosis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing to do.
+    None,
+    /// Keep reading.
+    Watch,
+    /// A reviewer should read this history.
+    Review,
+    /// An experienced reviewer should, soon.
+    Senior,
+    /// Someone should now: a credible, imminent threat was made.
+    Urgent,
+}
+
+impl Level {
+    pub const ALL: [Self; 5] = [Self::None, Self::Watch, Self::Review, Self::Senior, Self::Urgent];
+
+    /// The name as it stands in output and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Watch => "watch",
+            Self::Review => "review",
+            Self::Senior => "senior",
+            Self::Urgent => "urgent",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| format!("unknown level `{text}`; hint: none, watch, review, senior or urgent"))
+    }
+}
+
+/// Arc scores from which each level holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    pub watch_score_min: f32,
+    pub review_score_min: f32,
+    pub senior_score_min: f32,
+    /// Probability of an imminent threat from which the level is `urgent` at any score.
+    pub imminent_min: f32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { watch_score_min: 0.35, review_score_min: 0.6, senior_score_min: 0.9, imminent_min: IMMINENT_AT }
+    }
+}
+
+impl Policy {
+    /// The level of one arc.
+    pub fn level(&self, arc: &ArcState) -> Level {
+        let score = arc.score();
+        if arc.imminent_max() >= self.imminent_min {
+            Level::Urgent
+        } else if score >= self.senior_score_min {
+            Level::Senior
+        } else if score >= self.review_score_min {
+            Level::Review
+        } else if score >= self.watch_score_min {
+            Level::Watch
+        } else {
+            Level::None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arc::{ArcKind, MessageAt, Observation};
+    use crate::scoring::MessageScore;
+
+    fn arc(delusion: [f32; 4], imminent: f32) -> ArcState {
+        let mut arc = ArcState::new(ArcKind::Delusion);
+        let score = MessageScore { delusion, imminent, ..MessageScore::NOTHING };
+        arc.step(&Observation { at: MessageAt { session: 0, message: 0 }, time: None, from_user: true, score });
+        arc
+    }
+
+    #[test]
+    fn levels_rise_with_the_score() {
+        let policy = Policy::default();
+        assert_eq!(policy.level(&arc([1.0, 0.0, 0.0, 0.0], 0.0)), Level::None);
+        assert_eq!(policy.level(&arc([0.4, 0.0, 0.6, 0.0], 0.0)), Level::Watch);
+        assert_eq!(policy.level(&arc([0.0, 0.0, 1.0, 0.0], 0.0)), Level::Review);
+        assert!(Level::None < Level::Watch && Level::Senior < Level::Urgent);
+    }
+
+    #[test]
+    fn an_imminent_threat_is_urgent_at_any_score() {
+        assert_eq!(Policy::default().level(&arc([1.0, 0.0, 0.0, 0.0], 0.9)), Level::Urgent);
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for level in Level::ALL {
+            assert_eq!(level.as_str().parse::<Level>(), Ok(level));
+        }
+        assert!("high".parse::<Level>().unwrap_err().contains("hint"));
+    }
+}
