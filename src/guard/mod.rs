@@ -10,8 +10,15 @@
 
 use std::collections::BTreeMap;
 
+pub mod categories;
 pub mod llama_guard;
 pub mod message_heads;
+mod prompt;
+mod structure;
+pub mod template;
+pub mod verdict;
+
+pub use structure::neutralise;
 
 /// What a guard needs of a tokenizer.
 pub trait Tokenize {
@@ -23,7 +30,7 @@ pub trait Tokenize {
 }
 
 /// Why a guard could not write or read a prompt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GuardError {
     #[error("the tokenizer has no control token `{0}`; hint: this model is not of the family asked for")]
     ControlToken(String),

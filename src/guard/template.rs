@@ -1,0 +1,276 @@
+//! Chat templates: the Jinja of Hugging Face tokenizer configurations, run as transformers runs it.
+//!
+//! minijinja with what `transformers.utils.chat_template_utils` sets: `trim_blocks`,
+//! `lstrip_blocks`, loop controls, Python's string methods, `raise_exception`, `strftime_now`, and
+//! a `tojson` that writes as Python's `json.dumps(…, ensure_ascii=False)`. No HTML escaping. A
+//! template comes with a model and is not trusted: its work, source and output are limited, and it
+//! sees neither files nor the clock. `tests/guard_templates.rs` compares with transformers.
+
+use std::fmt::Write as _;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value, ValueKind, from_args};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+
+use super::GuardError;
+
+/// The largest template source, in bytes.
+const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// The largest rendered prompt, in bytes.
+const RENDERED_BYTES_MAX: usize = 64 << 20;
+/// Instructions that one rendering may execute.
+const FUEL: u64 = 20_000_000;
+/// What `strftime_now` reads: a fixed day, so that a score does not depend on when it is made.
+/// It is the day that Llama 3 templates name when they are given none.
+const NOW: &str = "2024-07-26T00:00:00Z";
+
+/// A compiled chat template.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// # Errors
+    /// When the source is too large or no template.
+    pub fn new(source: &str) -> Result<Self, GuardError> {
+        if source.len() > SOURCE_BYTES_MAX {
+            let (found, max) = (source.len(), SOURCE_BYTES_MAX);
+            return Err(GuardError::Template(format!(
+                "{found} bytes, the limit is {max}; hint: this is not a chat template"
+            )));
+        }
+        let mut environment = environment();
+        // Jinja2 reads every kind of line end as `\n`.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        environment.add_template_owned("chat", source).map_err(|error| describe(&error))?;
+        Ok(Self { environment })
+    }
+
+    /// Renders with these variables, something that serialises as a map.
+    ///
+    /// # Errors
+    /// When the template raises, fails, works for too long or writes too much.
+    pub fn render(&self, variables: impl serde::Serialize) -> Result<String, GuardError> {
+        let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
+        let rendered = template.render(Value::from(Serde(variables))).map_err(|error| describe(&error))?;
+        if rendered.len() > RENDERED_BYTES_MAX {
+            let found = rendered.len();
+            return Err(GuardError::Template(format!("wrote {found} bytes, the limit is {RENDERED_BYTES_MAX}")));
+        }
+        Ok(rendered)
+    }
+
+    /// Whether the template reads this variable.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.environment.get_template("chat").is_ok_and(|chat| chat.undeclared_variables(false).contains(variable))
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    // The default delimiters, which the builder cannot refuse.
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(python_method);
+    environment.add_filter("trim", |text: &str, chars: Option<&str>| strip(text, chars, true, true).to_owned());
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: &str| -> Result<String, Error> {
+        let now: jiff::Timestamp = NOW.parse().map_err(|error| invalid(&error))?;
+        jiff::fmt::strtime::format(format, now).map_err(|error| invalid(&error))
+    });
+    environment
+}
+
+fn invalid(error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidOperation, error.to_string())
+}
+
+fn describe(error: &Error) -> GuardError {
+    let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    GuardError::Template(match error.line() {
+        Some(line) => format!("line {line}: {reason}"),
+        None => reason,
+    })
+}
+
+/// Whether Python's `str.isspace` holds: Unicode's white space and the four separators U+001C…1F.
+pub(super) fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// Python's `strip`, `lstrip` and `rstrip`.
+pub(super) fn strip<'a>(text: &'a str, chars: Option<&str>, start: bool, end: bool) -> &'a str {
+    let out = |c: char| chars.map_or_else(|| is_python_space(c), |chars| chars.contains(c));
+    let text = if start { text.trim_start_matches(out) } else { text };
+    if end { text.trim_end_matches(out) } else { text }
+}
+
+/// Python's methods: what differs from minijinja's own port of them, then that port.
+fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if let (ValueKind::String, Some(text)) = (value.kind(), value.as_str()) {
+        match method {
+            "strip" | "lstrip" | "rstrip" => {
+                let (chars,): (Option<&str>,) = from_args(args)?;
+                return Ok(Value::from(strip(text, chars, method != "rstrip", method != "lstrip")));
+            }
+            "split" if args.is_empty() => {
+                let words = text.split(is_python_space).filter(|word| !word.is_empty());
+                return Ok(words.map(Value::from).collect());
+            }
+            "removeprefix" | "removesuffix" => {
+                let (cut,): (&str,) = from_args(args)?;
+                let rest = if method == "removeprefix" { text.strip_prefix(cut) } else { text.strip_suffix(cut) };
+                return Ok(Value::from(rest.unwrap_or(text)));
+            }
+            _ => {}
+        }
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// `json.dumps(x, ensure_ascii=…, indent=…, sort_keys=…)` as transformers' `tojson`.
+fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let style = JsonStyle {
+        indent: options.get::<Option<usize>>("indent")?,
+        ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        sort: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    let mut out = String::new();
+    style.write(value, 0, &mut out)?;
+    Ok(out)
+}
+
+struct JsonStyle {
+    indent: Option<usize>,
+    ascii: bool,
+    sort: bool,
+}
+
+impl JsonStyle {
+    fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        match (value.kind(), value.as_str()) {
+            (ValueKind::String, Some(text)) => self.string(text, out),
+            (ValueKind::None, _) => out.push_str("null"),
+            (ValueKind::Bool, _) => out.push_str(if value.is_true() { "true" } else { "false" }),
+            (ValueKind::Number, _) => out.push_str(&value.to_string()),
+            (ValueKind::Seq | ValueKind::Iterable, _) => {
+                let items = value.try_iter()?.map(|item| (None, item)).collect();
+                self.block(['[', ']'], items, depth, out)?;
+            }
+            (ValueKind::Map, _) => {
+                let mut entries = Vec::new();
+                for key in value.try_iter()? {
+                    let item = value.get_item(&key)?;
+                    entries.push((Some(key.to_string()), item));
+                }
+                if self.sort {
+                    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+                }
+                self.block(['{', '}'], entries, depth, out)?;
+            }
+            (kind, _) => return Err(invalid(&format!("{kind} cannot be written as JSON"))),
+        }
+        Ok(())
+    }
+
+    fn block(
+        &self,
+        [open, close]: [char; 2],
+        items: Vec<(Option<String>, Value)>,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<(), Error> {
+        out.push(open);
+        let empty = items.is_empty();
+        for (index, (key, item)) in items.into_iter().enumerate() {
+            if index > 0 {
+                out.push_str(if self.indent.is_some() { "," } else { ", " });
+            }
+            self.line(depth + 1, out);
+            if let Some(key) = key {
+                self.string(&key, out);
+                out.push_str(": ");
+            }
+            self.write(&item, depth + 1, out)?;
+        }
+        if !empty {
+            self.line(depth, out);
+        }
+        out.push(close);
+        Ok(())
+    }
+
+    fn line(&self, depth: usize, out: &mut String) {
+        if let Some(indent) = self.indent {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent * depth));
+        }
+    }
+
+    fn string(&self, text: &str, out: &mut String) {
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                c if c < ' ' || (self.ascii && !c.is_ascii()) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        // Writing to a string cannot fail.
+                        let _ = write!(out, "\\u{unit:04x}");
+                    }
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(source: &str, variables: serde_json::Value) -> Result<String, GuardError> {
+        ChatTemplate::new(source)?.render(&variables)
+    }
+
+    #[test]
+    fn a_template_that_never_ends_is_stopped() {
+        let source = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}";
+        let error = render(source, json!({})).unwrap_err().to_string();
+        assert!(error.contains("fuel"), "{error}");
+    }
+
+    #[test]
+    fn an_exception_of_the_template_is_told_with_its_line() {
+        let error = render("\n{{ raise_exception('roles must alternate') }}", json!({})).unwrap_err();
+        assert_eq!(error, GuardError::Template("line 2: roles must alternate".into()));
+    }
+
+    #[test]
+    fn the_clock_stands_still() {
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}", json!({})).unwrap(), "26 Jul 2024");
+    }
+
+    #[test]
+    fn variables_that_are_read_are_known() {
+        let template = ChatTemplate::new("{% if categories is defined %}{{ categories }}{% endif %}{% set own = 1 %}");
+        let template = template.unwrap();
+        assert!(template.reads("categories"));
+        assert!(!template.reads("own"));
+    }
+}
