@@ -201,28 +201,6 @@ fn what_is_read_before_a_packed_file_breaks_off_is_kept() {
 }
 
 #[test]
-fn a_packed_bomb_stops_at_the_limit() {
-    let text: String = (0..2_000).map(|i| line(&i.to_string())).collect();
-    let limits = Limits {
-        unpacked_bytes_max: 100_000,
-        ..Limits::default()
-    };
-    let source = Source {
-        limits,
-        ..Source::default()
-    };
-    let corpus = read_bytes(&gz(text.as_bytes()), "a.jsonl.gz", &source);
-    let s = corpus.summary();
-    assert!(s.records_read > 0 && s.records_read < 2_000, "{s:?}");
-    assert_eq!(s.left_out, 1);
-    assert!(
-        shown(&corpus).contains("more than 100000 bytes after unpacking (`unpacked_bytes_max`)"),
-        "{}",
-        shown(&corpus)
-    );
-}
-
-#[test]
 fn foreign_files_are_named() {
     let twice = gz(&gz(line("a").as_bytes()));
     for (bytes, found) in [
@@ -331,181 +309,6 @@ fn text_with_bad_bytes_loses_only_its_session() {
     );
 }
 
-/// Reads with one limit lowered, and expects what went over it to be left out and named.
-fn over(limits: Limits, text: &str, name: &str, setting: &str) -> Corpus {
-    let corpus = read_bytes(
-        text.as_bytes(),
-        name,
-        &Source {
-            limits,
-            ..Source::default()
-        },
-    );
-    assert_eq!(
-        corpus.summary().left_out,
-        1,
-        "{setting}: {}",
-        shown(&corpus)
-    );
-    assert!(
-        shown(&corpus).contains(&format!("hint: raise `{setting}`")),
-        "{setting}: {}",
-        shown(&corpus)
-    );
-    corpus
-}
-
-#[test]
-fn over_a_limit_a_record_is_left_out_whole_and_the_limit_is_named() {
-    let base = Limits::default;
-    let two = [line("a"), line("b")].concat();
-    let long = [line("a"), line("b").replace("hello", &"long ".repeat(100))].concat();
-    let many = [
-        line("a"),
-        line("b").replace(
-            "\"messages\":[",
-            r#""messages":[{"role":"user","content":"x"},"#,
-        ),
-    ]
-    .concat();
-    let cases = [
-        (
-            Limits {
-                record_bytes_max: 100,
-                ..base()
-            },
-            &long,
-            "record_bytes_max",
-        ),
-        (
-            Limits {
-                message_bytes_max: 100,
-                ..base()
-            },
-            &long,
-            "message_bytes_max",
-        ),
-        (
-            Limits {
-                messages_per_session_max: 1,
-                ..base()
-            },
-            &many,
-            "messages_per_session_max",
-        ),
-        (
-            Limits {
-                sessions_per_user_max: 1,
-                ..base()
-            },
-            &two,
-            "sessions_per_user_max",
-        ),
-        (
-            Limits {
-                user_bytes_max: 100,
-                ..base()
-            },
-            &two,
-            "user_bytes_max",
-        ),
-        (
-            Limits {
-                spool_bytes_max: 100,
-                ..base()
-            },
-            &two,
-            "spool_bytes_max",
-        ),
-    ];
-    for (limits, text, setting) in cases {
-        assert_eq!(
-            session_ids(&over(limits, text, "a.jsonl", setting)),
-            ["a"],
-            "{setting}"
-        );
-    }
-    let ids = [line("a"), line(&"b".repeat(99))].concat();
-    over(
-        Limits {
-            id_bytes_max: 10,
-            ..base()
-        },
-        &ids,
-        "a.jsonl",
-        "id_bytes_max",
-    );
-    let users = [line("a"), line("b").replace("\"u\"", "\"v\"")].concat();
-    over(
-        Limits {
-            users_max: 1,
-            ..base()
-        },
-        &users,
-        "a.jsonl",
-        "users_max",
-    );
-    let rows = format!("role,content\nuser,{}\nuser,b\n", "a".repeat(9000));
-    over(
-        Limits {
-            record_bytes_max: 5000,
-            ..base()
-        },
-        &rows,
-        "a.csv",
-        "record_bytes_max",
-    );
-    over(
-        Limits {
-            message_bytes_max: 5000,
-            ..base()
-        },
-        &rows,
-        "a.csv",
-        "message_bytes_max",
-    );
-    let apart = "session,role,content\ns,user,a\nt,user,b\ns,user,c\n";
-    over(
-        Limits {
-            messages_per_session_max: 1,
-            ..base()
-        },
-        apart,
-        "a.csv",
-        "messages_per_session_max",
-    );
-    let text = format!("User: {}\n---\nUser: b\n", "a\n".repeat(300));
-    over(
-        Limits {
-            record_bytes_max: 500,
-            ..base()
-        },
-        &text,
-        "a.txt",
-        "record_bytes_max",
-    );
-}
-
-#[test]
-fn problems_are_counted_past_those_that_are_kept() {
-    let limits = Limits {
-        problems_max: 10,
-        ..Limits::default()
-    };
-    let corpus = read_bytes(
-        "{}\n".repeat(50).as_bytes(),
-        "a.jsonl",
-        &Source {
-            limits,
-            ..Source::default()
-        },
-    );
-    assert_eq!(
-        (corpus.problems().len(), corpus.summary().problems),
-        (10, 50)
-    );
-}
-
 #[test]
 fn csv_columns_by_name() {
     let csv = CsvColumns {
@@ -591,40 +394,6 @@ fn rows_of_one_session_stay_together_within_a_file_and_apart_between_files() {
 }
 
 #[test]
-fn memory_is_the_index_and_not_the_text() {
-    let text: String = (0..5_000)
-        .map(|i| line(&i.to_string()).replace("hello", &"word ".repeat(200)))
-        .collect();
-    let limits = Limits {
-        spool_memory_bytes_max: 1 << 10,
-        ..Limits::default()
-    };
-    let corpus = read_bytes(
-        text.as_bytes(),
-        "a.jsonl",
-        &Source {
-            limits,
-            ..Source::default()
-        },
-    );
-    assert_eq!(corpus.summary().sessions, 5_000);
-    assert!(corpus.users()[0].bytes() > 5_000_000);
-    assert!(
-        corpus.index_bytes() < 5_000 * 40 + 200,
-        "{}",
-        corpus.index_bytes()
-    );
-    assert_eq!(
-        corpus.history(0).unwrap().sessions[4_999].messages[0].content,
-        "word ".repeat(200)
-    );
-    assert!(matches!(
-        corpus.history(1),
-        Err(ReadError::NoSuchUser { index: 1, users: 1 })
-    ));
-}
-
-#[test]
 fn progress_is_told_by_file_and_by_the_thousand() {
     let text: String = (0..2_500).map(|i| line(&i.to_string())).collect();
     let dir = folder(&[("a.jsonl", text.as_bytes()), ("b.jsonl", text.as_bytes())]);
@@ -649,5 +418,48 @@ fn progress_is_told_by_file_and_by_the_thousand() {
             (1, 4000),
             (1, 5000)
         ]
+    );
+}
+
+#[test]
+fn people_are_named_after_files_and_never_mixed_up() {
+    let one = br#"{"messages":[{"role":"user","content":"hello"}]}"#;
+    let lone = br#"{"id":"same","conversations":[{"from":"human","value":"hello"}]}"#;
+    let ids = |files: &[(&str, &[u8])]| {
+        let dir = folder(files);
+        let corpus = read(&Source::new([dir.path()]));
+        let root = format!("{}/", dir.path().display());
+        corpus
+            .users()
+            .iter()
+            .map(|u| u.user_id().replace(&root, ""))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ids(&[("a/chat.jsonl", one), ("b/note.jsonl", one)]),
+        ["chat", "note"]
+    );
+    assert_eq!(
+        ids(&[("a/chat.jsonl", one), ("b/chat.jsonl", one)]),
+        ["a/chat", "b/chat"]
+    );
+    assert_eq!(
+        ids(&[("a/chat.jsonl", one), ("a/chat.old.jsonl", one)]),
+        ["chat"]
+    );
+    assert_eq!(
+        ids(&[("a/conversations.json", one), ("b/conversations.json", one)]),
+        ["a", "b"]
+    );
+    assert_eq!(
+        ids(&[
+            ("x/a/conversations.json", one),
+            ("y/a/conversations.json", one)
+        ]),
+        ["x/a", "y/a"]
+    );
+    assert_eq!(
+        ids(&[("a.json", lone), ("b.json", lone)]),
+        ["same", "same#2"]
     );
 }
