@@ -1,5 +1,6 @@
 //! Finding a model's files and reading them: the embedded model, a folder, a GGUF file, a hub.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -72,7 +73,9 @@ pub struct ModelInfo {
     pub positions_max: usize,
     /// The window in tokens the model was trained with, where its files say so.
     pub window_tokens: Option<usize>,
+    /// Whether the model carries message heads; `temperatures` then has their calibration.
     pub message_heads: bool,
+    pub temperatures: BTreeMap<String, f32>,
     pub device: String,
     pub dtype: String,
 }
@@ -160,6 +163,7 @@ fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Mo
         version: gguf.string("throughline.model_version").map(str::to_owned),
         window_tokens: window_tokens(&gguf),
         message_heads: heads.is_some(),
+        temperatures: heads.as_ref().map(Heads::temperatures).unwrap_or_default(),
         ..describe(&config, origin.name, &device)
     };
     let source = Source::Gguf(gguf);
@@ -206,6 +210,7 @@ fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
         positions_max: config.positions_max,
         window_tokens: None,
         message_heads: false,
+        temperatures: BTreeMap::new(),
         device: if device.is_cpu() { "cpu".into() } else { format!("{:?}", device.location()) },
         dtype: if device.is_cpu() { "f32".into() } else { "bf16".into() },
     }
@@ -215,7 +220,7 @@ fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     #[derive(Deserialize)]
     struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
+        weight_map: BTreeMap<String, String>,
     }
     let index = folder.join("model.safetensors.index.json");
     if !index.exists() {
@@ -223,7 +228,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     }
     let index: Index = serde_json::from_slice(&read_json(&index)?)
         .map_err(|error| EngineError::Config(format!("model.safetensors.index.json: {error}")))?;
-    let names: std::collections::BTreeSet<String> = index.weight_map.into_values().collect();
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if names.len() > SHARDS_MAX {
         return Err(EngineError::Shape { name: "safetensors shards", value: names.len(), max: SHARDS_MAX });
     }
