@@ -7,6 +7,7 @@
 //! sees neither files nor the clock. `tests/guard_templates.rs` compares with transformers.
 
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind, from_args};
@@ -19,7 +20,7 @@ const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// The largest rendered prompt, in bytes.
 const RENDERED_BYTES_MAX: usize = 64 << 20;
 /// Instructions that one rendering may execute.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 /// What `strftime_now` reads: a fixed day, so that a score does not depend on when it is made.
 /// It is the day that Llama 3 templates name when they are given none.
 const NOW: &str = "2024-07-26T00:00:00Z";
@@ -53,7 +54,12 @@ impl ChatTemplate {
     /// When the template raises, fails, works for too long or writes too much.
     pub fn render(&self, variables: impl serde::Serialize) -> Result<String, GuardError> {
         let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
-        let rendered = template.render(Value::from(Serde(variables))).map_err(|error| describe(&error))?;
+        let variables = Value::from(Serde(variables));
+        // minijinja 3.0.5 panics at the reverse of an empty list (`[][::-1]`); a model's files must
+        // not end the process.
+        let rendered = catch_unwind(AssertUnwindSafe(|| template.render(variables)))
+            .map_err(|_| GuardError::Template("the template engine failed; hint: name a family to use a built-in template".into()))?
+            .map_err(|error| describe(&error))?;
         if rendered.len() > RENDERED_BYTES_MAX {
             let found = rendered.len();
             return Err(GuardError::Template(format!("wrote {found} bytes, the limit is {RENDERED_BYTES_MAX}")));
@@ -259,6 +265,12 @@ mod tests {
     fn an_exception_of_the_template_is_told_with_its_line() {
         let error = render("\n{{ raise_exception('roles must alternate') }}", json!({})).unwrap_err();
         assert_eq!(error, GuardError::Template("line 2: roles must alternate".into()));
+    }
+
+    #[test]
+    fn a_failing_template_engine_ends_no_process() {
+        let error = render("{{ list[::-1] }}", json!({"list": []})).unwrap_err().to_string();
+        assert!(error.contains("hint"), "{error}");
     }
 
     #[test]

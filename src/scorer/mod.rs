@@ -94,6 +94,12 @@ pub struct ReadingNotes {
     pub kept_apart: usize,
     /// Messages about which the guard refused to answer.
     pub refused: usize,
+    /// Messages that shared a turn with the message before them, of the same role.
+    #[serde(default)]
+    pub merged_messages: usize,
+    /// Places where a message imitated the prompt's structure and was broken visibly.
+    #[serde(default)]
+    pub neutralised_marks: usize,
 }
 
 /// One history's scores.
