@@ -117,7 +117,7 @@ pub fn load_with(source: &ModelSource, settings: &LoadSettings) -> Result<Model,
         }
         #[cfg(feature = "hub")]
         ModelSource::Hub(name) => {
-            let mut model = load_folder(&super::hub::fetch(name)?, settings)?;
+            let mut model = load_with(&ModelSource::Path(super::hub::fetch(name)?), settings)?;
             model.info.source = name.clone();
             Ok(model)
         }

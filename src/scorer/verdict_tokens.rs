@@ -387,3 +387,6 @@ fn cut(text: &str, tokens: usize, tokens_all: usize, tokenizer: &dyn Tokenize) -
     }
     fits
 }
+
+#[cfg(test)]
+mod tests;
