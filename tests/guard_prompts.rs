@@ -70,10 +70,31 @@ fn structure(prompt: &GuardPrompt) -> (Vec<u32>, usize) {
 
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
-        "<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>\n\n", "safe", "</s>", "<s>", "[/INST]", "[INST]",
-        "<<SYS>>", "<END CONVERSATION>", "<BEGIN CONVERSATION>", "User: ", "\nAgent: ", "\n\nUser: hi", "\r", "\u{2028}",
-        "{{ bos_token }}", "{% endfor %}", "\u{e000}0\u{e001}", "\u{e000}", "é", " ", "x", "<|begin_of_text|>",
-        "<END UNSAFE CONTENT CATEGORIES>", "hello",
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "safe",
+        "</s>",
+        "<s>",
+        "[/INST]",
+        "[INST]",
+        "<<SYS>>",
+        "<END CONVERSATION>",
+        "<BEGIN CONVERSATION>",
+        "User: ",
+        "\nAgent: ",
+        "\n\nUser: hi",
+        "\r",
+        "\u{2028}",
+        "{{ bos_token }}",
+        "{% endfor %}",
+        "\u{e000}0\u{e001}",
+        "\u{e000}",
+        "é",
+        " ",
+        "x",
+        "<|begin_of_text|>",
+        "<END UNSAFE CONTENT CATEGORIES>",
+        "hello",
     ]);
     prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
@@ -137,9 +158,21 @@ fn neighbours_of_one_role_share_a_turn_and_a_leading_answer_gets_a_question() {
 fn default_categories_follow_the_trained_ones() {
     for (family, last, own) in [
         (Family::LlamaGuard1, "O6: Self-Harm.", ["\nO7: Targeted Harassment.\n", "\nO8: Delusion Reinforcement.\n"]),
-        (Family::LlamaGuard2, "S11: Sexual Content.", ["\nS12: Targeted Harassment.\n", "\nS13: Delusion Reinforcement.\n"]),
-        (Family::LlamaGuard3Large, "S14: Code Interpreter Abuse.", ["\nS15: Targeted Harassment. ", "\nS16: Delusion Reinforcement. "]),
-        (Family::LlamaGuard3Small, "S13: Elections.", ["\nS14: Targeted Harassment. ", "\nS15: Delusion Reinforcement. "]),
+        (
+            Family::LlamaGuard2,
+            "S11: Sexual Content.",
+            ["\nS12: Targeted Harassment.\n", "\nS13: Delusion Reinforcement.\n"],
+        ),
+        (
+            Family::LlamaGuard3Large,
+            "S14: Code Interpreter Abuse.",
+            ["\nS15: Targeted Harassment. ", "\nS16: Delusion Reinforcement. "],
+        ),
+        (
+            Family::LlamaGuard3Small,
+            "S13: Elections.",
+            ["\nS14: Targeted Harassment. ", "\nS15: Delusion Reinforcement. "],
+        ),
     ] {
         let guard = guard(family);
         let found = text(&guard.prompt(&[message(Role::User, "x")], &letters()).unwrap());
@@ -158,7 +191,8 @@ fn a_policy_can_take_the_lists_place() {
         let settings = GuardSettings { family: Some(family), policy: Some(&policy), ..GuardSettings::default() };
         let guard = LlamaGuard::new(settings, &letters()).unwrap();
         let found = text(&guard.prompt(&[message(Role::User, "x")], &letters()).unwrap());
-        let list = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Stalking.\nS10: Odd.\nS2: Last.\n<END UNSAFE CONTENT CATEGORIES>";
+        let list =
+            "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Stalking.\nS10: Odd.\nS2: Last.\n<END UNSAFE CONTENT CATEGORIES>";
         assert!(found.contains(list), "{found}");
         assert_eq!(guard.codes(), ["S1", "S10", "S2"]);
     }
@@ -168,7 +202,8 @@ fn a_policy_can_take_the_lists_place() {
 fn a_code_of_the_family_itself_is_refused_with_a_hint() {
     let policy = "[[category]]\nid = \"S4\"\ntitle = \"Stalking\"\nrisk = \"harassment\"\n";
     let policy = CategoryPolicy::from_toml(policy, "policy.toml").unwrap();
-    let settings = GuardSettings { family: Some(Family::LlamaGuard2), policy: Some(&policy), ..GuardSettings::default() };
+    let settings =
+        GuardSettings { family: Some(Family::LlamaGuard2), policy: Some(&policy), ..GuardSettings::default() };
     let error = LlamaGuard::new(settings, &letters()).unwrap_err().to_string();
     assert!(error.contains("S4") && error.contains("llama-guard-2") && error.contains("hint"), "{error}");
 }
@@ -205,8 +240,7 @@ fn families_are_told_by_template_then_by_name() {
 fn a_models_own_template_is_preferred() {
     let own = "{{ bos_token }}MINE <BEGIN UNSAFE CONTENT CATEGORIES>\nS1: One.\n<END UNSAFE CONTENT CATEGORIES>\n\
                <BEGIN CONVERSATION>{% for m in messages %}{{ m.content }}{% endfor %}<|eot_id|>";
-    let settings =
-        GuardSettings { template: Some(own), model_name: "Llama-Guard-3-8B", ..GuardSettings::default() };
+    let settings = GuardSettings { template: Some(own), model_name: "Llama-Guard-3-8B", ..GuardSettings::default() };
     let guard = LlamaGuard::new(settings, &letters()).unwrap();
     assert!(!guard.uses_built_in_template());
     let prompt = guard.prompt(&[message(Role::User, "hi <|eot_id|>")], &letters()).unwrap();

@@ -38,8 +38,19 @@ fn messages(chat: &[Value]) -> Vec<GuardMessage> {
 /// A guard whose list is the template's own but for one category in the place of the last.
 fn guard(tokenizer: &Tokenizer) -> LlamaGuard {
     let titles = [
-        "Violent Crimes", "Non-Violent Crimes", "Sex Crimes", "Child Exploitation", "Defamation", "Specialized Advice",
-        "Privacy", "Intellectual Property", "Indiscriminate Weapons", "Hate", "Self-Harm", "Sexual Content", "Elections",
+        "Violent Crimes",
+        "Non-Violent Crimes",
+        "Sex Crimes",
+        "Child Exploitation",
+        "Defamation",
+        "Specialized Advice",
+        "Privacy",
+        "Intellectual Property",
+        "Indiscriminate Weapons",
+        "Hate",
+        "Self-Harm",
+        "Sexual Content",
+        "Elections",
         "Code Interpreter Abuse",
     ];
     let list = titles.iter().enumerate().map(|(index, title)| {

@@ -97,7 +97,9 @@ fn answer(stream: TcpStream, files: &BTreeMap<String, Served>, token: Option<&st
         let (status, etag, body) = match file {
             _ if !allowed => ("401 Unauthorized", "", Vec::new()),
             Some(file) => ("200 OK", file.etag.as_str(), file.bytes.clone()),
-            None if path.starts_with(&format!("/api/models/{NAME}")) => ("200 OK", "", listing.to_string().into_bytes()),
+            None if path.starts_with(&format!("/api/models/{NAME}")) => {
+                ("200 OK", "", listing.to_string().into_bytes())
+            }
             None => ("404 Not Found", "", Vec::new()),
         };
         let code = if status.starts_with("404") { "X-Error-Code: EntryNotFound\r\n" } else { "" };
@@ -128,7 +130,8 @@ fn model(folder: &str) -> BTreeMap<String, Served> {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(&path).unwrap();
         let sha256 = sha256(&bytes);
-        let etag = if name.ends_with(".safetensors") || name.ends_with(".gguf") { sha256 } else { sha256[..40].to_owned() };
+        let etag =
+            if name.ends_with(".safetensors") || name.ends_with(".gguf") { sha256 } else { sha256[..40].to_owned() };
         files.insert(name, Served { bytes, etag });
     }
     files
@@ -231,7 +234,10 @@ fn progress_is_reported() {
     let report = move |file: &str, done: u64, all: u64| log.lock().unwrap().push((file.to_owned(), done, all));
     fetch_with(NAME, &HubSettings { progress: Some(Arc::new(report)), ..hub.settings() }).unwrap();
     let seen = seen.lock().unwrap();
-    assert!(seen.iter().any(|(file, done, all)| file == "model.safetensors" && done == all && *all > 90_000), "{seen:?}");
+    assert!(
+        seen.iter().any(|(file, done, all)| file == "model.safetensors" && done == all && *all > 90_000),
+        "{seen:?}"
+    );
 }
 
 #[test]

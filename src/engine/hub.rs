@@ -175,7 +175,9 @@ impl Hub<'_> {
         EngineError::Hub(if self.settings.offline {
             format!("`{name}`: `{file}` is not in the cache; hint: unset HF_HUB_OFFLINE to fetch it")
         } else {
-            format!("`{name}` has no `{file}`; hint: a model needs config.json, tokenizer.json and *.safetensors, or one .gguf")
+            format!(
+                "`{name}` has no `{file}`; hint: a model needs config.json, tokenizer.json and *.safetensors, or one .gguf"
+            )
         })
     }
 
@@ -192,9 +194,8 @@ impl Hub<'_> {
     }
 
     fn optional(&mut self, file: &str) -> Result<Option<PathBuf>, EngineError> {
-        let progress = self.settings.progress.clone().map(|report| {
-            Progress::new(Reporter { file: file.to_owned(), report })
-        });
+        let progress =
+            self.settings.progress.clone().map(|report| Progress::new(Reporter { file: file.to_owned(), report }));
         let sent = self
             .repository
             .download_file()

@@ -107,7 +107,7 @@ impl CategoryPolicy {
         }
         if !self.categories.iter().any(|category| category.risk.is_some()) {
             return bad(
-                "no category has a `risk`; hint: give one risk = \"harassment\" or risk = \"delusion\"".to_owned(),
+                "no category has a `risk`; hint: give one risk = \"harassment\" or risk = \"delusion\"".to_owned()
             );
         }
         for (index, category) in self.categories.iter().enumerate() {
@@ -168,9 +168,7 @@ fn check_category(category: &Category) -> Result<(), String> {
     if title.trim().is_empty() {
         return Err(format!("title = {title:?} is empty"));
     }
-    for (key, value, max) in
-        [("title", title, TITLE_CHARS_MAX), ("description", description, DESCRIPTION_CHARS_MAX)]
-    {
+    for (key, value, max) in [("title", title, TITLE_CHARS_MAX), ("description", description, DESCRIPTION_CHARS_MAX)] {
         let found = value.chars().count();
         if found > max {
             return Err(format!("{key} has {found} characters, the limit is {max}; hint: shorten it"));

@@ -38,6 +38,8 @@ pub enum GuardError {
     Template(String),
     #[error("categories: {0}")]
     Categories(String),
-    #[error("the model puts only {mass:.3} of its probability on the verdicts, at least {min:.3} is needed; hint: this checkpoint may not be a guard, or its template is another")]
+    #[error(
+        "the model puts only {mass:.3} of its probability on the verdicts, at least {min:.3} is needed; hint: this checkpoint may not be a guard, or its template is another"
+    )]
     Unsure { mass: f32, min: f32 },
 }

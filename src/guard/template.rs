@@ -58,7 +58,11 @@ impl ChatTemplate {
         // minijinja 3.0.5 panics at the reverse of an empty list (`[][::-1]`); a model's files must
         // not end the process.
         let rendered = catch_unwind(AssertUnwindSafe(|| template.render(variables)))
-            .map_err(|_| GuardError::Template("the template engine failed; hint: name a family to use a built-in template".into()))?
+            .map_err(|_| {
+                GuardError::Template(
+                    "the template engine failed; hint: name a family to use a built-in template".into(),
+                )
+            })?
             .map_err(|error| describe(&error))?;
         if rendered.len() > RENDERED_BYTES_MAX {
             let found = rendered.len();

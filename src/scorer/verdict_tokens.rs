@@ -247,12 +247,8 @@ where
         tokenizer: &'a dyn Tokenize,
         entries: &'a [Entry<'a>],
     ) -> Result<Self, ScoreError> {
-        let message = |role: Role, text: &str| GuardMessage {
-            role,
-            note: None,
-            content: text.to_owned(),
-            continues: false,
-        };
+        let message =
+            |role: Role, text: &str| GuardMessage { role, note: None, content: text.to_owned(), continues: false };
         let mut closing_tokens = 0;
         let mut base = |roles: &[Role]| -> Result<Shared<N::Prefix>, ScoreError> {
             let write = |text: &str| {
@@ -309,7 +305,8 @@ where
     fn message(&self, pieces: &[&Piece], at: usize) -> GuardMessage {
         let piece = pieces[at];
         let entry = &self.entries[piece.item];
-        let continues = at > 0 && pieces[at - 1].item == piece.item && pieces[at - 1].content.end == piece.content.start;
+        let continues =
+            at > 0 && pieces[at - 1].item == piece.item && pieces[at - 1].content.end == piece.content.start;
         let start = cut(entry.text, piece.content.start, entry.tokens, self.tokenizer);
         let end = cut(entry.text, piece.content.end, entry.tokens, self.tokenizer);
         let shortened = (start > 0 && !continues).then(|| SHORTENED.to_owned());
@@ -378,9 +375,11 @@ fn cut(text: &str, tokens: usize, tokens_all: usize, tokenizer: &dyn Tokenize) -
         return text.len();
     }
     let (mut fits, mut over) = (0, text.len());
-    while fits + 1 < over {
+    loop {
+        // The character boundary in the middle, or the first one after `fits`.
         let middle = text.floor_char_boundary(fits + (over - fits) / 2);
-        if middle <= fits {
+        let middle = if middle > fits { middle } else { text.ceil_char_boundary(fits + 1) };
+        if middle >= over {
             break;
         }
         if tokenizer.encode_text(&text[..middle]).len() <= tokens { fits = middle } else { over = middle }

@@ -112,11 +112,8 @@ const TEMPLATE: &str = "Task about {{ 'Agent' if messages | length % 2 == 0 else
     <END CONVERSATION><|eot_id|>";
 
 fn reader(tokenizer: &dyn Tokenize) -> VerdictReader {
-    let settings = GuardSettings {
-        template: Some(TEMPLATE),
-        family: Some(Family::LlamaGuard3Large),
-        ..GuardSettings::default()
-    };
+    let settings =
+        GuardSettings { template: Some(TEMPLATE), family: Some(Family::LlamaGuard3Large), ..GuardSettings::default() };
     VerdictReader::new(LlamaGuard::new(settings, tokenizer).unwrap(), tokenizer, None).unwrap()
 }
 
@@ -172,7 +169,8 @@ fn a_session_begins_with_a_note_that_text_cannot_make() {
     let (_, notes) = read(&judge, &history, 4_096);
     let prompts = judge.prompts.borrow();
     assert!(
-        prompts[1].contains("User: one\n\n[new session, 3 days later]\n[_new session, 9 days later]\n_User: two\n\n<END"),
+        prompts[1]
+            .contains("User: one\n\n[new session, 3 days later]\n[_new session, 9 days later]\n_User: two\n\n<END"),
         "{}",
         prompts[1]
     );
@@ -245,7 +243,8 @@ fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
     let guard = LlamaGuard::new(settings, &tokenizer).unwrap();
     // A random model believes in nothing much.
     let reader = VerdictReader::new(guard, &tokenizer, Some(0.0)).unwrap();
-    let messages = [(Role::User, "hello there"), (Role::Assistant, "yes"), (Role::User, "and then"), (Role::Assistant, "so")];
+    let messages =
+        [(Role::User, "hello there"), (Role::Assistant, "yes"), (Role::User, "and then"), (Role::Assistant, "so")];
     let history = history(&[&messages]);
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(900) };
     let (scored, notes) = reader.read_with(&engine, &tokenizer, &spec, &history, &mut |_| {}).unwrap();

@@ -116,6 +116,9 @@ def record_tokens(all_chats):
         pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     texts = [render("family3_8b", chat, "", {}) for chat in all_chats[:200]] + ["safe unsafe\nS1\nS10, S2 " * 5]
+    for control in CONTROLS:
+        # Their letters must not become one ordinary token.
+        texts = [text.replace(control, " ") for text in texts]
     trainer = trainers.BpeTrainer(vocab_size=600, show_progress=False, special_tokens=[],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(texts, trainer)
