@@ -463,3 +463,31 @@ fn people_are_named_after_files_and_never_mixed_up() {
         ["same", "same#2"]
     );
 }
+
+/// What the next test runs in a process of its own, for its standard input.
+#[test]
+#[ignore = "reads standard input: run by the test `standard_input`"]
+fn standard_input_child() {
+    let corpus = read(&Source::new(["-", "-"]));
+    assert_eq!(session_ids(&corpus), ["a", "stdin/2"]);
+    assert_eq!(corpus.users()[1].user_id(), "stdin");
+}
+
+#[test]
+fn standard_input() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "standard_input_child", "--ignored"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let nameless = r#"{"messages":[{"role":"user","content":"hello"}]}"#;
+    let text = gz((line("a") + nameless).as_bytes());
+    child.stdin.take().unwrap().write_all(&text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && shown.contains("1 passed"),
+        "{shown}"
+    );
+}
