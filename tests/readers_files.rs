@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use throughline::transcript::read::{
-    Corpus, CsvColumns, Format, Limits, Place, ReadError, Source, load, load_stream,
+    Corpus, Format, Limits, Place, ReadError, Source, load, load_stream,
 };
 
 const LINE: &str =
@@ -201,6 +201,29 @@ fn what_is_read_before_a_packed_file_breaks_off_is_kept() {
 }
 
 #[test]
+fn a_short_packed_file_that_breaks_off_is_told() {
+    let packed = gz((line("a") + &line("b")).as_bytes());
+    let corpus = read_bytes(
+        &packed[..packed.len() - 9],
+        "a.jsonl.gz",
+        &Source::default(),
+    );
+    assert!(shown(&corpus).contains("left out: found an unreadable rest of the file"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let text = ["\u{feff}", &line("a")].concat();
+    let corpus = read_bytes(text.as_bytes(), "a.jsonl", &Source::default());
+    assert_eq!(
+        (session_ids(&corpus), shown(&corpus)),
+        (vec!["a".to_owned()], String::new())
+    );
+    let packed = read_bytes(&gz(text.as_bytes()), "a", &Source::default());
+    assert_eq!(session_ids(&packed), ["a"]);
+}
+
+#[test]
 fn foreign_files_are_named() {
     let twice = gz(&gz(line("a").as_bytes()));
     for (bytes, found) in [
@@ -292,6 +315,8 @@ fn a_bad_element_of_a_list_is_one_problem_and_the_rest_is_read() {
         "{}",
         shown(&corpus)
     );
+    let whole = [b"[", line("a").as_bytes(), b"]"].concat();
+    assert_eq!(shown(&read_bytes(&whole, "a.json", &Source::default())), "");
     let cut = [b"[", line("a").as_bytes(), b","].concat();
     let corpus = read_bytes(&cut, "a.json", &Source::default());
     assert!(shown(&corpus).contains("a JSON list without its end"));
@@ -307,90 +332,6 @@ fn text_with_bad_bytes_loses_only_its_session() {
         "{}",
         shown(&corpus)
     );
-}
-
-#[test]
-fn csv_columns_by_name() {
-    let csv = CsvColumns {
-        user: Some("Who".into()),
-        session: Some("ticket".into()),
-        role: Some("side".into()),
-        content: Some("words".into()),
-        timestamp: Some("at".into()),
-        delimiter: None,
-    };
-    let text = "at;who;words;side;Ticket;content\n2026-03-01T20:11:00Z;kim;hello;human;7;other\n";
-    let corpus = read_bytes(
-        text.as_bytes(),
-        "a.csv",
-        &Source {
-            csv: csv.clone(),
-            ..Source::default()
-        },
-    );
-    let history = corpus.history(0).unwrap();
-    assert_eq!(
-        (
-            history.user_id.as_str(),
-            history.sessions[0].session_id.as_str()
-        ),
-        ("kim", "7")
-    );
-    assert_eq!(history.sessions[0].messages[0].content, "hello");
-    assert_eq!(
-        history.sessions[0].start().unwrap().to_string(),
-        "2026-03-01T20:11:00Z"
-    );
-
-    let corpus = read_bytes(
-        b"role,content\nuser,x\n",
-        "a.csv",
-        &Source {
-            csv,
-            ..Source::default()
-        },
-    );
-    assert_eq!(
-        (corpus.summary().files, corpus.summary().skipped_files),
-        (0, 1)
-    );
-    assert!(
-        shown(&corpus).contains("found no column `Who` in the first line"),
-        "{}",
-        shown(&corpus)
-    );
-    let corpus = read_bytes(b"role\ttext\nuser\ta, b; c\n", "a.tsv", &Source::default());
-    assert_eq!(
-        corpus.history(0).unwrap().sessions[0].messages[0].content,
-        "a, b; c"
-    );
-}
-
-#[test]
-fn rows_of_one_session_stay_together_within_a_file_and_apart_between_files() {
-    let a = "session,role,content\ns,user,1\nt,user,x\ns,user,2\n";
-    let dir = folder(&[("a.csv", a.as_bytes()), ("b.csv", a.as_bytes())]);
-    let corpus = read(&Source {
-        user: Some("u".into()),
-        ..Source::new([dir.path()])
-    });
-    let history = corpus.history(0).unwrap();
-    let shown: Vec<String> = history
-        .sessions
-        .iter()
-        .map(|s| {
-            format!(
-                "{} {}",
-                s.session_id,
-                s.messages
-                    .iter()
-                    .map(|m| m.content.as_str())
-                    .collect::<String>()
-            )
-        })
-        .collect();
-    assert_eq!(shown, ["s 12", "t x", "s#2 12", "t#2 x"]);
-    assert_eq!(corpus.summary().repeated_sessions, 2);
 }
 
 #[test]
@@ -461,5 +402,33 @@ fn people_are_named_after_files_and_never_mixed_up() {
     assert_eq!(
         ids(&[("a.json", lone), ("b.json", lone)]),
         ["same", "same#2"]
+    );
+}
+
+/// What the next test runs in a process of its own, for its standard input.
+#[test]
+#[ignore = "reads standard input: run by the test `standard_input`"]
+fn standard_input_child() {
+    let corpus = read(&Source::new(["-", "-"]));
+    assert_eq!(session_ids(&corpus), ["a", "stdin/2"]);
+    assert_eq!(corpus.users()[1].user_id(), "stdin");
+}
+
+#[test]
+fn standard_input() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "standard_input_child", "--ignored"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let nameless = r#"{"messages":[{"role":"user","content":"hello"}]}"#;
+    let text = gz((line("a") + nameless).as_bytes());
+    child.stdin.take().unwrap().write_all(&text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && shown.contains("1 passed"),
+        "{shown}"
     );
 }
