@@ -159,6 +159,11 @@ fn all_rows_of_a_session_left_out_are_counted() {
         (s.records, s.records_read, s.left_out, s.problems),
         (4, 1, 3, 2)
     );
+    assert!(
+        shown(&corpus).contains(", 3 records in all, expected at most 3"),
+        "{}",
+        shown(&corpus)
+    );
 }
 
 #[test]
