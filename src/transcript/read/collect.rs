@@ -155,7 +155,10 @@ impl<'c, 'a> FileSink<'c, 'a> {
     }
 
     /// Books `records` records as not read.
-    pub fn left_out(&mut self, place: Place, fault: Fault, records: u64) {
+    pub fn left_out(&mut self, place: Place, mut fault: Fault, records: u64) {
+        if records > 1 {
+            fault.found.push_str(&format!(", {records} records in all"));
+        }
         self.count_records(records);
         self.all.summary.left_out += records;
         self.all.problems.push(fault.at(&self.name, place, Outcome::LeftOut));

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// Where in a file something stands. All numbers but the byte offset count from one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The file as a whole.
     File,
@@ -28,7 +31,8 @@ impl fmt::Display for Place {
 }
 
 /// What came of a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The record (or, for a file cut off, the rest of it) was not read.
     LeftOut,
@@ -49,7 +53,7 @@ impl fmt::Display for Outcome {
 }
 
 /// One thing found wrong. It never holds text of a message: transcripts are private.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The path as given or found, or `stdin`.
     pub file: String,
@@ -139,7 +143,7 @@ impl Problems {
 }
 
 /// What a read came to. `records == records_read + left_out`, always.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Files read, in whole or in part.
     pub files: u64,

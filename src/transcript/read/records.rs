@@ -6,6 +6,7 @@
 //! would stop at the first of these, or hold the element whole before it could refuse it.
 
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 use super::problem::Place;
 
@@ -111,6 +112,64 @@ enum Cut {
     Json(JsonCut),
 }
 
+/// What a chunk of the stream holds of one record.
+#[derive(Debug)]
+struct Scan {
+    /// The bytes that are part of the record.
+    keep: Range<usize>,
+    /// The bytes done with.
+    used: usize,
+    /// Whether the record ends in this chunk.
+    ended: bool,
+}
+
+impl Cut {
+    fn scan(&mut self, chunk: &[u8]) -> Scan {
+        let json = match self {
+            Cut::Json(json) => json,
+            Cut::Lines => {
+                let end = chunk.iter().position(|&byte| byte == b'\n');
+                let keep = 0..end.unwrap_or(chunk.len());
+                return Scan {
+                    used: end.map_or(chunk.len(), |at| at + 1),
+                    keep,
+                    ended: end.is_some(),
+                };
+            }
+        };
+        let mut start = None;
+        for (at, &byte) in chunk.iter().enumerate() {
+            let step = json.step(byte);
+            if step != Step::Skip {
+                start.get_or_insert(at);
+            }
+            let from = start.unwrap_or(at);
+            match step {
+                Step::Skip | Step::Keep => {}
+                Step::KeepAndEnd => {
+                    return Scan {
+                        keep: from..at + 1,
+                        used: at + 1,
+                        ended: true,
+                    };
+                }
+                Step::End => {
+                    return Scan {
+                        keep: from..at,
+                        used: at + 1,
+                        ended: true,
+                    };
+                }
+            }
+        }
+        Scan {
+            keep: start.unwrap_or(chunk.len())..chunk.len(),
+            used: chunk.len(),
+            ended: false,
+        }
+    }
+}
+
 /// The records of a stream, one at a time.
 pub(super) struct Records<R> {
     input: R,
@@ -181,34 +240,19 @@ impl<R: BufRead> Records<R> {
             if chunk.is_empty() {
                 return Ok(any.then_some(size));
             }
-            let mut used = 0;
-            let mut ended = false;
-            for &byte in chunk {
-                let step = match &mut self.cut {
-                    Cut::Lines if byte == b'\n' => Step::End,
-                    Cut::Lines => Step::Keep,
-                    Cut::Json(json) => json.step(byte),
-                };
-                if !any && step != Step::Skip {
-                    any = true;
-                    self.start = (self.offset + used as u64, self.lines + 1);
-                }
-                if matches!(step, Step::Keep | Step::KeepAndEnd) {
-                    size += 1;
-                    if size <= self.limit as u64 {
-                        self.buffer.push(byte);
-                    }
-                }
-                used += 1;
-                self.lines += u64::from(byte == b'\n');
-                if matches!(step, Step::End | Step::KeepAndEnd) {
-                    ended = true;
-                    break;
-                }
+            let scan = self.cut.scan(chunk);
+            if !any && (scan.keep.start < scan.used || scan.ended) {
+                any = true;
+                self.start = (self.offset + scan.keep.start as u64, self.lines + 1);
             }
-            self.input.consume(used);
-            self.offset += used as u64;
-            if ended {
+            let kept = &chunk[scan.keep.clone()];
+            let room = self.limit.saturating_sub(self.buffer.len());
+            self.buffer.extend_from_slice(&kept[..kept.len().min(room)]);
+            size += kept.len() as u64;
+            self.lines += u64::from(scan.ended && matches!(self.cut, Cut::Lines));
+            self.offset += scan.used as u64;
+            self.input.consume(scan.used);
+            if scan.ended {
                 return Ok(Some(size));
             }
         }
