@@ -95,7 +95,9 @@ impl FromStr for Format {
             "csv" | "tsv" => Format::Csv,
             "text" | "txt" => Format::Text,
             _ => {
-                return Err(UnknownFormatName { name: name.chars().take(64).collect() });
+                return Err(UnknownFormatName {
+                    name: name.chars().take(64).collect(),
+                });
             }
         })
     }
