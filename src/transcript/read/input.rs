@@ -1,0 +1,350 @@
+//! Finds the files and opens them: folders, globs, standard input, unpacking, byte order marks.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::detect;
+use super::problem::{Fault, Outcome, Place, Problem};
+use super::{ReadError, Source};
+
+/// How much of a file is looked at to tell its format.
+pub(super) const HEAD_BYTES: usize = 64 << 10;
+
+/// A file to read.
+#[derive(Debug)]
+pub(super) struct InputFile {
+    /// `None`: standard input.
+    pub path: Option<PathBuf>,
+    /// Named itself, not found in a folder or by a glob.
+    pub named: bool,
+    /// Size on disk; `None` when it is not an ordinary file.
+    pub bytes: Option<u64>,
+}
+
+impl InputFile {
+    pub fn name(&self) -> String {
+        self.path
+            .as_ref()
+            .map_or_else(|| "stdin".to_owned(), |p| p.display().to_string())
+    }
+}
+
+/// The files of a source, and those passed over.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub files: Vec<InputFile>,
+    pub skipped: Vec<Problem>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Found {
+    fn skip(&mut self, path: &Path, found: &str, expected: &str, hint: &str) {
+        let fault = Fault::new(found, expected, hint);
+        self.skipped.push(fault.at(
+            &path.display().to_string(),
+            Place::File,
+            Outcome::FileSkipped,
+        ));
+    }
+
+    fn add(&mut self, path: PathBuf, named: bool, source: &Source) -> Result<(), ReadError> {
+        let whole = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if !self.seen.insert(whole) {
+            self.skip(
+                &path,
+                "a file that was already named",
+                "each file once",
+                "name it once",
+            );
+            return Ok(());
+        }
+        let limit = source.limits.files_max;
+        if self.files.len() as u64 >= limit {
+            return Err(ReadError::TooManyFiles { limit });
+        }
+        let bytes = fs::metadata(&path)
+            .ok()
+            .filter(fs::Metadata::is_file)
+            .map(|m| m.len());
+        self.files.push(InputFile {
+            path: Some(path),
+            named,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn walk(&mut self, folder: &Path, depth: u32, source: &Source) -> Result<(), ReadError> {
+        if depth > source.limits.folder_depth_max {
+            let fault = format!("a folder {depth} levels down");
+            let expected = format!("at most {}", source.limits.folder_depth_max);
+            self.skip(
+                folder,
+                &fault,
+                &expected,
+                "name the folder itself, or raise `folder_depth_max`",
+            );
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(|source| ReadError::Open {
+                path: folder.to_owned(),
+                source,
+            })?
+        {
+            entries.push(entry.path());
+        }
+        entries.sort();
+        for path in entries {
+            self.visit(path, depth, source)?;
+        }
+        Ok(())
+    }
+
+    /// One entry of a folder.
+    fn visit(&mut self, path: PathBuf, depth: u32, source: &Source) -> Result<(), ReadError> {
+        let hidden = path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink());
+        if hidden {
+            self.skip(
+                &path,
+                "a hidden name",
+                "a transcript",
+                "name it itself to read it",
+            );
+        } else if path.is_dir() && is_link {
+            self.skip(
+                &path,
+                "a link to a folder",
+                "a folder",
+                "name it itself to read it",
+            );
+        } else if path.is_dir() {
+            self.walk(&path, depth + 1, source)?;
+        } else if !path.is_file() {
+            self.skip(
+                &path,
+                "neither a file nor a folder",
+                "a file",
+                "name it itself to read it",
+            );
+        } else if source.format.is_none() && detect::extension(&path) == detect::Extension::Unknown
+        {
+            self.skip(
+                &path,
+                "an unknown extension",
+                detect::EXTENSIONS,
+                "name it itself to read it",
+            );
+        } else {
+            self.add(path, false, source)?;
+        }
+        Ok(())
+    }
+
+    fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
+        let bad = |reason: String| ReadError::BadGlob {
+            pattern: pattern.to_owned(),
+            reason,
+        };
+        let matches = glob::glob(pattern).map_err(|e| bad(e.to_string()))?;
+        let mut any = false;
+        for path in matches {
+            any = true;
+            match path {
+                Ok(path) if path.is_dir() => self.walk(&path, 1, source)?,
+                Ok(path) => self.add(path, false, source)?,
+                Err(e) => self.skip(
+                    e.path(),
+                    "a path that cannot be opened",
+                    "a file",
+                    "check the permissions",
+                ),
+            }
+        }
+        if any {
+            Ok(())
+        } else {
+            Err(ReadError::NoMatch {
+                pattern: pattern.to_owned(),
+            })
+        }
+    }
+}
+
+/// Finds all files of a source, in the order they will be read.
+///
+/// # Errors
+/// No path at all, one that is not there, a glob that is invalid or matches nothing, too many
+/// files, or folders without a single transcript.
+pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
+    let mut found = Found::default();
+    let mut stdin = false;
+    for path in &source.paths {
+        if path.as_os_str() == "-" {
+            if !std::mem::replace(&mut stdin, true) {
+                found.files.push(InputFile {
+                    path: None,
+                    named: true,
+                    bytes: None,
+                });
+            }
+            continue;
+        }
+        let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
+        match (fs::metadata(path), pattern) {
+            (Ok(meta), _) if meta.is_dir() => found.walk(path, 1, source)?,
+            (Ok(_), _) => found.add(path.clone(), true, source)?,
+            (Err(_), Some(pattern)) => found.glob(pattern, source)?,
+            (Err(e), None) => {
+                return Err(ReadError::Open {
+                    path: path.clone(),
+                    source: e,
+                });
+            }
+        }
+    }
+    if source.paths.is_empty() {
+        return Err(ReadError::NoInput);
+    }
+    if found.files.is_empty() {
+        return Err(ReadError::NothingFound {
+            files: found.skipped.len() as u64,
+        });
+    }
+    Ok(found)
+}
+
+/// Counts the bytes read from disk.
+struct Counted<'a> {
+    inner: Box<dyn Read + 'a>,
+    count: Rc<Cell<u64>>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.count.set(self.count.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// Gives back what was looked at, then the rest. An error met while looking is told in its turn.
+struct Peeked<R> {
+    head: Vec<u8>,
+    given: usize,
+    error: Option<io::Error>,
+    inner: R,
+}
+
+impl<R: Read> Peeked<R> {
+    fn new(mut inner: R, bytes: usize) -> Self {
+        let mut head = Vec::new();
+        let error = (&mut inner).take(bytes as u64).read_to_end(&mut head).err();
+        Peeked {
+            head,
+            given: 0,
+            error,
+            inner,
+        }
+    }
+}
+
+impl<R: Read> Read for Peeked<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = &self.head[self.given..];
+        if !left.is_empty() && !buf.is_empty() {
+            let n = left.len().min(buf.len());
+            buf[..n].copy_from_slice(&left[..n]);
+            self.given += n;
+            return Ok(n);
+        }
+        match self.error.take() {
+            Some(e) => Err(e),
+            None => self.inner.read(buf),
+        }
+    }
+}
+
+/// Stops at a number of bytes, with an error.
+struct Limited<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        if n as u64 > self.left {
+            let limit = self.limit;
+            return Err(io::Error::other(format!(
+                "more than {limit} bytes after unpacking (`unpacked_bytes_max`)"
+            )));
+        }
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+/// A file open for reading.
+pub(super) struct Opened<'a> {
+    /// The text, unpacked, without a byte order mark.
+    pub reader: Box<dyn BufRead + 'a>,
+    /// Its first bytes, the same as `reader` will give.
+    pub head: Vec<u8>,
+}
+
+/// Unpacks a stream, if it is packed, by what its first bytes say and not by its name.
+pub(super) fn open<'a>(
+    input: Box<dyn Read + 'a>,
+    count: Rc<Cell<u64>>,
+    unpacked_bytes_max: u64,
+) -> io::Result<Opened<'a>> {
+    let raw = Peeked::new(
+        Counted {
+            inner: input,
+            count,
+        },
+        4,
+    );
+    let unpacked: Box<dyn Read + 'a> = match raw.head.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let mut decoder = zstd::Decoder::new(raw)?;
+            decoder.window_log_max(27)?; // 128 MiB, the most that `zstd` itself takes unasked
+            Box::new(decoder)
+        }
+        _ => Box::new(raw),
+    };
+    let limited = Limited {
+        inner: unpacked,
+        left: unpacked_bytes_max,
+        limit: unpacked_bytes_max,
+    };
+    let mut peeked = Peeked::new(limited, HEAD_BYTES);
+    if peeked.head.starts_with(b"\xef\xbb\xbf") {
+        peeked.given = 3;
+    }
+    let head = peeked.head[peeked.given..].to_vec();
+    Ok(Opened {
+        reader: Box::new(BufReader::with_capacity(64 << 10, peeked)),
+        head,
+    })
+}
+
+/// Opens the file, or standard input.
+pub(super) fn open_file(file: &InputFile) -> io::Result<Box<dyn Read>> {
+    Ok(match &file.path {
+        Some(path) => Box::new(File::open(path)?),
+        None => Box::new(io::stdin().lock()),
+    })
+}

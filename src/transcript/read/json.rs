@@ -1,0 +1,89 @@
+//! The loop over the records of every JSON format.
+
+use std::io::BufRead;
+
+use serde_json::Value;
+
+use super::ReadError;
+use super::collect::{FileSink, Parsed};
+use super::problem::{Fault, Place};
+use super::records::{Raw, Records, Shape};
+
+/// Reads one record.
+pub(super) type Parse = fn(&Value) -> Result<Parsed, Fault>;
+
+/// Reads all records of a stream.
+///
+/// # Errors
+/// Only when the temporary file fails.
+pub(super) fn read(
+    input: impl BufRead,
+    shape: Shape,
+    parse: Parse,
+    sink: &mut FileSink<'_, '_>,
+) -> Result<(), ReadError> {
+    let limit = sink.limits().record_bytes_max;
+    let mut records = Records::new(input, shape, limit);
+    loop {
+        let parsed = match records.next() {
+            Ok(None) => break,
+            Ok(Some(Raw::TooLong { bytes })) => Err(Fault::limit(
+                "bytes in one record",
+                bytes,
+                limit as u64,
+                "record_bytes_max",
+            )),
+            Ok(Some(Raw::Bytes(bytes))) => value(bytes).and_then(|value| parse(&value)),
+            Err(error) => {
+                sink.broke_off(records.here(), &error);
+                return Ok(());
+            }
+        };
+        let place = records.place();
+        match parsed {
+            Ok(parsed) => sink.session(place, parsed, 1)?,
+            Err(fault) => sink.left_out(place, fault, 1),
+        }
+    }
+    if records.list_is_open() {
+        let fault = Fault::new(
+            "a JSON list without its end",
+            "a `]`",
+            "the file may be cut off; get it again",
+        );
+        sink.notice(Place::File, fault);
+    }
+    Ok(())
+}
+
+/// Parses a record. The errors of `serde_json` on untyped values name positions, never content.
+fn value(bytes: &[u8]) -> Result<Value, Fault> {
+    if let Err(e) = std::str::from_utf8(bytes) {
+        return Err(bad_utf8(e.valid_up_to()));
+    }
+    serde_json::from_slice(bytes).map_err(|e| {
+        let what = match e.classify() {
+            serde_json::error::Category::Eof => "JSON that ends in the middle",
+            _ => "invalid JSON",
+        };
+        Fault::new(
+            format!(
+                "{what} (line {}, column {} of the record)",
+                e.line(),
+                e.column()
+            ),
+            "one JSON object",
+            "",
+        )
+    })
+}
+
+/// Bytes that are not UTF-8.
+pub(super) fn bad_utf8(byte: usize) -> Fault {
+    let found = format!("invalid UTF-8 at byte {byte} of the record");
+    Fault::new(
+        found,
+        "UTF-8",
+        "convert the file, for example with `iconv -t UTF-8`",
+    )
+}
