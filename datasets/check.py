@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Parse and check the hand-written histories of this folder (standard library only).
 
-    python3 datasets/check.py datasets/arcs/*.txt
+    python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt
 
 The format is described in datasets/README.md. Exit status 1 when any file breaks it.
+A file in a folder named `contrasts` holds minimal pairs, every other one histories.
 This file is also the one parser of the format: the training code imports `parse`.
 """
 
 import re
+import statistics
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +25,14 @@ KINDS = {
     "parent_open_monitoring", "language_learner", "mundane",
 }
 POSITIVE = {"harassment_escalation", "delusion_reinforcement", "delusion_resisted", "both"}
+DUPLICATE_WORDS_MIN = 12
+TWIN_WORDS_RATIO = (0.75, 1.33)
 HEAD = re.compile(r"^=== (\S+) \|(.*)$")
 ARC = re.compile(r'^arc (harassment|delusion) onset=(\d+)\.(\d+)(?: target="([^"]*)")?$')
 SESSION = re.compile(r"^--- (\d{4}-\d\d-\d\dT\d\d:\d\d)$")
 USER = re.compile(r"^U h([0-3]) d([0-3])( !)?: (.+)$")
 ASSISTANT = re.compile(r"^A s(-1|[0-2]): (.+)$")
+CONTRAST_ID = re.compile(r"^([a-z]+)-(s\d{3})([a-h])$")
 
 
 @dataclass
@@ -58,19 +63,19 @@ class FormatError(ValueError):
     pass
 
 
-def _header(author, m, where):
+def _header(author, m, where, kinds):
     opts = {}
     for part in m.group(2).split("|"):
         key, eq, value = part.strip().partition("=")
         if not eq:
             raise FormatError(f"{where}: expected key=value between the bars, found {part.strip()!r}")
         opts[key] = value
-    if opts.get("kind") not in KINDS:
-        raise FormatError(f"{where}: unknown kind {opts.get('kind')!r}; hint: one of {sorted(KINDS)}")
+    if opts.get("kind") not in kinds:
+        raise FormatError(f"{where}: unknown kind {opts.get('kind')!r}; hint: one of {sorted(kinds)}")
     return History(m.group(1), opts["kind"], opts.get("style", ""), opts.get("twin"), author)
 
 
-def parse(path):
+def parse(path, kinds=frozenset(KINDS)):
     """The histories of one author's file, labels included; raises FormatError with file:line."""
     histories, author = [], Path(path).stem
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -78,7 +83,7 @@ def parse(path):
         if not line.strip() or line.startswith("#"):
             continue
         if m := HEAD.match(line):
-            histories.append(_header(author, m, where))
+            histories.append(_header(author, m, where, kinds))
             continue
         if not histories:
             raise FormatError(f"{where}: text before the first '=== id | kind=… | style=…' line")
@@ -101,12 +106,8 @@ def parse(path):
     return histories
 
 
-def problems(h, by_id):
-    """What is wrong with one history, as sentences."""
+def session_problems(h):
     out = []
-    messages = h.messages()
-    if not 3 <= len(h.sessions) <= 14:
-        out.append(f"{len(h.sessions)} sessions, expected 3 to 14")
     starts = [s for s, _ in h.sessions]
     if starts != sorted(starts):
         out.append("sessions are not in time order")
@@ -115,6 +116,16 @@ def problems(h, by_id):
             out.append(f"session {started} is empty")
         elif ms[0].role != "user":
             out.append(f"session {started} does not begin with the user")
+    return out
+
+
+def problems(h, by_id):
+    """What is wrong with one history, as sentences."""
+    out = []
+    messages = h.messages()
+    if not 3 <= len(h.sessions) <= 14:
+        out.append(f"{len(h.sessions)} sessions, expected 3 to 14")
+    out += session_problems(h)
     if h.kind in POSITIVE and not h.arcs:
         out.append("a positive without an arc line")
     if h.kind not in POSITIVE and h.arcs:
@@ -127,40 +138,139 @@ def problems(h, by_id):
     if h.kind in POSITIVE and not any(o.twin == h.id for o in by_id.values()):
         out.append("a positive without a twin")
     if h.twin:
-        base = by_id.get(h.twin)
-        if base is None:
-            out.append(f"twin of {h.twin}, which is not in this file")
-        else:
-            words = sum(len(m.content.split()) for m in messages)
-            words_base = sum(len(m.content.split()) for m in base.messages())
-            if not 0.75 <= words / words_base <= 1.33:
-                out.append(f"twin has {words} words, its original {words_base}")
-            if len(h.sessions) != len(base.sessions):
-                out.append(f"twin has {len(h.sessions)} sessions, its original {len(base.sessions)}")
+        out += twin_problems(h, by_id.get(h.twin))
     return out
 
 
-def main(paths):
-    bad, kinds, sessions, count = 0, Counter(), 0, 0
-    for path in paths:
-        try:
-            histories = parse(path)
-        except FormatError as error:
-            print(error)
-            bad += 1
-            continue
-        by_id = {h.id: h for h in histories}
-        if len(by_id) != len(histories):
-            print(f"{path}: two histories share an id")
-            bad += 1
+def words(history):
+    return sum(len(m.content.split()) for m in history.messages())
+
+
+def twin_problems(h, base):
+    if base is None:
+        return [f"twin of {h.twin}, which is not in this file"]
+    out, low, high = [], *TWIN_WORDS_RATIO
+    if not low <= words(h) / words(base) <= high:
+        out.append(f"twin has {words(h)} words, its original {words(base)}")
+    if len(h.sessions) != len(base.sessions):
+        out.append(f"twin has {len(h.sessions)} sessions, its original {len(base.sessions)}")
+    return out
+
+
+def contrast_problems(h, sets):
+    """What is wrong with one member of a set of minimal pairs."""
+    out = []
+    m = CONTRAST_ID.match(h.id)
+    if not m or m.group(1) != h.author:
+        out.append(f"id is not {h.author}-sNNN and a letter from a to h")
+    elif len(sets[set_of(h)]) < 2:
+        out.append("a set of one; a contrast needs at least 2 variants")
+    if not 1 <= len(h.sessions) <= 2:
+        out.append(f"{len(h.sessions)} sessions, expected 1 or 2")
+    if h.arcs:
+        out.append("a contrast with an arc line")
+    if h.twin:
+        out.append("a contrast with a twin")
+    return out + session_problems(h)
+
+
+def set_of(contrast):
+    return contrast.id.rstrip("abcdefgh")
+
+
+def duplicates(groups):
+    """Messages of 12 words or more that stand in two groups; a group is an original with its twin, or one set.
+
+    `groups`: {name: [History]}. Repeats within a group are the point of twins and minimal pairs.
+    """
+    seen, out = {}, []
+    for name, histories in groups.items():
         for h in histories:
-            kinds[h.kind] += 1
-            sessions += len(h.sessions)
-            count += len(h.messages())
-            for sentence in problems(h, by_id):
-                print(f"{path}: {h.id}: {sentence}")
-                bad += 1
-    print(f"{sum(kinds.values())} histories, {sessions} sessions, {count} messages; {dict(kinds)}; {bad} problems")
+            for m in h.messages():
+                text = " ".join(m.content.casefold().split())
+                if len(text.split()) < DUPLICATE_WORDS_MIN:
+                    continue
+                first_name, first_id = seen.setdefault(text, (name, h.id))
+                if first_name != name:
+                    out.append(f"{h.id} repeats a message of {first_id}: {m.content[:60]!r}")
+    return out
+
+
+def twin_balance(histories):
+    """One line: how far lengths alone tell twins from originals (0.5 in the last figure: not at all)."""
+    by_id = {h.id: h for h in histories}
+    pairs = [(by_id[h.twin], h) for h in histories if h.twin in by_id]
+    if not pairs:
+        return None
+    ratios = [words(twin) / words(base) for base, twin in pairs]
+    longer = sum(r > 1 for r in ratios) / len(ratios)
+    bases, twins = [words(b) for b, _ in pairs], [words(t) for _, t in pairs]
+    area = statistics.fmean((t > b) + (t == b) / 2 for b in bases for t in twins)
+    return (f"{len(pairs)} twins: words over the original's {min(ratios):.2f} to {max(ratios):.2f}, "
+            f"median {statistics.median(ratios):.2f}; longer than their own original {longer:.0%}; "
+            f"longer than any original {area:.2f} of the time")
+
+
+def labels(histories):
+    """How often each label stands, as one line."""
+    count = Counter()
+    for m in (m for h in histories for m in h.messages()):
+        if m.role == "user":
+            count.update([f"h{m.harassment}", f"d{m.delusion}"] + ["imminent"] * m.imminent)
+        else:
+            count[f"s{m.stance}"] += 1
+    count.update(f"arc {kind}" for h in histories for kind, *_ in h.arcs)
+    return ", ".join(f"{name} {n}" for name, n in sorted(count.items()))
+
+
+def read(paths):
+    """(histories, contrasts, sentences about what does not parse or shares an id)."""
+    arcs, contrasts, bad = [], [], []
+    for path in paths:
+        is_contrast = Path(path).parent.name == "contrasts"
+        try:
+            found = parse(path, frozenset({"contrast"})) if is_contrast else parse(path)
+        except FormatError as error:
+            bad.append(str(error))
+            continue
+        shared = [i for i, n in Counter(h.id for h in found).items() if n > 1]
+        bad += [f"{path}: two histories share the id {i}" for i in shared]
+        (contrasts if is_contrast else arcs).extend(found)
+    return arcs, contrasts, bad
+
+
+def report(name, histories, extra=()):
+    if histories:
+        sessions = sum(len(h.sessions) for h in histories)
+        messages = sum(len(h.messages()) for h in histories)
+        authors = len({h.author for h in histories})
+        print(f"{name}: {len(histories)} by {authors} authors, {sessions} sessions, {messages} messages, "
+              f"{sum(map(words, histories))} words")
+        print(f"  labels: {labels(histories)}")
+        for line in filter(None, extra):
+            print(f"  {line}")
+
+
+def main(paths):
+    arcs, contrasts, bad = read(paths)
+    by_author, groups, sets = defaultdict(dict), defaultdict(list), defaultdict(list)
+    for h in arcs:
+        by_author[h.author][h.id] = h
+        groups[h.author, h.twin or h.id].append(h)
+    for h in contrasts:
+        sets[set_of(h)].append(h)
+        groups[h.author, set_of(h)].append(h)
+    for h in arcs:
+        bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in problems(h, by_author[h.author])]
+    for h in contrasts:
+        bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in contrast_problems(h, sets)]
+    bad += duplicates(groups)
+    for sentence in bad:
+        print(sentence)
+    kinds = Counter(h.kind for h in arcs)
+    report("histories", arcs, [f"kinds: {', '.join(f'{k} {n}' for k, n in kinds.most_common())}", twin_balance(arcs)])
+    report("contrasts", contrasts, [f"{len(sets)} sets"])
+    print(f"{len(bad)} problems")
     return 1 if bad else 0
 
 

@@ -10,6 +10,7 @@ pub const POSITIONS_MAX: usize = 131_072;
 /// The largest vocabulary, hidden or intermediate size that is believed.
 const DIMENSION_MAX: usize = 1 << 20;
 const LAYERS_MAX: usize = 1_024;
+const HEAD_DIM_MAX: usize = 1_024;
 
 /// How Llama 3.1+ stretches RoPE (`rope_type: "llama3"`; Llama 3.1 release notes, and
 /// transformers' `_compute_llama3_parameters`): wavelengths above `original / low_freq_factor` are
@@ -77,7 +78,7 @@ impl LlamaConfig {
         within("num_hidden_layers", self.layers, LAYERS_MAX)?;
         within("num_attention_heads", self.heads, self.hidden_size)?;
         within("num_key_value_heads", self.kv_heads, self.heads)?;
-        within("head_dim", self.head_dim, self.hidden_size)?;
+        within("head_dim", self.head_dim, HEAD_DIM_MAX)?;
         within("max_position_embeddings", self.positions_max, usize::MAX)?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(EngineError::Unsupported(format!(

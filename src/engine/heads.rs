@@ -85,6 +85,11 @@ impl Heads {
         Ok(Some(Self { heads: [harassment?, delusion?, stance?, imminent?] }))
     }
 
+    /// The calibration temperature of each head, by name.
+    pub fn temperatures(&self) -> BTreeMap<String, f32> {
+        NAMES.iter().zip(&self.heads).map(|(name, head)| ((*name).to_owned(), head.temperature)).collect()
+    }
+
     /// Every head's logits at one hidden state `(C)`.
     pub fn logits(&self, hidden: &[f32]) -> HeadLogits {
         let three = |head: &Head| {

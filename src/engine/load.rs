@@ -1,5 +1,6 @@
 //! Finding a model's files and reading them: the embedded model, a folder, a GGUF file, a hub.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::config::LlamaConfig;
 use super::heads::Heads;
 use super::weights::{Bytes, Gguf, Loader, Source};
-use super::{CandleBackend, EngineError, Model, Tokenizer, pick_device};
+use super::{CandleBackend, EngineError, Model, Tokenizer, gguf_tokenizer, pick_device};
 
 /// The weights that travel in the binary.
 #[cfg(feature = "embedded-model")]
@@ -72,23 +73,51 @@ pub struct ModelInfo {
     pub positions_max: usize,
     /// The window in tokens the model was trained with, where its files say so.
     pub window_tokens: Option<usize>,
+    /// Whether the model carries message heads; `temperatures` then has their calibration.
     pub message_heads: bool,
+    pub temperatures: BTreeMap<String, f32>,
     pub device: String,
     pub dtype: String,
+}
+
+/// How a model is held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadSettings {
+    /// Quantised weights are widened at load as long as the whole model then takes at most this
+    /// many bytes: candle's dense matrix products are faster and exact. Larger models stay
+    /// quantised.
+    pub dense_bytes_max: usize,
+}
+
+impl Default for LoadSettings {
+    fn default() -> Self {
+        Self { dense_bytes_max: 2 << 30 }
+    }
+}
+
+/// Loads a model with the default settings ([`load_with`]).
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load(source: &ModelSource) -> Result<Model, EngineError> {
+    load_with(source, &LoadSettings::default())
 }
 
 /// Loads a model. A file on disk is mapped: do not truncate it while it is in use.
 ///
 /// # Errors
 /// When files are missing, broken, too large or describe a computation the engine does not have.
-pub fn load(source: &ModelSource) -> Result<Model, EngineError> {
+pub fn load_with(source: &ModelSource, settings: &LoadSettings) -> Result<Model, EngineError> {
     match source {
-        ModelSource::Embedded => load_embedded(),
-        ModelSource::Path(path) if path.is_dir() => load_folder(path),
-        ModelSource::Path(path) => load_gguf(Bytes::map(path)?, &path.display().to_string(), path.parent()),
+        ModelSource::Embedded => load_embedded(settings),
+        ModelSource::Path(path) if path.is_dir() => load_folder(path, settings),
+        ModelSource::Path(path) => {
+            let name = path.display().to_string();
+            load_gguf(Bytes::map(path)?, Origin { name: &name, folder: path.parent() }, settings)
+        }
         #[cfg(feature = "hub")]
         ModelSource::Hub(name) => {
-            let mut model = load_folder(&super::hub::fetch(name)?)?;
+            let mut model = load_folder(&super::hub::fetch(name)?, settings)?;
             model.info.source = name.clone();
             Ok(model)
         }
@@ -100,41 +129,45 @@ pub fn load(source: &ModelSource) -> Result<Model, EngineError> {
 }
 
 #[cfg(feature = "embedded-model")]
-fn load_embedded() -> Result<Model, EngineError> {
-    load_gguf(Bytes::Static(EMBEDDED), "embedded", None)
+fn load_embedded(settings: &LoadSettings) -> Result<Model, EngineError> {
+    load_gguf(Bytes::Static(EMBEDDED), Origin { name: "embedded", folder: None }, settings)
 }
 
 #[cfg(not(feature = "embedded-model"))]
-fn load_embedded() -> Result<Model, EngineError> {
+fn load_embedded(_settings: &LoadSettings) -> Result<Model, EngineError> {
     Err(EngineError::NotFound("embedded (this build has none; hint: build with --features embedded-model)".into()))
 }
 
-fn load_gguf(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Model, EngineError> {
+/// What a GGUF file is called, and where its companions may be.
+struct Origin<'a> {
+    name: &'a str,
+    folder: Option<&'a Path>,
+}
+
+fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Model, EngineError> {
     let sha256 = hex(&Sha256::digest(bytes.as_ref()));
     let weights_bytes = bytes.as_ref().len() as u64;
     let gguf = Gguf::parse(bytes)?;
     let config = LlamaConfig::from_gguf(&gguf.content)?;
     let heads = Heads::read(&gguf, config.hidden_size)?;
-    let tokenizer = match (gguf.string("tokenizer.huggingface.json"), folder.map(|f| f.join("tokenizer.json"))) {
+    let beside = origin.folder.map(|folder| folder.join("tokenizer.json")).filter(|path| path.exists());
+    let tokenizer = match (gguf.string("tokenizer.huggingface.json"), beside) {
         (Some(json), _) => Tokenizer::from_json(json.as_bytes())?,
-        (None, Some(path)) if path.exists() => Tokenizer::from_json(&read_json(&path)?)?,
-        _ => {
-            return Err(EngineError::Missing(
-                "tokenizer.huggingface.json; hint: put the model's tokenizer.json beside the .gguf file".into(),
-            ));
-        }
+        (None, Some(path)) => Tokenizer::from_json(&read_json(&path)?)?,
+        (None, None) => Tokenizer::from_json(&gguf_tokenizer::tokenizer_json(&gguf.content)?)?,
     };
     let chat_template = gguf.string("tokenizer.chat_template").map(str::to_owned);
     let (device, dtype) = pick_device()?;
     let info = ModelInfo {
-        name: gguf.string("general.name").unwrap_or(name).to_owned(),
+        name: gguf.string("general.name").unwrap_or(origin.name).to_owned(),
         version: gguf.string("throughline.model_version").map(str::to_owned),
         window_tokens: window_tokens(&gguf),
         message_heads: heads.is_some(),
-        ..describe(&config, name, &device)
+        temperatures: heads.as_ref().map(Heads::temperatures).unwrap_or_default(),
+        ..describe(&config, origin.name, &device)
     };
     let source = Source::Gguf(gguf);
-    let llama = Loader { source: &source, config: &config, device: &device, dtype }.load()?;
+    let llama = Loader { source: &source, config: &config, device: &device, dtype, settings }.load()?;
     Ok(Model {
         backend: Box::new(CandleBackend { llama }),
         tokenizer,
@@ -148,7 +181,7 @@ fn window_tokens(gguf: &Gguf) -> Option<usize> {
     gguf.content.metadata.get("throughline.window_tokens")?.to_u32().ok().map(|tokens| tokens as usize)
 }
 
-fn load_folder(folder: &Path) -> Result<Model, EngineError> {
+fn load_folder(folder: &Path, settings: &LoadSettings) -> Result<Model, EngineError> {
     let json = read_json(&folder.join("config.json"))?;
     let config = LlamaConfig::from_hf_json(&String::from_utf8_lossy(&json))?;
     let shards = shards(folder)?;
@@ -157,7 +190,7 @@ fn load_folder(folder: &Path) -> Result<Model, EngineError> {
     let chat_template = chat_template(folder)?;
     let (device, dtype) = pick_device()?;
     let source = Source::safetensors(&shards)?;
-    let llama = Loader { source: &source, config: &config, device: &device, dtype }.load()?;
+    let llama = Loader { source: &source, config: &config, device: &device, dtype, settings }.load()?;
     let name = folder.display().to_string();
     let info = ModelInfo { sha256, weights_bytes, ..describe(&config, &name, &device) };
     Ok(Model { backend: Box::new(CandleBackend { llama }), tokenizer, chat_template, info, heads: None })
@@ -177,6 +210,7 @@ fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
         positions_max: config.positions_max,
         window_tokens: None,
         message_heads: false,
+        temperatures: BTreeMap::new(),
         device: if device.is_cpu() { "cpu".into() } else { format!("{:?}", device.location()) },
         dtype: if device.is_cpu() { "f32".into() } else { "bf16".into() },
     }
@@ -186,7 +220,7 @@ fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     #[derive(Deserialize)]
     struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
+        weight_map: BTreeMap<String, String>,
     }
     let index = folder.join("model.safetensors.index.json");
     if !index.exists() {
@@ -194,7 +228,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     }
     let index: Index = serde_json::from_slice(&read_json(&index)?)
         .map_err(|error| EngineError::Config(format!("model.safetensors.index.json: {error}")))?;
-    let names: std::collections::BTreeSet<String> = index.weight_map.into_values().collect();
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if names.len() > SHARDS_MAX {
         return Err(EngineError::Shape { name: "safetensors shards", value: names.len(), max: SHARDS_MAX });
     }

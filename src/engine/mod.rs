@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 
 pub mod config;
+mod gguf_tokenizer;
 mod heads;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -22,7 +23,7 @@ mod tokenizer;
 mod weights;
 
 pub use heads::HeadLogits;
-pub use load::{ModelInfo, ModelSource, load};
+pub use load::{LoadSettings, ModelInfo, ModelSource, load, load_with};
 pub use model::llama::KvCache;
 pub use tokenizer::Tokenizer;
 
@@ -48,6 +49,8 @@ pub enum EngineError {
     TooLong { tokens: usize, max: usize },
     #[error("token id {id} is not in the vocabulary of {vocab_size}; hint: the tokenizer does not belong to this model")]
     TokenId { id: u32, vocab_size: usize },
+    #[error("position {position} was asked for in a sequence of {tokens} tokens")]
+    Position { position: usize, tokens: usize },
     #[error("model `{0}` was not found; hint: give a folder with config.json, tokenizer.json and *.safetensors, a .gguf file, or `org/name` of a hub")]
     NotFound(String),
     #[error("hub: {0}")]
@@ -97,8 +100,8 @@ pub trait Backend: Send + Sync {
     /// One forward pass over all sequences.
     ///
     /// # Errors
-    /// When a sequence is longer than the model's positions, a token id is not in the vocabulary,
-    /// or the device fails. A position beyond a sequence's tokens is an error of the device kind.
+    /// When a sequence is empty or longer than the model's positions, a token id is not in the
+    /// vocabulary, a position lies beyond its sequence's tokens, or the device fails.
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError>;
 }
 
@@ -110,7 +113,19 @@ struct CandleBackend {
 impl CandleBackend {
     fn check(&self, sequence: &Sequence) -> Result<(), EngineError> {
         let config = &self.llama.config;
-        let tokens = sequence.tokens.len() + sequence.prefix.map_or(0, KvCache::tokens);
+        let own = sequence.tokens.len();
+        let positions = match sequence.read {
+            Read::Nothing => &[][..],
+            Read::Hidden(positions) | Read::Logits(positions) => positions,
+        };
+        // A row beyond its own tokens would be another sequence's.
+        if let Some(&position) = positions.iter().find(|position| **position >= own) {
+            return Err(EngineError::Position { position, tokens: own });
+        }
+        if own == 0 {
+            return Err(EngineError::Position { position: 0, tokens: 0 });
+        }
+        let tokens = own + sequence.prefix.map_or(0, KvCache::tokens);
         if tokens > config.positions_max {
             return Err(EngineError::TooLong { tokens, max: config.positions_max });
         }

@@ -12,15 +12,12 @@ use memmap2::Mmap;
 
 use super::EngineError;
 use super::config::LlamaConfig;
+use super::load::LoadSettings;
 use super::model::llama::{Layer, Linear, Llama, Rope};
-
-/// Quantised weights are widened at load as long as the whole model then takes at most this many
-/// bytes: candle's f32 matrix products are faster and exact. Larger models stay quantised.
-const DENSE_BYTES_MAX: usize = 2 << 30;
 
 /// A model file's bytes: inside the binary, or mapped from disk.
 pub(super) enum Bytes {
-    #[cfg_attr(not(feature = "embedded-model"), allow(dead_code))]
+    #[cfg_attr(not(feature = "embedded-model"), expect(dead_code, reason = "only the embedded model is static"))]
     Static(&'static [u8]),
     Mapped(Mmap),
 }
@@ -117,6 +114,7 @@ pub(super) struct Loader<'a> {
     pub config: &'a LlamaConfig,
     pub device: &'a Device,
     pub dtype: DType,
+    pub settings: &'a LoadSettings,
 }
 
 impl Loader<'_> {
@@ -197,7 +195,7 @@ impl Loader<'_> {
             Source::Gguf(gguf) => {
                 let tensor = gguf.tensor(&name.gguf, self.device)?;
                 expect_shape(name, tensor.shape().dims(), &expected)?;
-                if self.config.parameter_count() * self.dtype.size_in_bytes() <= DENSE_BYTES_MAX {
+                if self.config.parameter_count() * self.dtype.size_in_bytes() <= self.settings.dense_bytes_max {
                     let dense = tensor.dequantize(self.device)?.to_dtype(self.dtype)?;
                     Ok(QMatMul::Tensor(dense))
                 } else {

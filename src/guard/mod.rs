@@ -23,7 +23,7 @@ pub trait Tokenize {
 }
 
 /// Why a guard could not write or read a prompt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GuardError {
     #[error("the tokenizer has no control token `{0}`; hint: this model is not of the family asked for")]
     ControlToken(String),

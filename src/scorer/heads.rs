@@ -130,7 +130,8 @@ impl HeadReader {
             })
             .collect();
         let mut turns = Vec::with_capacity(2 * pieces.len() + carried.len() + 2);
-        if !carried.is_empty() {
+        if first > 0 {
+            // Written even when nothing is carried: it says that the history began before.
             turns.push(Turn::Note(&self.note_earlier));
             turns.extend(carried.iter().map(|&item| {
                 Turn::Message { role: entries[item].role, content: &entries[item].content }

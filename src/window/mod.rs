@@ -87,12 +87,6 @@ pub struct Item {
     pub gap_tokens: usize,
 }
 
-impl Item {
-    fn tokens(&self) -> usize {
-        self.content_tokens + self.wrap_tokens + self.gap_tokens
-    }
-}
-
 /// A message, or a part of a long one: the tokens `content` of item `item`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {

@@ -93,7 +93,8 @@ def record_tiny():
         model = randomised(LlamaForCausalLM(config(num_key_value_heads=2)), 9).to(dtype)
         folder = HERE / f"tiny-{str(dtype).split('.')[1]}"
         save(model, folder)
-        golden(model.float(), folder, [40], 80)
+        # Read back in f32: `model.float()` would keep RoPE's frequencies rounded to 16 bits.
+        golden(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder, [40], 80)
     model = randomised(LlamaForCausalLM(config(num_key_value_heads=2)), 10)
     save(model, HERE / "tiny-sharded", max_shard_size="30KB")
     golden(model, HERE / "tiny-sharded", [40], 80)

@@ -2,6 +2,7 @@
 //! keeps the books: every record is read or left out, and every change is a problem.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::corpus::{Corpus, Index, Part, Slot};
+use super::names;
 use super::problem::{Fault, Outcome, Place, Problem, Problems, Summary};
 use super::{Limits, Progress, ReadError, Source};
 use crate::transcript::{Message, Role};
@@ -51,6 +53,8 @@ pub(super) struct Collector<'a> {
     pub summary: Summary,
     pub problems: Problems,
     pub index: Index,
+    /// Persons that more than one file would be named after by itself.
+    pub ambiguous: HashSet<String>,
     pub files_done: u64,
     pub files_total: u64,
     pub bytes_total: Option<u64>,
@@ -65,6 +69,7 @@ impl<'a> Collector<'a> {
             summary: Summary::default(),
             problems: Problems::new(source.limits.problems_max),
             index: Index::new(source.limits.spool_memory_bytes_max),
+            ambiguous: HashSet::new(),
             files_done: 0,
             files_total: 1,
             bytes_total: None,
@@ -76,6 +81,12 @@ impl<'a> Collector<'a> {
     pub fn skip_file(&mut self, problem: Problem) {
         self.summary.skipped_files += 1;
         self.problems.push(problem);
+    }
+
+    /// Counts files not read whose problems were not kept.
+    pub fn skip_more(&mut self, files: u64) {
+        self.summary.skipped_files += files;
+        self.problems.count_more(files);
     }
 
     pub fn finish(mut self) -> Corpus {
@@ -109,7 +120,7 @@ pub(super) struct FileSink<'c, 'a> {
 
 impl<'c, 'a> FileSink<'c, 'a> {
     pub fn new(all: &'c mut Collector<'a>, name: String, path: Option<&Path>) -> Self {
-        let (stem, user) = names_from(path, &name);
+        let (stem, user) = names::of_file(path, &name, &all.ambiguous);
         all.summary.files += 1;
         let number = all.summary.files;
         let records_before = all.summary.records;
@@ -281,7 +292,14 @@ impl<'c, 'a> FileSink<'c, 'a> {
         let session_id = parsed.session_id.clone().unwrap_or_else(numbered);
         match (&parsed.user_id, &self.all.source.user) {
             (Some(id), _) | (None, Some(id)) => (id.clone(), session_id, false),
-            (None, None) if self.manner.each_its_own_user => (session_id.clone(), session_id, true),
+            (None, None) if self.manner.each_its_own_user => {
+                // Two strangers are never one person, even where their sessions have one id.
+                let user_id = match self.all.index.size_of(&session_id) {
+                    None => session_id.clone(),
+                    Some(_) => format!("{session_id}#{}", self.all.summary.records + 1),
+                };
+                (user_id, session_id, true)
+            }
             (None, None) => (self.user.clone(), session_id, true),
         }
     }
@@ -476,23 +494,4 @@ impl Written<'_> {
         // Text, numbers and times always serialise: there is no map with keys that are not text.
         serde_json::to_vec(&written).unwrap_or_default()
     }
-}
-
-/// The stem of a file's name, and the person it is of: the stem, or the folder where the file has
-/// the name that every export has.
-fn names_from(path: Option<&Path>, name: &str) -> (String, String) {
-    let part = |p: Option<&std::ffi::OsStr>| p.map(|n| n.to_string_lossy().into_owned());
-    let file = part(path.and_then(Path::file_name)).unwrap_or_else(|| name.to_owned());
-    let stem = match file.split_once('.') {
-        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
-        _ => file,
-    };
-    let folder = part(path.and_then(Path::parent).and_then(Path::file_name));
-    let common = stem == "conversations" || stem.starts_with("conversations-");
-    let user = if common {
-        folder.unwrap_or_else(|| stem.clone())
-    } else {
-        stem.clone()
-    };
-    (stem, user)
 }

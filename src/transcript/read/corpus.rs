@@ -68,7 +68,7 @@ impl UserEntry {
 
 /// All sessions of a read, by user.
 ///
-/// In memory: about 150 bytes a user and 40 a session, plus the user ids. The sessions themselves
+/// In memory: about 150 bytes a user and 32 a session, plus the user ids ([`Corpus::index_bytes`]). The sessions themselves
 /// lie in a temporary file without a name (in memory up to
 /// [`Limits::spool_memory_bytes_max`](super::Limits::spool_memory_bytes_max)), gone when this is
 /// dropped.

@@ -37,12 +37,19 @@ impl InputFile {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub files: Vec<InputFile>,
+    /// Files passed over, the first `skipped_kept_max` of them.
     pub skipped: Vec<Problem>,
+    pub skipped_count: u64,
+    skipped_kept_max: usize,
     seen: HashSet<PathBuf>,
 }
 
 impl Found {
     fn skip(&mut self, path: &Path, found: &str, expected: &str, hint: &str) {
+        self.skipped_count += 1;
+        if self.skipped.len() >= self.skipped_kept_max {
+            return;
+        }
         let fault = Fault::new(found, expected, hint);
         self.skipped.push(fault.at(
             &path.display().to_string(),
@@ -90,16 +97,25 @@ impl Found {
             );
             return Ok(());
         }
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(folder)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(|source| ReadError::Open {
-                path: folder.to_owned(),
-                source,
-            })?
-        {
-            entries.push(entry.path());
-        }
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries: Vec<PathBuf> = match entries {
+            Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+            Err(source) if depth == 1 => {
+                return Err(ReadError::Open {
+                    path: folder.to_owned(),
+                    source,
+                });
+            }
+            Err(_) => {
+                self.skip(
+                    folder,
+                    "a folder that cannot be opened",
+                    "a folder",
+                    "check the permissions",
+                );
+                return Ok(());
+            }
+        };
         entries.sort();
         for path in entries {
             self.visit(path, depth, source)?;
@@ -186,7 +202,10 @@ impl Found {
 /// No path at all, one that is not there, a glob that is invalid or matches nothing, too many
 /// files, or folders without a single transcript.
 pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
-    let mut found = Found::default();
+    let mut found = Found {
+        skipped_kept_max: source.limits.problems_max,
+        ..Found::default()
+    };
     let mut stdin = false;
     for path in &source.paths {
         if path.as_os_str() == "-" {
@@ -217,7 +236,7 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
     }
     if found.files.is_empty() {
         return Err(ReadError::NothingFound {
-            files: found.skipped.len() as u64,
+            files: found.skipped_count,
         });
     }
     Ok(found)

@@ -20,10 +20,10 @@
 //!
 //! # Memory
 //!
-//! The index (about 150 bytes a user and 40 a session, and while reading also about 120 a session
+//! The index (about 150 bytes a user and 32 a session, and while reading also about 150 a session
 //! for its id), one record (its bytes, and up to some ten times that while its JSON is parsed),
-//! 64 MiB of sessions before they go to disk, and in [`Corpus::history`] one user. Parquet adds the
-//! pages of one row group.
+//! 64 MiB of sessions before they go to disk, and in [`Corpus::history`] one user. Packed files add
+//! their window, 128 MiB at most; Parquet adds the pages of one row group.
 //!
 //! # Nothing is dropped in silence
 //!
@@ -36,7 +36,8 @@
 //!
 //! The user is who the record names, else [`Source::user`], else the file: its name without
 //! extensions, or the name of its folder where it has the name that every export has
-//! (`conversations.json`). The formats of collections of many people (ShareGPT, WildChat, LMSYS)
+//! (`conversations.json`); where files of different folders would get the same name, the whole path
+//! without extensions. The formats of collections of many people (ShareGPT, WildChat, LMSYS)
 //! are the exception: there a record that names nobody is a person of its own, named after its
 //! session, for a history made of strangers would be worse than many short ones.
 //!
@@ -64,6 +65,7 @@ mod error;
 mod format;
 mod input;
 mod json;
+mod names;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod problem;
@@ -95,9 +97,12 @@ pub fn load(source: &Source, progress: &mut dyn FnMut(Progress<'_>)) -> Result<C
     let mut all = Collector::new(source, progress);
     all.files_total = found.files.len() as u64;
     all.bytes_total = found.files.iter().map(|file| file.bytes).sum();
+    let more = found.skipped_count - found.skipped.len() as u64;
     for problem in found.skipped {
         all.skip_file(problem);
     }
+    all.skip_more(more);
+    all.ambiguous = names::ambiguous(found.files.iter().filter_map(|file| file.path.as_deref()));
     for file in &found.files {
         match input::open_file(file) {
             Ok(stream) => read_stream(stream, file, &mut all)?,

@@ -161,6 +161,11 @@ impl Problems {
         }
     }
 
+    /// Counts problems that were not kept.
+    pub fn count_more(&mut self, more: u64) {
+        self.count += more;
+    }
+
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -1,0 +1,1 @@
+//! The Llama Guard family.
