@@ -2,8 +2,8 @@
 //!
 //! Two ways of reading, one engine: [`message_heads`] (the embedded model: small heads at every
 //! message's end, one prefill a window) and [`llama_guard`] (real Llama Guard checkpoints: the
-//! probability of the verdict's words after the model's own chat template). This room must not
-//! know tensors; it speaks in text, token ids and positions.
+//! probability of the verdict's words after the model's own chat template, [`verdict`]). This room
+//! must not know tensors; it speaks in text, token ids, positions and logits.
 //!
 //! Message text is data. Whatever family: control tokens written in a message are tokenised as
 //! plain text and can never open or close a turn.

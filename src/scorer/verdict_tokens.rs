@@ -137,6 +137,9 @@ impl VerdictReader {
     }
 }
 
+/// Items of a window, in order, and what the guard said of them.
+type Answers = Vec<(usize, Result<Verdict, GuardError>)>;
+
 /// What came of a message, over its parts.
 #[derive(Default)]
 struct Judged {
@@ -278,12 +281,7 @@ where
     }
 
     /// Judges a window's fresh pieces, in order.
-    #[allow(clippy::type_complexity)] // a list of items and answers
-    fn window(
-        &mut self,
-        window: &Window,
-        tokens_max: usize,
-    ) -> Result<Vec<(usize, Result<Verdict, GuardError>)>, ScoreError> {
+    fn window(&mut self, window: &Window, tokens_max: usize) -> Result<Answers, ScoreError> {
         let pieces: Vec<&Piece> = window.context.iter().chain(&window.fresh).collect();
         let messages: Vec<GuardMessage> = (0..pieces.len()).map(|at| self.message(&pieces, at)).collect();
         let mut prompts = Vec::with_capacity(window.fresh.len());
