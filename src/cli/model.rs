@@ -1,10 +1,15 @@
 //! `throughline model …`, and how `score` makes a model ready.
 
-use anyhow::bail;
+use std::path::Path;
+
+use anyhow::{Context, bail};
 use throughline::engine::{Model, ModelSource};
-use throughline::scorer::{Scorer, ScorerSettings};
+use throughline::guard::categories::CategoryPolicy;
+use throughline::guard::llama_guard::{Family, GuardSettings, LlamaGuard};
+use throughline::scorer::{Scorer, ScorerSettings, VerdictReader};
 
 use super::args::{ModelArgs, ModelCommand};
+use super::limits::read_small;
 use super::settings::ScoreSettings;
 
 mod info;
@@ -34,5 +39,27 @@ pub fn scorer(model: Model, scoring: ScorerSettings, settings: &ScoreSettings) -
         }
         return Ok((Scorer::with_heads(model, scoring)?, "heads".into()));
     }
-    bail!("the model has no message heads; hint: use the embedded model");
+    let family = settings.guard.as_deref().map(family).transpose()?;
+    let policy = settings.categories.as_deref().map(categories).transpose()?;
+    let guard_settings = GuardSettings {
+        template: model.chat_template.as_deref(),
+        model_name: &model.info.name,
+        family,
+        policy: policy.as_ref(),
+    };
+    let guard = LlamaGuard::new(guard_settings, &model.tokenizer)?;
+    let reading = guard.family().as_str().to_owned();
+    let reader = VerdictReader::new(guard, &model.tokenizer, None)?;
+    Ok((Scorer::with_verdicts(model, reader, scoring)?, reading))
+}
+
+fn family(name: &str) -> anyhow::Result<Family> {
+    Family::parse(name).with_context(|| {
+        let names = Family::ALL.map(Family::as_str).join(", ");
+        format!("there is no guard family `{name}`; hint: one of {names}")
+    })
+}
+
+fn categories(path: &Path) -> anyhow::Result<CategoryPolicy> {
+    Ok(CategoryPolicy::from_toml(&read_small(path)?, &path.display().to_string())?)
 }

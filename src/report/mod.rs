@@ -93,6 +93,10 @@ pub struct Totals {
     pub kept_apart: u64,
     /// Messages about which the guard refused to answer.
     pub refused: u64,
+    /// Messages that shared a turn of a prompt with the one before them.
+    pub merged_messages: u64,
+    /// Places where a message imitated the structure of a prompt, broken visibly.
+    pub neutralised_marks: u64,
     pub files: u64,
     pub skipped_files: u64,
     pub records: u64,
@@ -113,18 +117,20 @@ pub struct Totals {
 impl Totals {
     /// Counts one more history.
     pub fn add(&mut self, history: &History, score: &HistoryScore) {
-        let ReadingNotes { windows, tokens, split_messages, shortened_contexts, kept_apart, refused } = score.notes;
+        let notes: ReadingNotes = score.notes;
         self.users += 1;
         self.sessions += history.sessions.len() as u64;
         self.messages += history.message_count() as u64;
         self.scored_messages += score.messages.len() as u64;
         *self.levels.slot(score.level()) += 1;
-        self.windows += windows as u64;
-        self.tokens += tokens as u64;
-        self.split_messages += split_messages as u64;
-        self.shortened_contexts += shortened_contexts as u64;
-        self.kept_apart += kept_apart as u64;
-        self.refused += refused as u64;
+        self.windows += notes.windows as u64;
+        self.tokens += notes.tokens as u64;
+        self.split_messages += notes.split_messages as u64;
+        self.shortened_contexts += notes.shortened_contexts as u64;
+        self.kept_apart += notes.kept_apart as u64;
+        self.refused += notes.refused as u64;
+        self.merged_messages += notes.merged_messages as u64;
+        self.neutralised_marks += notes.neutralised_marks as u64;
     }
 
     /// Whether anything was not read.
@@ -140,6 +146,8 @@ impl Totals {
             (self.refused, "messages the guard refused to judge"),
             (self.split_messages, "messages longer than a window, scored in parts"),
             (self.shortened_contexts, "times a long message was shortened where it was only context"),
+            (self.merged_messages, "messages that shared a turn with the one before"),
+            (self.neutralised_marks, "places that imitated a prompt's structure, broken visibly"),
             (self.kept_apart, "system and tool messages, not scored"),
             (self.empty_messages, "messages without text, dropped"),
             (self.other_branches, "messages of edited or regenerated branches, not read"),
