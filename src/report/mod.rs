@@ -1,1 +1,172 @@
-//! Reports.
+//! Scores → JSON lines ([`json`]), a terminal summary ([`terminal`]), one self-contained page
+//! ([`html`]).
+//!
+//! Everything is written into what the caller gives; this room opens no file. It must not know
+//! models: what a page says of one stands in [`RunInfo`]. Machines read places counted from 0,
+//! people read them counted from 1.
+
+use serde::Serialize;
+
+use crate::scorer::{HistoryScore, ReadingNotes};
+use crate::transcript::History;
+use crate::verdict::{Level, Policy};
+
+pub mod html;
+pub mod json;
+pub mod safe;
+mod svg;
+pub mod terminal;
+mod view;
+
+pub use view::{ArcView, EvidenceView, PlaceView, SessionView, UserView};
+
+/// What stands on everything that people read.
+pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
+
+/// The model that scored.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelLine {
+    pub name: String,
+    pub version: Option<String>,
+    pub sha256: String,
+    pub source: String,
+    /// `heads`, or the family of a guard whose verdict was read.
+    pub reading: String,
+    pub device: String,
+    pub dtype: String,
+}
+
+/// What was run: the same for the same input, whenever and with however many threads.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunInfo {
+    pub throughline_version: &'static str,
+    pub model: ModelLine,
+    pub window_tokens: usize,
+    pub policy: Policy,
+    pub redacted: bool,
+}
+
+/// Histories by level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LevelCounts {
+    pub none: u64,
+    pub watch: u64,
+    pub review: u64,
+    pub senior: u64,
+    pub urgent: u64,
+}
+
+impl LevelCounts {
+    fn slot(&mut self, level: Level) -> &mut u64 {
+        match level {
+            Level::None => &mut self.none,
+            Level::Watch => &mut self.watch,
+            Level::Review => &mut self.review,
+            Level::Senior => &mut self.senior,
+            Level::Urgent => &mut self.urgent,
+        }
+    }
+
+    /// Histories at this level.
+    pub fn get(mut self, level: Level) -> u64 {
+        *self.slot(level)
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub users: u64,
+    pub sessions: u64,
+    /// Messages of all roles.
+    pub messages: u64,
+    /// Messages with scores: the user's and the assistant's.
+    pub scored_messages: u64,
+    pub levels: LevelCounts,
+    pub windows: u64,
+    pub tokens: u64,
+    /// Messages longer than a window, scored in parts.
+    pub split_messages: u64,
+    /// Times a long message was shortened to its end where it was only context.
+    pub shortened_contexts: u64,
+    /// System and tool messages, not scored.
+    pub kept_apart: u64,
+    /// Messages about which the guard refused to answer.
+    pub refused: u64,
+    /// Messages that shared a turn of a prompt with the one before them.
+    pub merged_messages: u64,
+    /// Places where a message imitated the structure of a prompt, broken visibly.
+    pub neutralised_marks: u64,
+    pub files: u64,
+    pub skipped_files: u64,
+    pub records: u64,
+    /// Records that could not be read.
+    pub left_out: u64,
+    /// Messages without text, dropped.
+    pub empty_messages: u64,
+    /// Messages off the active branch of an export, not read.
+    pub other_branches: u64,
+    /// Times that could not be read.
+    pub unread_times: u64,
+    /// Sessions renamed because the user had the id already.
+    pub repeated_sessions: u64,
+    /// Problems of all kinds met while reading.
+    pub problems: u64,
+}
+
+impl Totals {
+    /// Counts one more history.
+    pub fn add(&mut self, history: &History, score: &HistoryScore) {
+        let notes: ReadingNotes = score.notes;
+        self.users += 1;
+        self.sessions += history.sessions.len() as u64;
+        self.messages += history.message_count() as u64;
+        self.scored_messages += score.messages.len() as u64;
+        *self.levels.slot(score.level()) += 1;
+        self.windows += notes.windows as u64;
+        self.tokens += notes.tokens as u64;
+        self.split_messages += notes.split_messages as u64;
+        self.shortened_contexts += notes.shortened_contexts as u64;
+        self.kept_apart += notes.kept_apart as u64;
+        self.refused += notes.refused as u64;
+        self.merged_messages += notes.merged_messages as u64;
+        self.neutralised_marks += notes.neutralised_marks as u64;
+    }
+
+    /// Whether anything was not read.
+    pub fn incomplete(&self) -> bool {
+        self.left_out > 0 || self.skipped_files > 0
+    }
+
+    /// The counts that are not zero, in words: what was done to the text on the way.
+    pub fn remarks(&self) -> Vec<String> {
+        [
+            (self.left_out, "left out: records that could not be read"),
+            (self.skipped_files, "files skipped"),
+            (self.refused, "messages the guard refused to judge"),
+            (self.split_messages, "messages longer than a window, scored in parts"),
+            (self.shortened_contexts, "times a long message was shortened where it was only context"),
+            (self.merged_messages, "messages that shared a turn with the one before"),
+            (self.neutralised_marks, "places that imitated a prompt's structure, broken visibly"),
+            (self.kept_apart, "system and tool messages, not scored"),
+            (self.empty_messages, "messages without text, dropped"),
+            (self.other_branches, "messages of edited or regenerated branches, not read"),
+            (self.unread_times, "times that could not be read"),
+            (self.repeated_sessions, "sessions renamed: their user had the id already"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
+    }
+}
+
+/// What an assistant did, in words, from its expected stance (−1 to 2).
+pub fn stance_words(stance: f32) -> &'static str {
+    match stance {
+        _ if stance <= -0.25 => "resisted",
+        _ if stance < 0.4 => "stayed neutral",
+        _ if stance < 1.2 => "went along",
+        _ => "reinforced",
+    }
+}

@@ -158,6 +158,11 @@ impl Scorer {
         &self.model
     }
 
+    /// The window that histories are read in.
+    pub fn window(&self) -> &WindowSpec {
+        &self.spec
+    }
+
     /// Scores every message of a history and its arcs. The history's sessions must be in the
     /// order of time ([`History::sort_sessions`]). `progress` is called with the number of
     /// messages done so far.

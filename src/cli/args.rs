@@ -1,0 +1,283 @@
+//! The command line as typed. What it comes to is in [`super::settings`].
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand};
+use throughline::transcript::read::Format;
+use throughline::verdict::Level;
+
+/// Reads the arc, not the message: an offline classifier of conversation risk.
+///
+/// Reads everything a user said to an assistant over weeks of sessions and says whether a targeted
+/// harassment or a delusion reinforcement is building, since which message, on what evidence.
+/// A signal for human review, not a diagnosis.
+#[derive(Debug, Parser)]
+#[command(
+    name = "throughline",
+    version,
+    arg_required_else_help = true,
+    after_help = "EXAMPLE\n  throughline score datasets/examples\n  throughline score chats.jsonl --output scores.jsonl --report report.html\n\n\
+    EXIT CODES\n  0  clean\n  1  a history at or above --fail-at\n  2  error"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Score transcripts: every message, every user's arcs
+    Score(Box<ScoreArgs>),
+    /// Look at a model: what it is, whether it is whole, how fast it is
+    Model(ModelArgs),
+    /// Write a shell's completions to standard output
+    #[command(after_help = "EXAMPLE\n  throughline completions bash > throughline.bash && . ./throughline.bash")]
+    Completions(CompletionsArgs),
+}
+
+const SCORE_HELP: &str = "\
+EXAMPLE
+  throughline score datasets/examples
+  throughline score 'exports/*.json.gz' --report report.html --redact
+  throughline score chats.csv --csv-user customer --csv-content body --output - | jq 'select(.type == \"history\")'
+  throughline score chats.jsonl --fail-at review && echo clean
+
+SETTINGS
+  Every option can stand in a TOML file (--config FILE; names as the options, with _ for -; CSV columns in
+  [csv] without the prefix) or in the environment (THROUGHLINE_…). An option beats the environment, which
+  beats the file. Paths are taken from the current folder. Keys that are not known are errors.
+
+EXIT CODES
+  0  clean: also when records were left out and the rest was scored; the summary counts them
+  1  a history at or above --fail-at (without that option never)
+  2  error: nothing could be read, or with --strict anything was left out; the output is written all the same
+";
+
+/// Score transcripts: every message, every user's arcs
+///
+/// Reads native JSON lines, OpenAI chats, ChatGPT and Claude exports, ShareGPT, WildChat, CSV and
+/// plain text, packed with gzip or zstd or not. Writes a summary for people to standard output;
+/// JSON lines with --output and a page with --report.
+#[derive(Debug, Args)]
+#[command(after_help = SCORE_HELP)]
+pub struct ScoreArgs {
+    /// Files, folders, globs, or `-` for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub [default: embedded]
+    #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL")]
+    pub model: Option<String>,
+
+    /// The format of every file; told from the content where not given: native, openai, chatgpt,
+    /// claude, sharegpt, wildchat, csv, text, parquet
+    #[arg(long, value_name = "FORMAT", env = "THROUGHLINE_FORMAT")]
+    pub format: Option<Format>,
+
+    /// The user of records that name none
+    #[arg(long, value_name = "ID", env = "THROUGHLINE_USER")]
+    pub user: Option<String>,
+
+    #[command(flatten)]
+    pub csv: CsvArgs,
+
+    /// JSON lines, written whole or not at all; `-` streams them to standard output instead of the
+    /// summary
+    #[arg(long, short, value_name = "FILE", env = "THROUGHLINE_OUTPUT")]
+    pub output: Option<PathBuf>,
+
+    /// One self-contained HTML page
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_REPORT")]
+    pub report: Option<PathBuf>,
+
+    /// Exit with 1 when a history is at or above this level: watch, review, senior, urgent
+    #[arg(long, value_name = "LEVEL", env = "THROUGHLINE_FAIL_AT")]
+    pub fail_at: Option<Level>,
+
+    /// Quote no message anywhere; ids stay
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_REDACT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub redact: Option<bool>,
+
+    /// Exit with 2 when any record or file was left out
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_STRICT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub strict: Option<bool>,
+
+    /// Tokens of a window [default: what the model was trained with, else 2048]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
+    pub window_tokens: Option<usize>,
+
+    /// The family of a guard model whose verdict is read in words [default: told from the model]
+    #[arg(long, value_name = "FAMILY", env = "THROUGHLINE_GUARD")]
+    pub guard: Option<String>,
+
+    /// Categories and thresholds for a guard model's verdict (TOML)
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
+    pub categories: Option<PathBuf>,
+
+    /// CPU threads [default: all]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
+    pub threads: Option<usize>,
+
+    /// Settings (TOML)
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// No progress, no list of problems; errors are still told
+    #[arg(long, short, value_name = "BOOL", env = "THROUGHLINE_QUIET", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub quiet: Option<bool>,
+}
+
+/// Where the columns of CSV files are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "CSV columns (found by their usual names where not given)")]
+pub struct CsvArgs {
+    /// The user's column
+    #[arg(long, value_name = "COLUMN", env = "THROUGHLINE_CSV_USER")]
+    pub csv_user: Option<String>,
+    /// The session's column
+    #[arg(long, value_name = "COLUMN", env = "THROUGHLINE_CSV_SESSION")]
+    pub csv_session: Option<String>,
+    /// The role's column
+    #[arg(long, value_name = "COLUMN", env = "THROUGHLINE_CSV_ROLE")]
+    pub csv_role: Option<String>,
+    /// The text's column
+    #[arg(long, value_name = "COLUMN", env = "THROUGHLINE_CSV_CONTENT")]
+    pub csv_content: Option<String>,
+    /// The time's column
+    #[arg(long, value_name = "COLUMN", env = "THROUGHLINE_CSV_TIMESTAMP")]
+    pub csv_timestamp: Option<String>,
+    /// The character between fields; `tab` for a tab
+    #[arg(long, value_name = "CHAR", env = "THROUGHLINE_CSV_DELIMITER")]
+    pub csv_delimiter: Option<String>,
+}
+
+/// Look at a model: what it is, whether it is whole, how fast it is
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "EXAMPLE\n  throughline model info\n  throughline model verify\n  throughline model speed --shape 1x512 --shape 8x512"
+)]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    pub command: ModelCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// What a model is: name, digest, size, window, heads
+    #[command(after_help = "EXAMPLE\n  throughline model info --json\n  throughline model info --model guard.gguf")]
+    Info(ModelInfoArgs),
+    /// Whether a model is whole: its digest, its heads, a check of what it says
+    #[command(
+        after_help = "EXAMPLE\n  throughline model verify\n  throughline model verify --model guard.gguf --sha256 9f86d0…\n\n\
+            EXIT CODES\n  0  all checks passed\n  2  one did not, or the model cannot be read"
+    )]
+    Verify(ModelVerifyArgs),
+    /// Tokens a second of prefill, on random token ids
+    #[command(
+        after_help = "EXAMPLE\n  throughline model speed\n  throughline model speed --shape 1x2048 --threads 4 --json"
+    )]
+    Speed(ModelSpeedArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ModelInfoArgs {
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub
+    #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
+    pub model: String,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelVerifyArgs {
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub
+    #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
+    pub model: String,
+    /// The digest the weights must have, 64 hexadecimal digits [default: the one this build knows,
+    /// or that of FILE.sha256 beside the model]
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelSpeedArgs {
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub
+    #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
+    pub model: String,
+    /// Sequences by tokens of each; repeatable [default: 1x512 4x512 1x2048]
+    #[arg(long, value_name = "BxT")]
+    pub shape: Vec<Shape>,
+    /// Times each shape is run after a first one that is not counted; the median is told
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub repeat: u16,
+    /// CPU threads [default: all]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
+    pub threads: Option<usize>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// A batch to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub sequences: usize,
+    pub tokens: usize,
+}
+
+/// Tokens of one measured batch.
+const SHAPE_TOKENS_MAX: usize = 1 << 20;
+
+impl std::str::FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('x').and_then(|(sequences, tokens)| {
+            Some(Self { sequences: sequences.parse().ok()?, tokens: tokens.parse().ok()? })
+        });
+        match parsed {
+            Some(shape) if shape.sequences.saturating_mul(shape.tokens) == 0 => {
+                Err(format!("`{text}` has no token; hint: sequences x tokens, such as 8x512"))
+            }
+            Some(shape) if shape.sequences.saturating_mul(shape.tokens) > SHAPE_TOKENS_MAX => {
+                Err(format!("`{text}` is more than {SHAPE_TOKENS_MAX} tokens; hint: measure a smaller batch"))
+            }
+            Some(shape) => Ok(shape),
+            None => Err(format!("`{text}` is no shape; hint: sequences x tokens, such as 8x512")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shapes_are_read_and_bounded() {
+        assert_eq!("8x512".parse(), Ok(Shape { sequences: 8, tokens: 512 }));
+        for wrong in ["8", "x", "0x9", "8x512x2", "-1x4", "2000000x1", "99999999999999999x99999999999999999"] {
+            assert!(wrong.parse::<Shape>().is_err_and(|error| error.contains("hint")), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `throughline score`.
+
+use std::io::{self, BufWriter, IsTerminal, Write, stderr, stdout};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use throughline::engine::{Model, load};
+use throughline::report::terminal::Terminal;
+use throughline::report::{ModelLine, RunInfo, Totals, UserView, html, json, safe};
+use throughline::scorer::{Scorer, ScorerSettings};
+use throughline::transcript::read::{Corpus, load as read_transcripts};
+use throughline::verdict::{Level, Policy};
+use throughline::window::WindowSpec;
+
+use super::args::ScoreArgs;
+use super::limits::use_threads;
+use super::output::Output;
+use super::progress::Progress;
+use super::settings::ScoreSettings;
+use super::{EXIT_CLEAN, EXIT_ERROR, EXIT_FOUND, model};
+
+/// Problems told one by one; the others are counted.
+const PROBLEMS_SHOWN: usize = 20;
+
+/// What all histories came to.
+struct Scored {
+    /// For people; empty when only machines read.
+    users: Vec<UserView>,
+    totals: Totals,
+    level_max: Level,
+}
+
+pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
+    let settings = ScoreSettings::resolve(args)?;
+    use_threads(settings.threads)?;
+    let progress = Progress::new(settings.quiet);
+    let corpus = read_transcripts(&settings.source, &mut |at| progress.reading(at))?;
+    if !settings.quiet {
+        tell_problems(&corpus)?;
+    }
+    if corpus.users().is_empty() {
+        let summary = corpus.summary();
+        bail!(
+            "no message could be read: {} of {} records left out, {} files skipped; hint: the problems are told above \
+             without --quiet",
+            summary.left_out,
+            summary.records,
+            summary.skipped_files
+        );
+    }
+    progress.say("loading the model");
+    let source = model::source(&settings.model)?;
+    let model = load(&source)?;
+    let (scorer, run) = scorer(model, &settings)?;
+    let scored = score_all(&scorer, &run, &corpus, (&settings, &progress))?;
+    progress.done();
+    tell(&settings, &run, scored)
+}
+
+fn scorer(model: Model, settings: &ScoreSettings) -> anyhow::Result<(Scorer, RunInfo)> {
+    let info = model.info.clone();
+    let policy = Policy::default();
+    let window = settings.window_tokens.map(WindowSpec::with_tokens);
+    let scorer_settings = ScorerSettings { window, policy };
+    let (scorer, reading) = model::scorer(model, scorer_settings, settings)?;
+    let run = RunInfo {
+        throughline_version: env!("CARGO_PKG_VERSION"),
+        model: ModelLine {
+            name: info.name,
+            version: info.version,
+            sha256: info.sha256,
+            source: info.source,
+            reading,
+            device: info.device,
+            dtype: info.dtype,
+        },
+        window_tokens: scorer.window().tokens_max,
+        policy,
+        redacted: settings.redact,
+    };
+    Ok((scorer, run))
+}
+
+fn score_all(
+    scorer: &Scorer,
+    run: &RunInfo,
+    corpus: &Corpus,
+    (settings, progress): (&ScoreSettings, &Progress),
+) -> anyhow::Result<Scored> {
+    let mut output = settings.output.as_deref().map(Output::create).transpose()?;
+    let people_read = settings.report.is_some() || !to_stdout(settings);
+    let mut scored = Scored { users: Vec::new(), totals: Totals::default(), level_max: Level::None };
+    if let Some(output) = &mut output {
+        json::write_run(output, run)?;
+    }
+    // The order of ids, so that the order of files and lines changes nothing.
+    let mut order: Vec<usize> = (0..corpus.users().len()).collect();
+    order.sort_by_key(|&index| corpus.users()[index].user_id());
+    let messages: u64 = corpus.users().iter().map(|user| user.message_count()).sum();
+    progress.scoring(messages);
+    for index in order {
+        let history = corpus.history(index)?;
+        let before = scored.totals.messages;
+        let score = scorer
+            .score(&history, &mut |done| progress.at(before + done as u64))
+            .with_context(|| format!("user {}", safe::line(&history.user_id, 80)))?;
+        scored.totals.add(&history, &score);
+        scored.level_max = scored.level_max.max(score.level());
+        if let Some(output) = &mut output {
+            json::write_history(output, &history, &score)?;
+        }
+        if people_read {
+            scored.users.push(UserView::new(&history, &score, settings.redact));
+        }
+    }
+    count_reading(corpus, &mut scored.totals);
+    if let Some(mut output) = output {
+        json::write_summary(&mut output, &scored.totals)?;
+        output.finish()?;
+    }
+    Ok(scored)
+}
+
+fn tell(settings: &ScoreSettings, run: &RunInfo, mut scored: Scored) -> anyhow::Result<u8> {
+    if !to_stdout(settings) {
+        let mut out = BufWriter::new(stdout());
+        let colour = colour_wanted(stdout().is_terminal());
+        Terminal { out: &mut out, colour }.write(run, &mut scored.users, &scored.totals)?;
+        out.flush()?;
+    }
+    if let Some(path) = &settings.report {
+        let mut output = Output::create(path)?;
+        html::write(&mut output, run, &mut scored.users, &scored.totals)?;
+        output.finish()?;
+    }
+    Ok(if settings.strict && scored.totals.incomplete() {
+        if !settings.quiet {
+            writeln!(stderr(), "error: --strict, and not everything was read")?;
+        }
+        EXIT_ERROR
+    } else if settings.fail_at.is_some_and(|level| scored.level_max >= level) {
+        EXIT_FOUND
+    } else {
+        EXIT_CLEAN
+    })
+}
+
+fn to_stdout(settings: &ScoreSettings) -> bool {
+    settings.output.as_deref() == Some(Path::new("-"))
+}
+
+/// Colour at a terminal that has it, unless NO_COLOR says otherwise (no-color.org).
+fn colour_wanted(is_terminal: bool) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn tell_problems(corpus: &Corpus) -> io::Result<()> {
+    let mut out = stderr().lock();
+    for problem in corpus.problems().iter().take(PROBLEMS_SHOWN) {
+        writeln!(out, "{}", safe::line(&problem.to_string(), usize::MAX))?;
+    }
+    let more = corpus.summary().problems.saturating_sub(PROBLEMS_SHOWN as u64);
+    if more > 0 {
+        writeln!(out, "and {more} more problems")?;
+    }
+    Ok(())
+}
+
+fn count_reading(corpus: &Corpus, totals: &mut Totals) {
+    let summary = corpus.summary();
+    totals.files = summary.files;
+    totals.skipped_files = summary.skipped_files;
+    totals.records = summary.records;
+    totals.left_out = summary.left_out;
+    totals.empty_messages = summary.empty_messages;
+    totals.other_branches = summary.other_branches;
+    totals.unread_times = summary.unread_times;
+    totals.repeated_sessions = summary.repeated_sessions;
+    totals.problems = summary.problems;
+}

@@ -1,0 +1,171 @@
+//! Settings resolved: file < environment < flag. The environment is read by the parser of flags.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use throughline::transcript::read::{CsvColumns, Format, Source};
+use throughline::verdict::Level;
+
+use super::args::{CsvArgs, ScoreArgs};
+use super::limits::read_small;
+
+/// What `score` does.
+#[derive(Debug)]
+pub struct ScoreSettings {
+    pub source: Source,
+    pub model: String,
+    pub output: Option<PathBuf>,
+    pub report: Option<PathBuf>,
+    pub fail_at: Option<Level>,
+    pub redact: bool,
+    pub strict: bool,
+    pub quiet: bool,
+    pub window_tokens: Option<usize>,
+    pub guard: Option<String>,
+    pub categories: Option<PathBuf>,
+    pub threads: Option<usize>,
+}
+
+/// A settings file: every option of `score`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileSettings {
+    model: Option<String>,
+    #[serde(deserialize_with = "from_name")]
+    format: Option<Format>,
+    user: Option<String>,
+    csv: FileCsv,
+    output: Option<PathBuf>,
+    report: Option<PathBuf>,
+    #[serde(deserialize_with = "from_name")]
+    fail_at: Option<Level>,
+    redact: Option<bool>,
+    strict: Option<bool>,
+    quiet: Option<bool>,
+    window_tokens: Option<usize>,
+    guard: Option<String>,
+    categories: Option<PathBuf>,
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileCsv {
+    user: Option<String>,
+    session: Option<String>,
+    role: Option<String>,
+    content: Option<String>,
+    timestamp: Option<String>,
+    delimiter: Option<String>,
+}
+
+impl ScoreSettings {
+    /// # Errors
+    /// When the file cannot be read, has a key that is not known, or a value is out of its range.
+    pub fn resolve(args: ScoreArgs) -> anyhow::Result<Self> {
+        let file = match &args.config {
+            Some(path) => {
+                let text = read_small(path)?;
+                toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?
+            }
+            None => FileSettings::default(),
+        };
+        Ok(Self {
+            source: Source {
+                format: args.format.or(file.format),
+                user: args.user.or(file.user),
+                csv: columns(args.csv, file.csv)?,
+                ..Source::new(args.paths)
+            },
+            model: args.model.or(file.model).unwrap_or_else(|| "embedded".into()),
+            output: args.output.or(file.output),
+            report: args.report.or(file.report),
+            fail_at: args.fail_at.or(file.fail_at),
+            redact: args.redact.or(file.redact).unwrap_or(false),
+            strict: args.strict.or(file.strict).unwrap_or(false),
+            quiet: args.quiet.or(file.quiet).unwrap_or(false),
+            window_tokens: args.window_tokens.or(file.window_tokens),
+            guard: args.guard.or(file.guard),
+            categories: args.categories.or(file.categories),
+            threads: args.threads.or(file.threads),
+        })
+    }
+}
+
+fn columns(args: CsvArgs, file: FileCsv) -> anyhow::Result<CsvColumns> {
+    let delimiter = match args.csv_delimiter.or(file.delimiter).as_deref() {
+        None => None,
+        Some("tab" | "\t" | "\\t") => Some(b'\t'),
+        Some(text) => match text.as_bytes() {
+            [byte] if byte.is_ascii() => Some(*byte),
+            _ => bail!("the CSV delimiter has {} bytes, the limit is 1; hint: `,`, `;` or `tab`", text.len()),
+        },
+    };
+    Ok(CsvColumns {
+        user: args.csv_user.or(file.user),
+        session: args.csv_session.or(file.session),
+        role: args.csv_role.or(file.role),
+        content: args.csv_content.or(file.content),
+        timestamp: args.csv_timestamp.or(file.timestamp),
+        delimiter,
+    })
+}
+
+/// A value with a name of its own, as on the command line.
+fn from_name<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let name = String::deserialize(deserializer)?;
+    name.parse().map(Some).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn args(line: &[&str]) -> ScoreArgs {
+        let line = ["throughline", "score", "a.jsonl"].iter().chain(line);
+        match super::super::args::Cli::try_parse_from(line).unwrap().command {
+            super::super::args::Command::Score(args) => *args,
+            _ => unreachable!(),
+        }
+    }
+
+    fn config(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let file = config("model = 'a'\nredact = true\nfail_at = 'senior'\nformat = 'csv'\n[csv]\ndelimiter = 'tab'\n");
+        let path = file.path().to_str().unwrap();
+        let settings = ScoreSettings::resolve(args(&["--config", path, "--redact=false", "--model", "b"])).unwrap();
+        assert_eq!((settings.model.as_str(), settings.redact), ("b", false));
+        assert_eq!(settings.fail_at, Some(Level::Senior));
+        assert_eq!(settings.source.format, Some(Format::Csv));
+        assert_eq!(settings.source.csv.delimiter, Some(b'\t'));
+        assert!(ScoreSettings::resolve(args(&["--config", path])).unwrap().redact);
+    }
+
+    #[test]
+    fn what_a_file_should_not_say_is_an_error() {
+        for (text, says) in [
+            ("redacted = true", "unknown field"),
+            ("fail_at = 'high'", "unknown level"),
+            ("format = 'word'", "no transcript format"),
+            ("[csv]\ndelimiter = ';;'", "limit is 1"),
+            ("[csv]\ncolumn = 'x'", "unknown field"),
+        ] {
+            let file = config(text);
+            let error = ScoreSettings::resolve(args(&["--config", file.path().to_str().unwrap()])).unwrap_err();
+            assert!(format!("{error:#}").contains(says), "{text}: {error:#}");
+        }
+    }
+}

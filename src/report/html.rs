@@ -1,0 +1,84 @@
+//! One self-contained page: no script, no network, nothing but what stands in it.
+
+use std::io::{self, Write};
+
+use askama::Template;
+
+use super::svg::{self, Timeline};
+use super::view::by_urgency;
+use super::{NOTICE, PlaceView, RunInfo, Totals, UserView, safe, stance_words};
+use crate::verdict::Level;
+
+/// With more users than this, all are folded.
+const USERS_OPEN_MAX: usize = 12;
+
+#[derive(Template)]
+#[template(path = "report.html", config = "src/report/askama.toml")]
+struct Page<'a> {
+    run: &'a RunInfo,
+    users: &'a [UserView],
+    totals: &'a Totals,
+    model_name: String,
+    levels: Vec<(Level, u64)>,
+    remarks: Vec<String>,
+    notice: &'static str,
+}
+
+impl Page<'_> {
+    fn timeline(&self, user: &UserView) -> Timeline {
+        Timeline::new(user, &self.run.policy)
+    }
+
+    /// Folded, unless it is one of few and of interest.
+    fn open(&self, user: &UserView) -> bool {
+        self.users.len() <= USERS_OPEN_MAX && user.level > Level::None
+    }
+
+    fn dates(&self, user: &UserView) -> String {
+        match user.dates() {
+            Some((first, last)) if first == last => first.to_owned(),
+            Some((first, last)) => format!("{first} – {last}"),
+            None => "no dates".into(),
+        }
+    }
+
+    fn place(&self, place: &PlaceView) -> String {
+        let date = place.date.as_deref().map(|date| format!(", {date}")).unwrap_or_default();
+        format!("session {}, message {}{date}", place.session_number, place.message_number)
+    }
+
+    fn number(&self, value: &f32) -> String {
+        format!("{value:.2}")
+    }
+
+    fn signed(&self, value: &f32) -> String {
+        format!("{value:+.1}").replace('-', "−")
+    }
+
+    fn percent(&self, share: &f32) -> String {
+        format!("{:.0} %", 100.0 * share)
+    }
+
+    fn stance(&self, stance: &f32) -> &'static str {
+        stance_words(*stance)
+    }
+}
+
+/// The page; users are put in the order of urgency.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut [UserView], totals: &Totals) -> io::Result<()> {
+    by_urgency(users);
+    let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let page = Page {
+        run,
+        users,
+        totals,
+        model_name: safe::line(&format!("{}{version}", run.model.name), 200),
+        levels: Level::ALL.iter().rev().map(|&level| (level, totals.levels.get(level))).collect(),
+        remarks: totals.remarks(),
+        notice: NOTICE,
+    };
+    page.write_into(out)
+}

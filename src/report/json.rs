@@ -1,0 +1,174 @@
+//! JSON lines for machines: `schemas/score.schema.json` describes every field.
+//!
+//! ```text
+//! {"type":"run", …}                       the first line
+//! {"type":"message", …}                   every scored message of a user, then
+//! {"type":"history", …}                   the user's arcs
+//! {"type":"summary", …}                   the last line
+//! ```
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{RunInfo, Totals};
+use crate::arc::{ArcKind, MessageAt};
+use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
+use crate::transcript::{History, Role};
+use crate::verdict::Level;
+
+/// Grows when a field changes its meaning or goes; a new field does not raise it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Run {
+        schema_version: u32,
+        #[serde(flatten)]
+        run: &'a RunInfo,
+    },
+    Message(MessageLine<'a>),
+    History(HistoryLine<'a>),
+    Summary(&'a Totals),
+}
+
+#[derive(Serialize)]
+struct MessageLine<'a> {
+    user_id: &'a str,
+    #[serde(flatten)]
+    at: Place<'a>,
+    role: Role,
+    harassment: [f32; 4],
+    delusion: [f32; 4],
+    stance: [f32; 4],
+    imminent: f32,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    categories: &'a [String],
+}
+
+/// Both indices count from 0; a message's over all roles of its session.
+#[derive(Serialize)]
+struct Place<'a> {
+    session_id: &'a str,
+    session_index: usize,
+    message_index: usize,
+}
+
+#[derive(Serialize)]
+struct HistoryLine<'a> {
+    user_id: &'a str,
+    level: Level,
+    sessions: usize,
+    messages: usize,
+    arcs: [ArcLine<'a>; 2],
+    notes: ReadingNotes,
+}
+
+#[derive(Serialize)]
+struct ArcLine<'a> {
+    kind: ArcKind,
+    score: f32,
+    level: Level,
+    onset: Option<Place<'a>>,
+    imminent: Option<ImminentLine<'a>>,
+    assistant_stance: Option<f32>,
+    evidence: Vec<EvidenceLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct ImminentLine<'a> {
+    #[serde(flatten)]
+    at: Place<'a>,
+    probability: f32,
+}
+
+#[derive(Serialize)]
+struct EvidenceLine<'a> {
+    #[serde(flatten)]
+    at: Place<'a>,
+    level: u8,
+    gain: f32,
+}
+
+/// The first line.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_run(out: &mut dyn Write, run: &RunInfo) -> io::Result<()> {
+    write(out, &Line::Run { schema_version: SCHEMA_VERSION, run })
+}
+
+/// A user's messages and arcs.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScore) -> io::Result<()> {
+    let user_id = history.user_id.as_str();
+    for message in &score.messages {
+        let scores = &message.score;
+        write(
+            out,
+            &Line::Message(MessageLine {
+                user_id,
+                at: place(history, message.at),
+                role: message.role,
+                harassment: scores.harassment,
+                delusion: scores.delusion,
+                stance: scores.stance,
+                imminent: scores.imminent,
+                categories: &message.categories,
+            }),
+        )?;
+    }
+    let line = HistoryLine {
+        user_id,
+        level: score.level(),
+        sessions: history.sessions.len(),
+        messages: history.message_count(),
+        arcs: score.arcs.each_ref().map(|arc| arc_line(history, score, arc)),
+        notes: score.notes,
+    };
+    write(out, &Line::History(line))
+}
+
+/// The last line.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_summary(out: &mut dyn Write, totals: &Totals) -> io::Result<()> {
+    write(out, &Line::Summary(totals))
+}
+
+fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &ArcScore) -> ArcLine<'a> {
+    let probability = |at: MessageAt| {
+        let found = score.messages.iter().find(|message| message.at == at);
+        found.map_or(0.0, |message| message.score.imminent)
+    };
+    ArcLine {
+        kind: arc.kind,
+        score: arc.score,
+        level: arc.level,
+        onset: arc.onset.map(|at| place(history, at)),
+        imminent: arc.imminent.map(|at| ImminentLine { at: place(history, at), probability: probability(at) }),
+        assistant_stance: arc.assistant_stance,
+        evidence: arc
+            .evidence
+            .iter()
+            .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain })
+            .collect(),
+    }
+}
+
+fn place(history: &History, at: MessageAt) -> Place<'_> {
+    Place {
+        session_id: &history.sessions[at.session].session_id,
+        session_index: at.session,
+        message_index: at.message,
+    }
+}
+
+fn write(out: &mut dyn Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}

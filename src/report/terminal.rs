@@ -1,0 +1,160 @@
+//! A summary for people at a terminal.
+
+use std::io::{self, Write};
+
+use super::view::by_urgency;
+use super::{ArcView, EvidenceView, NOTICE, PlaceView, RunInfo, Totals, UserView, safe, stance_words};
+use crate::verdict::Level;
+
+/// Characters of a quote, a user id and a spark line.
+const QUOTE_CHARS_MAX: usize = 72;
+const ID_CHARS_MAX: usize = 24;
+const SPARK_CHARS: usize = 16;
+/// Messages shown of an arc.
+const EVIDENCE_SHOWN: usize = 3;
+
+const RESET: &str = "\u{1b}[0m";
+const DIM: &str = "\u{1b}[2m";
+
+/// Writes the summary; `colour` only where a terminal shows it.
+pub struct Terminal<'a> {
+    pub out: &'a mut dyn Write,
+    pub colour: bool,
+}
+
+impl Terminal<'_> {
+    /// All users, the most urgent first, and what the run came to.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write(&mut self, run: &RunInfo, users: &mut [UserView], totals: &Totals) -> io::Result<()> {
+        by_urgency(users);
+        for user in users.iter() {
+            self.user(user)?;
+        }
+        if !users.is_empty() {
+            writeln!(self.out)?;
+        }
+        self.summary(run, totals)
+    }
+
+    fn user(&mut self, user: &UserView) -> io::Result<()> {
+        let id = safe::line(&user.user_id, ID_CHARS_MAX);
+        let [harassment, delusion] = &user.arcs;
+        write!(self.out, "{} {id:<ID_CHARS_MAX$} ", self.level(user.level, 6))?;
+        write!(self.out, " harassment {} {:.2} ", spark(&harassment.trace), harassment.score)?;
+        write!(self.out, " delusion {} {:.2} ", spark(&delusion.trace), delusion.score)?;
+        let dates = user.dates().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
+        let counts = format!("{} sessions, {} messages{dates}", user.sessions.len(), user.messages);
+        writeln!(self.out, " {}", self.dim(&counts))?;
+        for arc in user.arcs.iter().filter(|arc| arc.level > Level::None) {
+            self.arc(arc)?;
+        }
+        Ok(())
+    }
+
+    fn arc(&mut self, arc: &ArcView) -> io::Result<()> {
+        let since = arc.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
+        writeln!(self.out, "       {} {}{since}", arc.kind.as_str(), self.level(arc.level, 0))?;
+        if let Some(at) = &arc.imminent {
+            writeln!(self.out, "         an imminent threat: {}", place(at))?;
+        }
+        for evidence in arc.evidence.iter().take(EVIDENCE_SHOWN) {
+            self.evidence(evidence)?;
+        }
+        if let Some(more) = arc.evidence.len().checked_sub(EVIDENCE_SHOWN + 1) {
+            writeln!(self.out, "         {}", self.dim(&format!("and {} more messages", more + 1)))?;
+        }
+        if let Some(stance) = arc.assistant_stance {
+            let words = stance_words(stance);
+            writeln!(self.out, "         the assistant {words} ({stance:+.1} on a scale from -1 to 2)")?;
+        }
+        Ok(())
+    }
+
+    fn evidence(&mut self, evidence: &EvidenceView) -> io::Result<()> {
+        let quote = match &evidence.quote {
+            Some(quote) => format!("“{}”", safe::line(quote, QUOTE_CHARS_MAX)),
+            None => "(redacted)".into(),
+        };
+        let at = place(&evidence.place);
+        writeln!(self.out, "         {:3.0} %  level {}  {at}", 100.0 * evidence.share, evidence.level)?;
+        writeln!(self.out, "                {quote}")
+    }
+
+    fn summary(&mut self, run: &RunInfo, totals: &Totals) -> io::Result<()> {
+        let Totals { users, sessions, messages, windows, tokens, .. } = totals;
+        let levels: Vec<String> = Level::ALL
+            .iter()
+            .rev()
+            .map(|&level| (totals.levels.get(level), level))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, level)| format!("{count} {level}"))
+            .collect();
+        writeln!(
+            self.out,
+            "{users} users ({}), {sessions} sessions, {messages} messages, {windows} windows, {tokens} tokens",
+            levels.join(", ")
+        )?;
+        for remark in totals.remarks() {
+            writeln!(self.out, "{remark}")?;
+        }
+        let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        let model = safe::line(&format!("{}{version}", run.model.name), usize::MAX);
+        let digest = run.model.sha256.get(..12).unwrap_or(&run.model.sha256);
+        let about = format!("model {model} ({digest}), window {} tokens. {NOTICE}", run.window_tokens);
+        writeln!(self.out, "{}", self.dim(&about))
+    }
+
+    fn level(&self, level: Level, width: usize) -> String {
+        let name = format!("{level:<width$}");
+        let style = match level {
+            Level::None => DIM,
+            Level::Watch => "\u{1b}[36m",
+            Level::Review => "\u{1b}[1;33m",
+            Level::Senior => "\u{1b}[1;35m",
+            Level::Urgent => "\u{1b}[1;31m",
+        };
+        if self.colour { format!("{style}{name}{RESET}") } else { name }
+    }
+
+    fn dim(&self, text: &str) -> String {
+        if self.colour { format!("{DIM}{text}{RESET}") } else { text.to_owned() }
+    }
+}
+
+/// `session 3, message 5 (maya-03, 2026-01-31)`, counted from 1.
+fn place(place: &PlaceView) -> String {
+    let date = place.date.as_deref().map(|date| format!(", {date}")).unwrap_or_default();
+    let id = safe::line(&place.session_id, ID_CHARS_MAX);
+    format!("session {}, message {} ({id}{date})", place.session_number, place.message_number)
+}
+
+/// A row of bars from 0 to 1, each the highest of its part of the trace.
+fn spark(trace: &[f32]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let bars = trace.len().min(SPARK_CHARS);
+    let mut out: String = (0..bars)
+        .map(|bar| {
+            let part = &trace[bar * trace.len() / bars..(bar + 1) * trace.len() / bars];
+            let height = part.iter().fold(0.0f32, |max, score| score.max(max));
+            BARS[((height * 8.0) as usize).min(7)]
+        })
+        .collect();
+    out.extend(std::iter::repeat_n(' ', SPARK_CHARS - bars));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spark_line_shows_every_peak() {
+        assert_eq!(spark(&[0.0, 0.5, 1.0]), "▁▅█             ");
+        let mut long = vec![0.0; 1_000];
+        long[777] = 1.0;
+        assert_eq!(spark(&long).chars().filter(|&c| c == '█').count(), 1);
+        assert_eq!(spark(&[]).chars().count(), SPARK_CHARS);
+    }
+}

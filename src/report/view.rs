@@ -1,0 +1,191 @@
+//! What people are shown of one user: ids and quotes already safe, places counted from 1.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::safe;
+use crate::arc::{ArcKind, Evidence, MessageAt};
+use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
+use crate::scoring::expected_stance;
+use crate::transcript::{History, Role};
+use crate::verdict::Level;
+
+/// Characters of an id that are shown.
+const ID_CHARS_MAX: usize = 80;
+/// Characters of a message that are quoted.
+const QUOTE_CHARS_MAX: usize = 160;
+
+/// One user.
+#[derive(Debug, Clone)]
+pub struct UserView {
+    pub user_id: String,
+    pub level: Level,
+    pub messages: usize,
+    pub sessions: Vec<SessionView>,
+    /// Harassment, delusion.
+    pub arcs: [ArcView; 2],
+    pub notes: ReadingNotes,
+}
+
+/// A session's place on the time line.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    pub session_id: String,
+    /// `2026-01-31`, in UTC.
+    pub date: Option<String>,
+    /// User messages of the history before it.
+    pub user_messages_before: usize,
+}
+
+/// One arc.
+#[derive(Debug, Clone)]
+pub struct ArcView {
+    pub kind: ArcKind,
+    pub score: f32,
+    pub level: Level,
+    pub onset: Option<PlaceView>,
+    pub imminent: Option<PlaceView>,
+    pub assistant_stance: Option<f32>,
+    /// The strongest first.
+    pub evidence: Vec<EvidenceView>,
+    /// The score after each user message.
+    pub trace: Vec<f32>,
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone)]
+pub struct PlaceView {
+    /// From 1.
+    pub session_number: usize,
+    /// From 1, over all roles of the session.
+    pub message_number: usize,
+    pub session_id: String,
+    /// `2026-01-31`, in UTC.
+    pub date: Option<String>,
+    /// Which of the user's own messages it is, from 0.
+    pub user_message: usize,
+}
+
+/// A message that counts.
+#[derive(Debug, Clone)]
+pub struct EvidenceView {
+    pub place: PlaceView,
+    pub level: u8,
+    pub gain: f32,
+    /// Its share of the evidence that is shown, 0 to 1.
+    pub share: f32,
+    /// The message, shortened; `None` where content is not to be shown.
+    pub quote: Option<String>,
+    /// What the assistant did next, −1 to 2.
+    pub reply_stance: Option<f32>,
+}
+
+impl UserView {
+    /// The view of a scored history; without any content when `redacted`.
+    pub fn new(history: &History, score: &HistoryScore, redacted: bool) -> Self {
+        let mut user_messages: HashMap<MessageAt, usize> = HashMap::new();
+        for message in score.messages.iter().filter(|message| message.role == Role::User) {
+            user_messages.insert(message.at, user_messages.len());
+        }
+        let looking = Looking { history, score, redacted, user_messages };
+        let mut before = 0;
+        let sessions = history.sessions.iter().map(|session| {
+            let view = SessionView {
+                session_id: safe::line(&session.session_id, ID_CHARS_MAX),
+                date: session.start().map(date),
+                user_messages_before: before,
+            };
+            before += session.messages.iter().filter(|message| message.role == Role::User).count();
+            view
+        });
+        Self {
+            user_id: safe::line(&history.user_id, ID_CHARS_MAX),
+            level: score.level(),
+            messages: history.message_count(),
+            sessions: sessions.collect(),
+            arcs: score.arcs.each_ref().map(|arc| looking.arc(arc)),
+            notes: score.notes,
+        }
+    }
+
+    /// The dates of the first and the last dated session.
+    pub fn dates(&self) -> Option<(&str, &str)> {
+        let mut dates = self.sessions.iter().filter_map(|session| session.date.as_deref());
+        let first = dates.next()?;
+        Some((first, dates.next_back().unwrap_or(first)))
+    }
+
+    /// The highest score of its arcs.
+    pub fn score_max(&self) -> f32 {
+        self.arcs.iter().fold(0.0, |max, arc| arc.score.max(max))
+    }
+}
+
+/// Puts users in the order in which a reviewer wants them: level, then score, then id.
+pub fn by_urgency(users: &mut [UserView]) {
+    users.sort_by(|a, b| {
+        b.level
+            .cmp(&a.level)
+            .then(b.score_max().total_cmp(&a.score_max()))
+            .then_with(|| a.user_id.cmp(&b.user_id))
+    });
+}
+
+struct Looking<'a> {
+    history: &'a History,
+    score: &'a HistoryScore,
+    redacted: bool,
+    user_messages: HashMap<MessageAt, usize>,
+}
+
+impl Looking<'_> {
+    fn arc(&self, arc: &ArcScore) -> ArcView {
+        let total: f32 = arc.evidence.iter().map(|evidence| evidence.gain).sum();
+        ArcView {
+            kind: arc.kind,
+            score: arc.score,
+            level: arc.level,
+            onset: arc.onset.map(|at| self.place(at)),
+            imminent: arc.imminent.map(|at| self.place(at)),
+            assistant_stance: arc.assistant_stance,
+            evidence: arc.evidence.iter().map(|evidence| self.evidence(evidence, total)).collect(),
+            trace: arc.trace.clone(),
+        }
+    }
+
+    fn place(&self, at: MessageAt) -> PlaceView {
+        let session = &self.history.sessions[at.session];
+        PlaceView {
+            session_number: at.session + 1,
+            message_number: at.message + 1,
+            session_id: safe::line(&session.session_id, ID_CHARS_MAX),
+            date: session.messages[at.message].timestamp.or(session.start()).map(date),
+            user_message: self.user_messages.get(&at).copied().unwrap_or(0),
+        }
+    }
+
+    fn evidence(&self, evidence: &Evidence, total: f32) -> EvidenceView {
+        let at = evidence.at;
+        let messages = &self.history.sessions[at.session].messages;
+        let reply = self
+            .score
+            .messages
+            .iter()
+            .skip_while(|message| message.at <= at)
+            .take_while(|message| message.at.session == at.session && message.role == Role::Assistant)
+            .next();
+        EvidenceView {
+            place: self.place(at),
+            level: evidence.level,
+            gain: evidence.gain,
+            share: if total > 0.0 { evidence.gain / total } else { 0.0 },
+            quote: (!self.redacted).then(|| safe::line(&messages[at.message].content, QUOTE_CHARS_MAX)),
+            reply_stance: reply.map(|message| expected_stance(&message.score.stance)),
+        }
+    }
+}
+
+fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
+}
