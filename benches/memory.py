@@ -5,7 +5,7 @@
 
 Writes native JSON lines of the sizes asked for into a temporary folder (20 sessions a user, in shuffled
 order, so that every user's sessions lie all over the file), scores each with the tiny random model of
-tests/golden/tiny-heads, and prints the peak resident memory of each run and the slope between the sizes.
+tests/golden/tiny-one-word, and prints the peak resident memory of each run and the slope between the sizes.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--megabytes", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--binary", default=ROOT / "target/release/throughline")
     arguments = parser.parse_args()
-    model = ROOT / "tests/golden/tiny-heads/model.gguf"
+    model = ROOT / "tests/golden/tiny-one-word/model.gguf"
     points = []
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in arguments.megabytes:
