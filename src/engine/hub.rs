@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::EngineError;
 use super::load::hex;
+use super::weights::Bytes;
 
 /// The largest index of shards that is read, in bytes.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
@@ -218,10 +219,9 @@ impl Hub<'_> {
 fn check(name: &str, path: &Path) -> Result<FetchedFile, EngineError> {
     let io = |source| EngineError::io(path, source);
     let blob = path.canonicalize().map_err(io)?;
-    let mut digest = Sha256::new();
-    let mut file = std::fs::File::open(&blob).map_err(io)?;
-    let bytes = std::io::copy(&mut file, &mut digest).map_err(io)?;
-    let sha256 = hex(&digest.finalize());
+    let mapped = Bytes::map(&blob)?;
+    let (bytes, sha256) = (mapped.as_ref().len() as u64, hex(&Sha256::digest(mapped.as_ref())));
+    drop(mapped);
     let named = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_lowercase();
     let is_sha256 = named.len() == 64 && named.chars().all(|c| c.is_ascii_hexdigit());
     if is_sha256 && named != sha256 {
