@@ -169,6 +169,21 @@ fn a_file_is_written_whole_or_not_at_all() {
     assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
 }
 
+/// A disk that is full in the middle: here, a limit on the size of files.
+#[test]
+#[cfg(unix)]
+fn a_broken_write_leaves_the_file_as_it_was() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let out = write(&folder, "scores.jsonl", "as it was");
+    let script = "ulimit -f 4; exec \"$0\" \"$@\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_throughline"), "score", "--model", MODEL, str(&chats)]);
+    let output = command.args(["-q", "-o", str(&out)]).output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "as it was");
+}
+
 #[test]
 fn csv_columns_can_be_named() {
     let folder = folder();

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_long_trace_keeps_its_peaks_and_its_size() {
         let mut trace = vec![0.0; 50_000];
-        trace[31_415] = 1.0;
+        trace[31_400] = 1.0;
         let line = line(&arc(ArcKind::Delusion, trace), 50_000);
         assert_eq!(line.points.split(' ').count(), COLUMNS_MAX);
         assert_eq!(line.points.matches(&format!(",{TOP:.1}")).count(), 1);
