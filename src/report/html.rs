@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::svg::{self, Timeline};
 use super::view::by_urgency;
-use super::{NOTICE, PlaceView, RunInfo, Totals, UserView, safe, stance_words};
+use super::{NOTICE, PlaceView, RunInfo, Totals, UserView, count, safe, stance_words};
 use crate::verdict::Level;
 
 /// With more users than this, all are folded.
@@ -32,6 +32,18 @@ impl Page<'_> {
     /// Folded, unless it is one of few and of interest.
     fn open(&self, user: &UserView) -> bool {
         self.users.len() <= USERS_OPEN_MAX && user.level > Level::None
+    }
+
+    /// `6 sessions, 32 messages`.
+    fn counts(&self, user: &UserView) -> String {
+        format!("{}, {}", count(user.sessions.len(), "session"), count(user.messages, "message"))
+    }
+
+    /// The same of all users, and how many they are.
+    fn counts_all(&self) -> String {
+        let Totals { users, sessions, messages, .. } = self.totals;
+        let all = [(users, "user"), (sessions, "session"), (messages, "message")];
+        all.map(|(number, of)| count(*number as usize, of)).join(", ")
     }
 
     fn dates(&self, user: &UserView) -> String {

@@ -161,11 +161,7 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &ArcScore) -> A
 }
 
 fn place(history: &History, at: MessageAt) -> Place<'_> {
-    Place {
-        session_id: &history.sessions[at.session].session_id,
-        session_index: at.session,
-        message_index: at.message,
-    }
+    Place { session_id: &history.sessions[at.session].session_id, session_index: at.session, message_index: at.message }
 }
 
 fn write(out: &mut dyn Write, line: &Line) -> io::Result<()> {

@@ -161,6 +161,11 @@ impl Totals {
     }
 }
 
+/// `1 session`, `2 sessions`.
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What an assistant did, in words, from its expected stance (−1 to 2).
 pub fn stance_words(stance: f32) -> &'static str {
     match stance {

@@ -44,6 +44,8 @@ pub struct SessionMark {
     pub x: f32,
     /// The date where there is room for it.
     pub label: Option<String>,
+    /// The date ends at the mark instead of beginning there.
+    pub label_ends: bool,
     pub title: String,
 }
 
@@ -109,11 +111,18 @@ fn sessions(user: &UserView, count: usize) -> Vec<SessionMark> {
         .map(|(index, session)| {
             let x = x(session.user_messages_before, count);
             let date = session.date.as_deref().unwrap_or("no date");
-            let label = (x >= free_from && x <= WIDTH - DATE_WIDTH).then(|| {
-                free_from = x + DATE_WIDTH;
+            let label_ends = x > WIDTH - DATE_WIDTH;
+            let label_from = if label_ends { x - DATE_WIDTH } else { x };
+            let label = (label_from >= free_from).then(|| {
+                free_from = label_from + DATE_WIDTH;
                 date.to_owned()
             });
-            SessionMark { x, label, title: format!("session {}, {date}, {}", index + 1, session.session_id) }
+            SessionMark {
+                x,
+                label,
+                label_ends,
+                title: format!("session {}, {date}, {}", index + 1, session.session_id),
+            }
         })
         .collect()
 }
@@ -141,9 +150,10 @@ fn points(arc: &ArcView, count: usize) -> impl Iterator<Item = Point> + '_ {
 
 fn description(user: &UserView) -> String {
     let arcs = user.arcs.iter().map(|arc| {
-        let since = arc.onset.as_ref().map(|onset| {
-            format!(", since session {}, message {}", onset.session_number, onset.message_number)
-        });
+        let since = arc
+            .onset
+            .as_ref()
+            .map(|onset| format!(", since session {}, message {}", onset.session_number, onset.message_number));
         let (kind, level) = (arc.kind.as_str(), arc.level);
         format!("{kind} reaches {:.2}, level {level}{}", arc.score, since.unwrap_or_default())
     });

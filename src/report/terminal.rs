@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::view::by_urgency;
-use super::{ArcView, EvidenceView, NOTICE, PlaceView, RunInfo, Totals, UserView, safe, stance_words};
+use super::{ArcView, EvidenceView, NOTICE, PlaceView, RunInfo, Totals, UserView, count, safe, stance_words};
 use crate::verdict::Level;
 
 /// Characters of a quote, a user id and a spark line.
@@ -45,7 +45,8 @@ impl Terminal<'_> {
         write!(self.out, " harassment {} {:.2} ", spark(&harassment.trace), harassment.score)?;
         write!(self.out, " delusion {} {:.2} ", spark(&delusion.trace), delusion.score)?;
         let dates = user.dates().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
-        let counts = format!("{} sessions, {} messages{dates}", user.sessions.len(), user.messages);
+        let (sessions, messages) = (count(user.sessions.len(), "session"), count(user.messages, "message"));
+        let counts = format!("{sessions}, {messages}{dates}");
         writeln!(self.out, " {}", self.dim(&counts))?;
         for arc in user.arcs.iter().filter(|arc| arc.level > Level::None) {
             self.arc(arc)?;
@@ -63,7 +64,7 @@ impl Terminal<'_> {
             self.evidence(evidence)?;
         }
         if let Some(more) = arc.evidence.len().checked_sub(EVIDENCE_SHOWN + 1) {
-            writeln!(self.out, "         {}", self.dim(&format!("and {} more messages", more + 1)))?;
+            writeln!(self.out, "         {}", self.dim(&format!("and {} more", count(more + 1, "message"))))?;
         }
         if let Some(stance) = arc.assistant_stance {
             let words = stance_words(stance);
@@ -83,7 +84,6 @@ impl Terminal<'_> {
     }
 
     fn summary(&mut self, run: &RunInfo, totals: &Totals) -> io::Result<()> {
-        let Totals { users, sessions, messages, windows, tokens, .. } = totals;
         let levels: Vec<String> = Level::ALL
             .iter()
             .rev()
@@ -93,8 +93,13 @@ impl Terminal<'_> {
             .collect();
         writeln!(
             self.out,
-            "{users} users ({}), {sessions} sessions, {messages} messages, {windows} windows, {tokens} tokens",
-            levels.join(", ")
+            "{} ({}), {}, {}, {}, {} tokens",
+            count(totals.users as usize, "user"),
+            levels.join(", "),
+            count(totals.sessions as usize, "session"),
+            count(totals.messages as usize, "message"),
+            count(totals.windows as usize, "window"),
+            totals.tokens
         )?;
         for remark in totals.remarks() {
             writeln!(self.out, "{remark}")?;

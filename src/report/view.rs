@@ -125,10 +125,7 @@ impl UserView {
 /// Puts users in the order in which a reviewer wants them: level, then score, then id.
 pub fn by_urgency(users: &mut [UserView]) {
     users.sort_by(|a, b| {
-        b.level
-            .cmp(&a.level)
-            .then(b.score_max().total_cmp(&a.score_max()))
-            .then_with(|| a.user_id.cmp(&b.user_id))
+        b.level.cmp(&a.level).then(b.score_max().total_cmp(&a.score_max())).then_with(|| a.user_id.cmp(&b.user_id))
     });
 }
 

@@ -7,7 +7,8 @@
 Writes, beside this file:
   tiny-*/         random Llamas of a few thousand weights, each option of the architecture on in one
   gguf-mixed/     one GGUF file with a tensor of every supported type, and `rope_freqs`
-  tiny-heads/     a random model with message heads (no golden values: for measuring the rest)
+  tiny-heads/     a random model with message heads, a token a byte (no golden values)
+  tiny-one-word/  the same, a token a word: text by the gigabyte costs few tokens
   smollm2.json    logits of SmolLM2-135M-Instruct (only with --smollm2; the weights are not kept)
 Each folder holds `golden.json`: token ids, and the f32 logits of every position.
 """
@@ -209,15 +210,24 @@ def byte_level_tokenizer():
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": []}}
 
 
-def record_tiny_heads():
-    """A random model with message heads, so small that a gigabyte of text can be scored: for measuring
-    everything but the model."""
-    hidden, heads, ffn, vocab = 32, 2, 32, 258
+def one_word_tokenizer():
+    """Every run of letters is the one unknown token, however long: text by the gigabyte costs few tokens."""
+    added = [{"id": 1 + i, "content": token, "special": True, "single_word": False, "lstrip": False,
+              "rstrip": False, "normalized": False} for i, token in enumerate(["<|im_start|>", "<|im_end|>"])]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+            "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None, "decoder": None,
+            "model": {"type": "WordLevel", "vocab": {"word": 0}, "unk_token": "word"}}
+
+
+def record_tiny_heads(name, tokenizer):
+    """A random model with message heads, for tests and measurements of everything but the model."""
+    hidden, heads, ffn = 32, 2, 32
+    vocab = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
     rng = np.random.default_rng(5)
-    folder = HERE / "tiny-heads"
+    folder = HERE / name
     folder.mkdir(exist_ok=True)
     writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
-    writer.add_name("tiny-heads")
+    writer.add_name(name)
     writer.add_context_length(2048)
     writer.add_embedding_length(hidden)
     writer.add_block_count(1)
@@ -226,7 +236,7 @@ def record_tiny_heads():
     writer.add_head_count_kv(heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
-    writer.add_string("tokenizer.huggingface.json", json.dumps(byte_level_tokenizer()))
+    writer.add_string("tokenizer.huggingface.json", json.dumps(tokenizer))
     writer.add_uint32("throughline.format_version", 1)
     writer.add_string("throughline.model_version", "0.0.0")
     writer.add_uint32("throughline.window_tokens", 1024)
@@ -283,7 +293,8 @@ def main():
     arguments = parser.parse_args()
     record_tiny()
     record_gguf()
-    record_tiny_heads()
+    record_tiny_heads("tiny-heads", byte_level_tokenizer())
+    record_tiny_heads("tiny-one-word", one_word_tokenizer())
     if arguments.smollm2:
         record_smollm2(arguments.smollm2)
 
