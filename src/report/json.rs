@@ -28,8 +28,8 @@ enum Line<'a> {
         #[serde(flatten)]
         run: &'a RunInfo,
     },
-    Message(MessageLine<'a>),
-    History(HistoryLine<'a>),
+    Message(&'a MessageLine<'a>),
+    History(&'a HistoryLine<'a>),
     Summary(&'a Totals),
 }
 
@@ -109,7 +109,7 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
         let scores = &message.score;
         write(
             out,
-            &Line::Message(MessageLine {
+            &Line::Message(&MessageLine {
                 user_id,
                 at: place(history, message.at),
                 role: message.role,
@@ -129,7 +129,7 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
         arcs: score.arcs.each_ref().map(|arc| arc_line(history, score, arc)),
         notes: score.notes,
     };
-    write(out, &Line::History(line))
+    write(out, &Line::History(&line))
 }
 
 /// The last line.

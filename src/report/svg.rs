@@ -17,7 +17,7 @@ pub const BOTTOM: f32 = 34.0;
 /// Columns of the longest trace drawn.
 const COLUMNS_MAX: usize = 600;
 /// Between two dates, so that they can be read.
-const DATE_WIDTH: f32 = 74.0;
+const DATE_WIDTH: f32 = 62.0;
 
 /// All of one drawing.
 pub struct Timeline {
