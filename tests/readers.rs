@@ -7,31 +7,20 @@ use throughline::transcript::Session;
 use throughline::transcript::read::{Corpus, Format, Outcome, Source, load};
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/transcripts")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcripts").join(name)
 }
 
 fn read(name: &str) -> Corpus {
     let corpus = load(&Source::new([fixture(name)]), &mut |_| {}).unwrap();
     let summary = corpus.summary();
-    assert_eq!(
-        summary.records,
-        summary.records_read + summary.left_out,
-        "{summary:?}"
-    );
+    assert_eq!(summary.records, summary.records_read + summary.left_out, "{summary:?}");
     corpus
 }
 
 fn session_lines(session: &Session) -> Vec<String> {
     let start = session.start().map_or("undated".into(), |t| t.to_string());
     let mut lines = vec![format!("{} {start}", session.session_id)];
-    lines.extend(
-        session
-            .messages
-            .iter()
-            .map(|m| format!("{}: {}", m.role.as_str(), m.content)),
-    );
+    lines.extend(session.messages.iter().map(|m| format!("{}: {}", m.role.as_str(), m.content)));
     lines
 }
 
@@ -51,18 +40,9 @@ fn lines(corpus: &Corpus) -> Vec<String> {
 
 fn problems(corpus: &Corpus) -> Vec<String> {
     let folder = fixture("").display().to_string();
-    let shown: Vec<String> = corpus
-        .problems()
-        .iter()
-        .map(|p| p.to_string().replace(&folder, ""))
-        .collect();
+    let shown: Vec<String> = corpus.problems().iter().map(|p| p.to_string().replace(&folder, "")).collect();
     let private = ["SECRET", "WORDS", "parrot", "narrator", "owl"];
-    assert!(
-        !shown
-            .iter()
-            .any(|p| private.iter().any(|word| p.contains(word))),
-        "{shown:#?}"
-    );
+    assert!(!shown.iter().any(|p| private.iter().any(|word| p.contains(word))), "{shown:#?}");
     shown
 }
 
@@ -89,19 +69,8 @@ fn native_lines() {
         ]
     );
     let s = corpus.summary();
-    assert_eq!(
-        (s.records, s.left_out, s.sessions, s.messages, s.users),
-        (5, 0, 5, 7, 2)
-    );
-    assert_eq!(
-        (
-            s.empty_messages,
-            s.unread_times,
-            s.kept_apart,
-            s.repeated_sessions
-        ),
-        (1, 1, 1, 1)
-    );
+    assert_eq!((s.records, s.left_out, s.sessions, s.messages, s.users), (5, 0, 5, 7, 2));
+    assert_eq!((s.empty_messages, s.unread_times, s.kept_apart, s.repeated_sessions), (1, 1, 1, 1));
     assert_eq!(
         problems(&corpus),
         [
@@ -114,12 +83,7 @@ fn native_lines() {
              date is kept, undated",
         ]
     );
-    assert!(
-        corpus
-            .problems()
-            .iter()
-            .all(|p| p.outcome == Outcome::Notice)
-    );
+    assert!(corpus.problems().iter().all(|p| p.outcome == Outcome::Notice));
 }
 
 #[test]
@@ -170,16 +134,10 @@ fn chatgpt_export() {
     );
     let history = corpus.history(0).unwrap();
     let dough = &history.sessions[3].messages[1];
-    assert_eq!(
-        dough.timestamp.unwrap().to_string(),
-        "2026-03-01T20:12:00.25Z"
-    );
+    assert_eq!(dough.timestamp.unwrap().to_string(), "2026-03-01T20:12:00.25Z");
     let s = corpus.summary();
     assert_eq!((s.records, s.records_read, s.left_out), (5, 4, 1));
-    assert_eq!(
-        (s.other_branches, s.kept_apart, s.empty_messages),
-        (3, 2, 1)
-    );
+    assert_eq!((s.other_branches, s.kept_apart, s.empty_messages), (3, 2, 1));
     let shown = problems(&corpus);
     for expected in [
         ": record 2 at byte 2481: notice: found a parent that is not there",
@@ -188,10 +146,7 @@ fn chatgpt_export() {
         "left out: found a list in `mapping`, expected an object of nodes",
         "notice: found 3 messages off the active branch",
     ] {
-        assert!(
-            shown.iter().any(|p| p.contains(expected)),
-            "{expected} in {shown:#?}"
-        );
+        assert!(shown.iter().any(|p| p.contains(expected)), "{expected} in {shown:#?}");
     }
 }
 
@@ -212,10 +167,7 @@ fn claude_export() {
         ]
     );
     let shown = problems(&corpus);
-    assert!(
-        shown[0].contains("left out: found an unknown role in `chat_messages[0].sender`"),
-        "{shown:#?}"
-    );
+    assert!(shown[0].contains("left out: found an unknown role in `chat_messages[0].sender`"), "{shown:#?}");
     assert_eq!(corpus.summary().empty_messages, 1);
 }
 
@@ -264,10 +216,7 @@ fn wildchat_and_lmsys_lines() {
 
 #[test]
 fn a_named_user_takes_the_records_that_name_none() {
-    let source = Source {
-        user: Some("zoe".into()),
-        ..Source::new([fixture("wildchat.jsonl")])
-    };
+    let source = Source { user: Some("zoe".into()), ..Source::new([fixture("wildchat.jsonl")]) };
     let corpus = load(&source, &mut |_| {}).unwrap();
     let ids: Vec<_> = corpus.users().iter().map(|u| u.user_id()).collect();
     assert_eq!(ids, ["ip-a", "zoe"]);
@@ -293,10 +242,7 @@ fn csv_rows_in_any_order() {
         ]
     );
     let s = corpus.summary();
-    assert_eq!(
-        (s.records, s.records_read, s.left_out, s.sessions),
-        (8, 5, 3, 3)
-    );
+    assert_eq!((s.records, s.records_read, s.left_out, s.sessions), (8, 5, 3, 3));
     assert_eq!(s.unread_times, 1);
     let shown = problems(&corpus);
     for expected in [
@@ -304,10 +250,7 @@ fn csv_rows_in_any_order() {
         "row 6: left out: found an unknown role, expected the name of a role",
         "row 7: left out: found 8 fields, expected 6",
     ] {
-        assert!(
-            shown.iter().any(|p| p.contains(expected)),
-            "{expected} in {shown:#?}"
-        );
+        assert!(shown.iter().any(|p| p.contains(expected)), "{expected} in {shown:#?}");
     }
 }
 
@@ -332,18 +275,9 @@ fn plain_text() {
         ]
     );
     let shown = problems(&corpus);
-    assert!(
-        shown[0].starts_with("talk.txt:1: left out: found 1 lines before the first message"),
-        "{shown:#?}"
-    );
-    assert!(
-        shown[1].contains("1 times that cannot be read"),
-        "{shown:#?}"
-    );
-    assert_eq!(
-        (corpus.summary().records, corpus.summary().left_out),
-        (5, 1)
-    );
+    assert!(shown[0].starts_with("talk.txt:1: left out: found 1 lines before the first message"), "{shown:#?}");
+    assert!(shown[1].contains("1 times that cannot be read"), "{shown:#?}");
+    assert_eq!((corpus.summary().records, corpus.summary().left_out), (5, 1));
 }
 
 #[cfg(feature = "parquet")]
@@ -366,18 +300,9 @@ fn parquet_written_by_another_implementation() {
         ]
     );
     let shown = problems(&corpus);
-    assert!(
-        shown[0].contains("wildchat.parquet: row 4: left out: found an unknown role"),
-        "{shown:#?}"
-    );
-    assert!(
-        shown[1].contains("wildchat.parquet: row 5: left out: found nothing in `conversation`"),
-        "{shown:#?}"
-    );
-    assert_eq!(
-        (corpus.summary().records, corpus.summary().left_out),
-        (5, 2)
-    );
+    assert!(shown[0].contains("wildchat.parquet: row 4: left out: found an unknown role"), "{shown:#?}");
+    assert!(shown[1].contains("wildchat.parquet: row 5: left out: found nothing in `conversation`"), "{shown:#?}");
+    assert_eq!((corpus.summary().records, corpus.summary().left_out), (5, 2));
 }
 
 #[cfg(feature = "parquet")]
@@ -387,10 +312,7 @@ fn a_long_row_of_parquet_is_left_out() {
     source.limits.record_bytes_max = 170;
     let corpus = load(&source, &mut |_| {}).unwrap();
     let shown = problems(&corpus);
-    assert!(
-        shown[0].contains("row 1: left out: found 1") && shown[0].contains("`record_bytes_max`"),
-        "{shown:#?}"
-    );
+    assert!(shown[0].contains("row 1: left out: found 1") && shown[0].contains("`record_bytes_max`"), "{shown:#?}");
     assert_eq!(corpus.users()[0].session_count(), 1);
 }
 
@@ -401,39 +323,24 @@ fn damaged_parquet_is_told_and_never_panics() {
     for at in (0..whole.len()).step_by(7) {
         let mut broken = whole.clone();
         broken[at] ^= 0x55;
-        let source = Source {
-            format: Some(Format::Parquet),
-            ..Source::default()
-        };
+        let source = Source { format: Some(Format::Parquet), ..Source::default() };
         let name = PathBuf::from("broken.parquet");
-        let corpus =
-            throughline::transcript::read::load_stream(&name, &broken[..], &source, &mut |_| {})
-                .unwrap();
+        let corpus = throughline::transcript::read::load_stream(&name, &broken[..], &source, &mut |_| {}).unwrap();
         let s = corpus.summary();
         assert_eq!(s.records, s.records_read + s.left_out);
     }
     let cut = &whole[..whole.len() / 2];
-    let corpus = throughline::transcript::read::load_stream(
-        &PathBuf::from("cut.parquet"),
-        cut,
-        &Source::default(),
-        &mut |_| {},
-    )
-    .unwrap();
-    assert_eq!(
-        (corpus.summary().files, corpus.summary().skipped_files),
-        (0, 1)
-    );
+    let corpus =
+        throughline::transcript::read::load_stream(&PathBuf::from("cut.parquet"), cut, &Source::default(), &mut |_| {})
+            .unwrap();
+    assert_eq!((corpus.summary().files, corpus.summary().skipped_files), (0, 1));
 }
 
 #[cfg(not(feature = "parquet"))]
 #[test]
 fn parquet_without_its_feature_says_how_to_rebuild() {
     let corpus = read("wildchat.parquet");
-    assert_eq!(
-        (corpus.summary().files, corpus.summary().skipped_files),
-        (0, 1)
-    );
+    assert_eq!((corpus.summary().files, corpus.summary().skipped_files), (0, 1));
     assert!(corpus.problems()[0].hint.contains("--features parquet"));
 }
 
@@ -444,10 +351,7 @@ fn formats_have_names() {
     }
     assert_eq!("LMSYS".parse(), Ok(Format::WildChat));
     let error = "docx".parse::<Format>().unwrap_err().to_string();
-    assert!(
-        error.contains("`docx`") && error.contains("hint: one of native"),
-        "{error}"
-    );
+    assert!(error.contains("`docx`") && error.contains("hint: one of native"), "{error}");
 }
 
 #[test]
@@ -466,15 +370,10 @@ fn formats_are_told_apart_by_content_whatever_the_name() {
         let bytes = std::fs::read(fixture(name)).unwrap();
         let stream = |source: &Source| {
             let name = PathBuf::from("stdin");
-            throughline::transcript::read::load_stream(&name, &bytes[..], source, &mut |_| {})
-                .unwrap()
+            throughline::transcript::read::load_stream(&name, &bytes[..], source, &mut |_| {}).unwrap()
         };
         let told = stream(&Source::default());
         assert_eq!(told.users()[0].user_id(), user, "{name}");
-        assert_eq!(
-            told.summary().sessions,
-            read(name).summary().sessions,
-            "{name}"
-        );
+        assert_eq!(told.summary().sessions, read(name).summary().sessions, "{name}");
     }
 }

@@ -13,10 +13,7 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % sides
     }
 
@@ -25,23 +22,10 @@ impl Dice {
     }
 
     fn words(&mut self) -> String {
-        const WORDS: [&str; 10] = [
-            "bread",
-            "river",
-            "naïve",
-            "\"quoted\"",
-            "line\nbreak",
-            "日本",
-            "}{][",
-            "\\",
-            "",
-            " ",
-        ];
+        const WORDS: [&str; 10] =
+            ["bread", "river", "naïve", "\"quoted\"", "line\nbreak", "日本", "}{][", "\\", "", " "];
         let count = self.roll(6);
-        (0..count)
-            .map(|_| WORDS[self.roll(10) as usize])
-            .collect::<Vec<_>>()
-            .join(" ")
+        (0..count).map(|_| WORDS[self.roll(10) as usize]).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -83,10 +67,7 @@ fn message(dice: &mut Dice, time: f64) -> Value {
     let role = ["user", "assistant", "user", "assistant", "system", "tool"][dice.roll(6) as usize];
     let mut metadata = Map::new();
     if dice.one_in(8) {
-        metadata.insert(
-            "is_visually_hidden_from_conversation".into(),
-            json!(!dice.one_in(3)),
-        );
+        metadata.insert("is_visually_hidden_from_conversation".into(), json!(!dice.one_in(3)));
     }
     if dice.one_in(6) {
         let picture = json!({"name": "a.png", "mime_type": "image/png"});
@@ -138,27 +119,19 @@ fn conversation(number: u64, dice: &mut Dice) -> Value {
 type Texts = BTreeMap<String, Vec<(String, String)>>;
 
 fn by_script(export: &Path) -> Option<Texts> {
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/chatgpt_active_branch.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/chatgpt_active_branch.py");
     let run = match Command::new("python3").arg(script).arg(export).output() {
         Ok(run) => run,
         Err(e) => {
-            eprintln!(
-                "SKIPPED: python3 does not run here ({e}), the ChatGPT reader was not compared"
-            );
+            eprintln!("SKIPPED: python3 does not run here ({e}), the ChatGPT reader was not compared");
             return None;
         }
     };
-    assert!(
-        run.status.success(),
-        "{}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let mut out = Texts::new();
     for line in String::from_utf8(run.stdout).unwrap().lines() {
         let line: Value = serde_json::from_str(line).unwrap();
-        let pairs: Vec<(String, String)> =
-            serde_json::from_value(line["messages"].clone()).unwrap();
+        let pairs: Vec<(String, String)> = serde_json::from_value(line["messages"].clone()).unwrap();
         if !pairs.is_empty() {
             out.insert(line["id"].as_str().unwrap().to_owned(), pairs);
         }
@@ -171,9 +144,7 @@ fn the_active_branch_is_the_one_that_a_second_implementation_walks() {
     let dir = tempfile::tempdir().unwrap();
     let export = dir.path().join("conversations.json");
     let mut dice = Dice(20_260_301);
-    let all: Vec<Value> = (0..200)
-        .map(|number| conversation(number, &mut dice))
-        .collect();
+    let all: Vec<Value> = (0..200).map(|number| conversation(number, &mut dice)).collect();
     std::fs::write(&export, serde_json::to_string_pretty(&all).unwrap()).unwrap();
     let Some(expected) = by_script(&export) else {
         return;
@@ -182,17 +153,10 @@ fn the_active_branch_is_the_one_that_a_second_implementation_walks() {
     let corpus = load(&Source::new([&export]), &mut |_| {}).unwrap();
     let mut got = Texts::new();
     for session in corpus.history(0).unwrap().sessions {
-        let pairs = session
-            .messages
-            .into_iter()
-            .map(|m| (m.role.as_str().to_owned(), m.content));
+        let pairs = session.messages.into_iter().map(|m| (m.role.as_str().to_owned(), m.content));
         got.insert(session.session_id, pairs.collect());
     }
-    assert!(
-        expected.len() > 150,
-        "the generated export says too little: {}",
-        expected.len()
-    );
+    assert!(expected.len() > 150, "the generated export says too little: {}", expected.len());
     assert_eq!(got.len(), expected.len());
     for (id, pairs) in &expected {
         assert_eq!(got.get(id), Some(pairs), "conversation {id}");

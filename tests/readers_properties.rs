@@ -23,12 +23,7 @@ const FIXTURES: [&str; 9] = [
 ];
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures/transcripts")
-            .join(name),
-    )
-    .unwrap()
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcripts").join(name)).unwrap()
 }
 
 fn read(bytes: &[u8], name: &str, source: &Source) -> Corpus {
@@ -42,36 +37,13 @@ fn check(corpus: &Corpus) {
     assert_eq!(s.users, corpus.users().len() as u64);
     assert_eq!(s.problems, corpus.problems().len() as u64);
     // Rows of one session are told in one problem.
-    let told = corpus
-        .problems()
-        .iter()
-        .filter(|p| p.outcome == Outcome::LeftOut);
+    let told = corpus.problems().iter().filter(|p| p.outcome == Outcome::LeftOut);
     let told = told.count() as u64;
-    assert!(
-        told <= s.left_out && (told > 0) == (s.left_out > 0),
-        "{s:?}"
-    );
-    let histories: Vec<History> = (0..corpus.users().len())
-        .map(|i| corpus.history(i).unwrap())
-        .collect();
-    assert_eq!(
-        s.sessions,
-        histories
-            .iter()
-            .map(|h| h.sessions.len() as u64)
-            .sum::<u64>()
-    );
-    assert_eq!(
-        s.messages,
-        histories
-            .iter()
-            .map(|h| h.message_count() as u64)
-            .sum::<u64>()
-    );
-    let said = histories
-        .iter()
-        .flat_map(|h| &h.sessions)
-        .flat_map(|s| &s.messages);
+    assert!(told <= s.left_out && (told > 0) == (s.left_out > 0), "{s:?}");
+    let histories: Vec<History> = (0..corpus.users().len()).map(|i| corpus.history(i).unwrap()).collect();
+    assert_eq!(s.sessions, histories.iter().map(|h| h.sessions.len() as u64).sum::<u64>());
+    assert_eq!(s.messages, histories.iter().map(|h| h.message_count() as u64).sum::<u64>());
+    let said = histories.iter().flat_map(|h| &h.sessions).flat_map(|s| &s.messages);
     assert!(said.clone().all(|m| !m.content.trim().is_empty()));
 }
 
@@ -92,15 +64,7 @@ fn small_limits() -> Limits {
 
 /// A fixture with some bytes replaced, cut out, or repeated.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let edits = prop::collection::vec(
-        (
-            any::<prop::sample::Index>(),
-            any::<u8>(),
-            0..40_usize,
-            0..4_u8,
-        ),
-        0..6,
-    );
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..40_usize, 0..4_u8), 0..6);
     (prop::sample::select(FIXTURES.to_vec()), edits).prop_map(|(name, edits)| {
         let mut bytes = fixture(name);
         for (at, byte, len, kind) in edits {
@@ -121,8 +85,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
-    (1_600_000_000_i64..1_900_000_000, 0..1_000_000_000_i32)
-        .prop_map(|(s, n)| Timestamp::new(s, n).unwrap())
+    (1_600_000_000_i64..1_900_000_000, 0..1_000_000_000_i32).prop_map(|(s, n)| Timestamp::new(s, n).unwrap())
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -145,11 +108,7 @@ fn sessions() -> impl Strategy<Value = Vec<(String, Session)>> {
         all.into_iter()
             .enumerate()
             .map(|(number, (user, start, messages))| {
-                let session = Session {
-                    session_id: format!("s{number}"),
-                    started_at: Some(start),
-                    messages,
-                };
+                let session = Session { session_id: format!("s{number}"), started_at: Some(start), messages };
                 (format!("user {user}"), session)
             })
             .collect()
@@ -162,24 +121,15 @@ fn histories_of(sessions: &[(String, Session)]) -> Vec<History> {
     users.sort();
     users.dedup();
     let of = |user: &String| {
-        let mut own: Vec<Session> = sessions
-            .iter()
-            .filter(|(u, _)| u == user)
-            .map(|(_, s)| s.clone())
-            .collect();
+        let mut own: Vec<Session> = sessions.iter().filter(|(u, _)| u == user).map(|(_, s)| s.clone()).collect();
         own.sort_by_key(|s| (s.started_at.unwrap().as_nanosecond(), s.session_id.clone()));
-        History {
-            user_id: user.clone(),
-            sessions: own,
-        }
+        History { user_id: user.clone(), sessions: own }
     };
     users.into_iter().map(of).collect()
 }
 
 fn histories(corpus: &Corpus) -> Vec<History> {
-    let mut all: Vec<History> = (0..corpus.users().len())
-        .map(|i| corpus.history(i).unwrap())
-        .collect();
+    let mut all: Vec<History> = (0..corpus.users().len()).map(|i| corpus.history(i).unwrap()).collect();
     all.sort_by(|a, b| a.user_id.cmp(&b.user_id));
     all
 }

@@ -81,8 +81,10 @@ def stretch(history, rng):
     """Gaps between sessions shorter or longer by up to a factor of two."""
     factor = 2 ** rng.uniform(-1, 1)
     first = datetime.fromisoformat(history.sessions[0][0])
-    move = lambda s: first + timedelta(seconds=(datetime.fromisoformat(s) - first).total_seconds() * factor)  # noqa: E731
-    sessions = [(move(s).isoformat(timespec="minutes"), ms) for s, ms in history.sessions]
+    sessions = []
+    for start, messages in history.sessions:
+        elapsed = (datetime.fromisoformat(start) - first).total_seconds()
+        sessions.append(((first + timedelta(seconds=elapsed * factor)).isoformat(timespec="minutes"), messages))
     return replace(history, sessions=sessions)
 
 

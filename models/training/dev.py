@@ -17,7 +17,9 @@ def auc(scores, positive):
 
 
 def kappa(y, p, levels):
-    return round(cohen_kappa_score(y, p, weights="quadratic", labels=list(range(levels))), 4) if len(set(y)) > 1 else None
+    if len(set(y)) < 2:
+        return None
+    return round(cohen_kappa_score(y, p, weights="quadratic", labels=list(range(levels))), 4)
 
 
 def rank_accuracy(pairs):
@@ -46,32 +48,36 @@ def contrast_pairs(members):
     return pairs
 
 
+def predictions(model, encoder, histories, sets, lower=None):
+    """{id: head logits} of every history and every member of a contrast set."""
+    every = histories + [h for members in sets.values() for h in members]
+    return {h.id: predict(model, encoder, h, lower) for h in every}
+
+
+def head_figures(rows, head):
+    """AUROC at the middle of the scale and quadratic kappa from [(level, logits)]."""
+    middle, levels = (0 if head == "imminent" else 1), HEADS[head]
+    y = [r[0] for r in rows]
+    out = {"auc": auc([r[1][middle].item() for r in rows], [v > middle for v in y])}
+    if head != "imminent":
+        out["kappa"] = kappa(y, [round(expected_level(r[1]).item()) for r in rows], levels)
+    return out
+
+
 @torch.no_grad()
-def figures(model, encoder, histories, sets, weights, lower=None):
-    """Loss, agreement and ranking on histories and on contrast sets."""
-    scores, every, total, count = {}, [], 0.0, 0
-    for h in histories:
-        logits = predict(model, encoder, h, lower)
-        scores[h.id] = history_score(logits, h.messages())
-        every.append((logits, h.messages()))
-    pairs = []
-    for members in sets.values():
-        results = [(predict(model, encoder, h, lower), h.messages()) for h in members]
-        pairs += contrast_pairs(results)
-        every += results
-    for logits, messages in every:
-        value, n = message_loss(logits, messages, weights)
-        total, count = total + value.item(), count + n
-    out = {"loss": round(total / max(1, count), 4)}
-    for head, levels in HEADS.items():
-        rows = [(y, x[i]) for logits, ms in every for x in [logits[head]] for i, m in enumerate(ms)
+def figures(found, histories, sets, weights):
+    """Loss, agreement and ranking from `predictions`."""
+    members = [h for s in sets.values() for h in s]
+    every = [(found[h.id], h.messages()) for h in histories + members]
+    losses = [message_loss(logits, messages, weights) for logits, messages in every]
+    out = {"loss": round(sum(v.item() for v, _ in losses) / max(1, sum(n for _, n in losses)), 4)}
+    for head in HEADS:
+        rows = [(y, logits[head][i]) for logits, ms in every for i, m in enumerate(ms)
                 if (y := target(m, head)) is not None]
-        y = [r[0] for r in rows]
-        middle = 0 if head == "imminent" else 1
-        out[head] = {"auc": auc([r[1][middle].item() for r in rows], [v > middle for v in y])}
-        if head != "imminent":
-            out[head]["kappa"] = kappa(y, [round(expected_level(r[1]).item()) for r in rows], levels)
+        out[head] = head_figures(rows, head)
+    scores = {h.id: history_score(found[h.id], h.messages()) for h in histories}
     out["history_auc"] = auc([scores[h.id] for h in histories], [h.kind in POSITIVE for h in histories])
     out["twins"] = rank_accuracy([(scores[h.twin], scores[h.id]) for h in histories if h.twin in scores])
+    pairs = [p for s in sets.values() for p in contrast_pairs([(found[h.id], h.messages()) for h in s])]
     out["contrasts"] = rank_accuracy(pairs)
     return out

@@ -95,11 +95,8 @@ def load_quantised(path, model):
               for t in GGUFReader(path).tensors}
     own = {n: stored[n] for n in model.state_dict() if n in stored}
     model.load_state_dict(own, strict=False)
-    with torch.no_grad():
-        for name, head in model.head.items():
-            bias = stored[f"head.{name}.bias"]
-            head.first.copy_(bias[:1])
-            head.gaps.copy_(torch.log(torch.expm1((bias[:-1] - bias[1:]).clamp_min(1e-6))))
+    for name, head in model.head.items():
+        head.set_bias(stored[f"head.{name}.bias"])
     return model
 
 

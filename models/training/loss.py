@@ -35,6 +35,20 @@ def priors(units):
     return out
 
 
+def weight_offsets(units, weights):
+    """Per head what class weights add to the log-odds of P(y > k): log of the mean weight above over that below.
+
+    A loss weighted by class fits the odds of a population in which classes are that much more common; taking this
+    off the biases gives back the odds of the labels as they are (Elkan 2001, theorem 2).
+    """
+    out = {}
+    for head, levels in HEADS.items():
+        labels = [y for u in units for h in u.histories for m in h.messages() if (y := target(m, head)) is not None]
+        w, y = weights[head][labels], torch.tensor(labels)
+        out[head] = torch.stack([torch.log(w[y > k].mean() / w[y <= k].mean()) for k in range(levels - 1)])
+    return out
+
+
 def labels_of(messages, head):
     """(indices of labelled messages, their levels)."""
     known = [(i, y) for i, m in enumerate(messages) if (y := target(m, head)) is not None]

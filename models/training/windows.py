@@ -45,15 +45,35 @@ class LowerCache:
     def __init__(self, model, limit_bytes):
         self.model, self.left, self.store = model, limit_bytes, {}
 
-    def __call__(self, ids):
-        key = hashlib.sha1(ids.numpy().tobytes()).digest()
-        if key in self.store:
-            return self.store[key].float()
-        x = self.model.lower(ids)
-        if self.left > 2 * x.numel():
-            self.left -= 2 * x.numel()
-            self.store[key] = x.half()
-        return x
+    def __call__(self, windows):
+        """The outputs for several id tensors, one after another in one tensor."""
+        keys = [hashlib.sha1(ids.numpy().tobytes()).digest() for ids in windows]
+        fresh = {k: ids for k, ids in zip(keys, windows) if k not in self.store}
+        found = {}
+        if fresh:
+            lengths = [len(ids) for ids in fresh.values()]
+            found = dict(zip(fresh, self.model.lower(torch.cat(list(fresh.values())), lengths).split(lengths)))
+        for key, x in found.items():
+            if self.left > 2 * x.numel():
+                self.left -= 2 * x.numel()
+                self.store[key] = x.half()
+        return torch.cat([found[k] if k in found else self.store[k].float() for k in keys])
+
+
+def tensors_of(lower, windows):
+    """(lower outputs, positions of message ends, lengths) of several windows laid one after another."""
+    lengths = [len(ids) for ids, _, _ in windows]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    ends = torch.cat([e + s for (_, e, _), s in zip(windows, starts)])
+    return lower([ids for ids, _, _ in windows]), ends, lengths
+
+
+def run_windows(model, lower, windows):
+    """Head logits of each of several (ids, ends, messages), run as one batch."""
+    logits = model.upper(*tensors_of(lower, windows))
+    counts = [len(e) for _, e, _ in windows]
+    split = {name: x.split(counts) for name, x in logits.items()}
+    return [{name: x[i] for name, x in split.items()} for i in range(len(windows))]
 
 
 @torch.no_grad()
@@ -63,15 +83,14 @@ def predict(model, encoder, history, lower=None):
     Each window holds as many new messages as fit after an overlap of at least `OVERLAP` earlier ones and the
     carried evidence: the earlier messages of highest predicted level, up to a quarter of the window.
     """
-    lower = lower or model.lower
+    lower = lower or LowerCache(model, 0)
     pieces = history_pieces(encoder, history.sessions)
     done, rows = 0, []
     while done < len(pieces):
         first, last, carried = next_window(pieces, done, rows)
-        ids, ends, _ = tensors(window(encoder, history.sessions, pieces, first, last, carried), skip=len(carried))
-        logits = model.upper(lower(ids), ends)
-        new = {name: x[done - first :] for name, x in logits.items()}
-        rows += [{name: x[i] for name, x in new.items()} for i in range(last - done)]
+        whole = window(encoder, history.sessions, pieces, first, last, carried)
+        logits = run_windows(model, lower, [tensors(whole, skip=len(carried))])[0]
+        rows += [{name: x[i] for name, x in logits.items()} for i in range(done - first, last - first)]
         done = last
     return {name: torch.stack([r[name] for r in rows]) for name in rows[0]}
 

@@ -66,11 +66,7 @@ impl LlamaConfig {
     /// Refuses shapes that no Llama has, before anything is allocated for them.
     fn checked(self) -> Result<Self, EngineError> {
         let within = |name: &'static str, value: usize, max: usize| {
-            if (1..=max).contains(&value) {
-                Ok(())
-            } else {
-                Err(EngineError::Shape { name, value, max })
-            }
+            if (1..=max).contains(&value) { Ok(()) } else { Err(EngineError::Shape { name, value, max }) }
         };
         within("vocab_size", self.vocab_size, DIMENSION_MAX)?;
         within("hidden_size", self.hidden_size, DIMENSION_MAX)?;
@@ -247,10 +243,7 @@ impl HfConfig {
             )));
         }
         if self.hidden_act != "silu" {
-            return Err(EngineError::Unsupported(format!(
-                "hidden_act `{}`; hint: Llama uses `silu`",
-                self.hidden_act
-            )));
+            return Err(EngineError::Unsupported(format!("hidden_act `{}`; hint: Llama uses `silu`", self.hidden_act)));
         }
         Ok(())
     }

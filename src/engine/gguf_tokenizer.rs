@@ -25,8 +25,7 @@ pub(super) fn tokenizer_json(content: &Content) -> Result<Vec<u8>, EngineError> 
         return Err(unsupported(format!("GGUF tokenizer `{model}`")));
     }
     let kind = string(content, "tokenizer.ggml.pre").unwrap_or("default");
-    let byte_level =
-        |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let pre_tokenizer = match kind {
         "smollm" => json!({"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": true}, byte_level(true)]}),
@@ -46,8 +45,10 @@ pub(super) fn tokenizer_json(content: &Content) -> Result<Vec<u8>, EngineError> 
         .iter()
         .enumerate()
         .filter(|(id, _)| is_added(*id))
-        .map(|(id, token)| json!({"id": id, "content": token, "special": true, "single_word": false,
-            "lstrip": false, "rstrip": false, "normalized": false}))
+        .map(|(id, token)| {
+            json!({"id": id, "content": token, "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false})
+        })
         .collect();
     let vocab: Map<String, serde_json::Value> =
         tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();

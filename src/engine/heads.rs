@@ -77,7 +77,11 @@ impl Heads {
             } else {
                 Err(EngineError::Config(format!(
                     "head {name}: {} weights, {} thresholds, {} labels, temperature {}; expected {hidden_size}, {thresholds}, {}, above 0",
-                    head.weight.len(), head.bias.len(), about.labels.len(), about.temperature, thresholds + 1
+                    head.weight.len(),
+                    head.bias.len(),
+                    about.labels.len(),
+                    about.temperature,
+                    thresholds + 1
                 )))
             }
         };

@@ -47,11 +47,15 @@ pub enum EngineError {
     Tokenizer(String),
     #[error("{tokens} tokens in one sequence, the model's limit is {max}; hint: use a smaller window")]
     TooLong { tokens: usize, max: usize },
-    #[error("token id {id} is not in the vocabulary of {vocab_size}; hint: the tokenizer does not belong to this model")]
+    #[error(
+        "token id {id} is not in the vocabulary of {vocab_size}; hint: the tokenizer does not belong to this model"
+    )]
     TokenId { id: u32, vocab_size: usize },
     #[error("position {position} was asked for in a sequence of {tokens} tokens")]
     Position { position: usize, tokens: usize },
-    #[error("model `{0}` was not found; hint: give a folder with config.json, tokenizer.json and *.safetensors, a .gguf file, or `org/name` of a hub")]
+    #[error(
+        "model `{0}` was not found; hint: give a folder with config.json, tokenizer.json and *.safetensors, a .gguf file, or `org/name` of a hub"
+    )]
     NotFound(String),
     #[error("hub: {0}")]
     Hub(String),

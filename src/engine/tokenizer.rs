@@ -24,7 +24,11 @@ impl Tokenizer {
     /// When the JSON is too large, not a tokenizer, or of a kind the `tokenizers` library does not know.
     pub fn from_json(json: &[u8]) -> Result<Self, EngineError> {
         if json.len() > TOKENIZER_BYTES_MAX {
-            return Err(EngineError::Shape { name: "tokenizer.json bytes", value: json.len(), max: TOKENIZER_BYTES_MAX });
+            return Err(EngineError::Shape {
+                name: "tokenizer.json bytes",
+                value: json.len(),
+                max: TOKENIZER_BYTES_MAX,
+            });
         }
         let bad = |error: String| EngineError::Tokenizer(error);
         let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;

@@ -129,6 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn of_control_tokens_at_one_place_the_longest_counts() {
+        struct Letters(std::collections::BTreeMap<String, u32>);
+        impl Tokenize for Letters {
+            fn encode_text(&self, text: &str) -> Vec<u32> {
+                text.chars().map(u32::from).collect()
+            }
+
+            fn control_tokens(&self) -> &std::collections::BTreeMap<String, u32> {
+                &self.0
+            }
+        }
+        let controls = [("<a>", 1_000), ("<a><b>", 1_001)].map(|(text, id)| (text.to_owned(), id));
+        let stretches = [Stretch::Template("<a><b>x<a>".into()), Stretch::Content("<a>".into())];
+        let tokens = encode(&stretches, &Letters(controls.into()));
+        let letters = "<a>".chars().map(u32::from);
+        assert_eq!(tokens, [1_001, u32::from('x'), 1_000].into_iter().chain(letters).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_template_may_strip_repeat_and_leave_out_messages() {
         let contents = [" a ".to_owned(), "b".to_owned()];
         let marked = format!("1{}2{}3", placeholder(0), placeholder(0));

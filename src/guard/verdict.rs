@@ -121,8 +121,7 @@ impl VerdictStrings {
         }
         let (log_safe, log_unsafe) = (log_sum_exp(&safe), log_sum_exp(&unsafe_));
         let mass = log_sum_exp(&[log_safe, log_unsafe]).exp();
-        // Not `<`: a mass that is no number is refused as well.
-        if !(mass >= f64::from(self.mass_min)) {
+        if mass.is_nan() || mass < f64::from(self.mass_min) {
             return Ok(Err(GuardError::Unsure { mass: mass as f32, min: self.mass_min }));
         }
         let best = (0..unsafe_.len()).fold(0, |best, i| if unsafe_[i] > unsafe_[best] { i } else { best });

@@ -133,9 +133,9 @@ impl HeadReader {
         if first > 0 {
             // Written even when nothing is carried: it says that the history began before.
             turns.push(Turn::Note(&self.note_earlier));
-            turns.extend(carried.iter().map(|&item| {
-                Turn::Message { role: entries[item].role, content: &entries[item].content }
-            }));
+            turns.extend(
+                carried.iter().map(|&item| Turn::Message { role: entries[item].role, content: &entries[item].content }),
+            );
             turns.push(Turn::Note(&self.note_later));
         }
         for (piece, gap) in pieces.iter().zip(&gaps) {

@@ -60,8 +60,7 @@ pub struct Session {
 impl Session {
     /// When the session began: as stated, or the time of its first dated message.
     pub fn start(&self) -> Option<Timestamp> {
-        self.started_at
-            .or_else(|| self.messages.iter().find_map(|m| m.timestamp))
+        self.started_at.or_else(|| self.messages.iter().find_map(|m| m.timestamp))
     }
 }
 
@@ -80,9 +79,7 @@ impl History {
     pub fn sort_sessions(&mut self) {
         self.sessions.sort_by(|a, b| match (a.start(), b.start()) {
             (None, None) => std::cmp::Ordering::Equal,
-            (a_start, b_start) => a_start
-                .cmp(&b_start)
-                .then_with(|| a.session_id.cmp(&b.session_id)),
+            (a_start, b_start) => a_start.cmp(&b_start).then_with(|| a.session_id.cmp(&b.session_id)),
         });
     }
 

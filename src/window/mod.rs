@@ -70,9 +70,13 @@ const CONTEXT_MESSAGE_TOKENS_MIN: usize = 24;
 /// Why a spec is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    #[error("a window of {tokens_max} tokens is too small: carried evidence, context and wrapping need {needed}; hint: raise --window-tokens")]
+    #[error(
+        "a window of {tokens_max} tokens is too small: carried evidence, context and wrapping need {needed}; hint: raise --window-tokens"
+    )]
     TooSmall { tokens_max: usize, needed: usize },
-    #[error("{context_tokens_max} context tokens are too few for K messages, at least {needed}; hint: raise --window-tokens or lower K")]
+    #[error(
+        "{context_tokens_max} context tokens are too few for K messages, at least {needed}; hint: raise --window-tokens or lower K"
+    )]
     ContextTooSmall { context_tokens_max: usize, needed: usize },
 }
 

@@ -160,10 +160,8 @@ impl Llama {
     /// `(T, C)` and each sequence's keys and values, its prefix's included.
     pub fn forward(&self, batch: &[Span]) -> Result<(Tensor, Vec<KvCache>)> {
         let ids: Vec<u32> = batch.iter().flat_map(|span| span.tokens.iter().copied()).collect();
-        let positions: Vec<u32> = batch
-            .iter()
-            .flat_map(|span| (0..span.tokens.len()).map(|i| (span.prefix_tokens() + i) as u32))
-            .collect();
+        let positions: Vec<u32> =
+            batch.iter().flat_map(|span| (0..span.tokens.len()).map(|i| (span.prefix_tokens() + i) as u32)).collect();
         let total = ids.len();
         let ids = Tensor::from_vec(ids, total, self.device())?; // (T)
         let positions = Tensor::from_vec(positions, total, self.device())?; // (T)
@@ -259,9 +257,8 @@ fn attend(q: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
 /// 0 where query `i` of `rows` may see key `j` of `seen`, −∞ above the diagonal: `(rows, seen)`.
 fn causal_mask(rows: usize, seen: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     let first = seen - rows; // the last key that query 0 sees
-    let mask: Vec<f32> = (0..rows)
-        .flat_map(|i| (0..seen).map(move |j| if j > first + i { f32::NEG_INFINITY } else { 0.0 }))
-        .collect();
+    let mask: Vec<f32> =
+        (0..rows).flat_map(|i| (0..seen).map(move |j| if j > first + i { f32::NEG_INFINITY } else { 0.0 })).collect();
     Tensor::from_vec(mask, (rows, seen), device)?.to_dtype(dtype) // (rows, seen)
 }
 

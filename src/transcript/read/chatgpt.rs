@@ -33,11 +33,7 @@ pub(super) fn conversation(record: &Value) -> Result<Parsed, Fault> {
         Some(Value::Object(mapping)) => mapping,
         Some(other) => return Err(wrong_type(other, "`mapping`", "an object of nodes")),
         None => {
-            return Err(Fault::new(
-                "no `mapping`",
-                "an object of nodes",
-                "is it another format? name it",
-            ));
+            return Err(Fault::new("no `mapping`", "an object of nodes", "is it another format? name it"));
         }
     };
     let mut notes = Notes::default();
@@ -61,22 +57,12 @@ pub(super) fn conversation(record: &Value) -> Result<Parsed, Fault> {
 }
 
 /// The nodes of the active branch, from the root down.
-fn active_branch<'v>(
-    record: &Value,
-    mapping: &'v Map<String, Value>,
-    notes: &mut Notes,
-) -> Vec<&'v Value> {
-    let named = record
-        .get("current_node")
-        .and_then(Value::as_str)
-        .and_then(|id| mapping.get_key_value(id));
+fn active_branch<'v>(record: &Value, mapping: &'v Map<String, Value>, notes: &mut Notes) -> Vec<&'v Value> {
+    let named = record.get("current_node").and_then(Value::as_str).and_then(|id| mapping.get_key_value(id));
     let start = named.or_else(|| {
         if !mapping.is_empty() {
-            let fault = Fault::new(
-                "no `current_node` among the nodes",
-                "the id of a node",
-                "the newest leaf was taken",
-            );
+            let fault =
+                Fault::new("no `current_node` among the nodes", "the id of a node", "the newest leaf was taken");
             notes.notices.push(fault);
         }
         newest_leaf(mapping)
@@ -110,15 +96,8 @@ fn active_branch<'v>(
 
 /// The leaf with the latest message, the greatest id among equals.
 fn newest_leaf(mapping: &Map<String, Value>) -> Option<(&String, &Value)> {
-    let parents: HashSet<&str> = mapping
-        .values()
-        .filter_map(|node| node.get("parent")?.as_str())
-        .collect();
-    let time = |node: &Value| {
-        node.get("message")
-            .and_then(|m| m.get("create_time")?.as_f64())
-            .unwrap_or(f64::MIN)
-    };
+    let parents: HashSet<&str> = mapping.values().filter_map(|node| node.get("parent")?.as_str()).collect();
+    let time = |node: &Value| node.get("message").and_then(|m| m.get("create_time")?.as_f64()).unwrap_or(f64::MIN);
     mapping
         .iter()
         .filter(|(id, _)| !parents.contains(id.as_str()))
@@ -133,39 +112,22 @@ fn has_parts(node: &Value) -> bool {
     let blank = |v: &Value| v.as_str().is_some_and(|s| s.trim().is_empty());
     match content.get("parts") {
         Some(Value::Array(parts)) => parts.iter().any(|part| !blank(part)),
-        _ => content
-            .get("text")
-            .or_else(|| content.get("result"))
-            .is_some_and(|text| !blank(text)),
+        _ => content.get("text").or_else(|| content.get("result")).is_some_and(|text| !blank(text)),
     }
 }
 
 fn message_of(message: &Value, index: usize, notes: &mut Notes) -> Result<Message, Fault> {
-    let at = |field| At {
-        list: "active branch",
-        index,
-        field,
-    };
+    let at = |field| At { list: "active branch", index, field };
     let Value::Object(fields) = message else {
         return Err(wrong_type(message, at("message"), "an object"));
     };
-    let author = fields
-        .get("author")
-        .and_then(|author| author.get("role"))
-        .unwrap_or(&Value::Null);
+    let author = fields.get("author").and_then(|author| author.get("role")).unwrap_or(&Value::Null);
     let role = value::role_of(author, at("message.author.role"))?;
     let content = fields.get("content").unwrap_or(&Value::Null);
-    let content_type = content
-        .get("content_type")
-        .and_then(Value::as_str)
-        .unwrap_or("text");
+    let content_type = content.get("content_type").and_then(Value::as_str).unwrap_or("text");
     let metadata = fields.get("metadata");
-    let hidden = metadata.and_then(|m| m.get("is_visually_hidden_from_conversation"))
-        == Some(&Value::Bool(true));
-    let recipient = fields
-        .get("recipient")
-        .and_then(Value::as_str)
-        .unwrap_or("all");
+    let hidden = metadata.and_then(|m| m.get("is_visually_hidden_from_conversation")) == Some(&Value::Bool(true));
+    let recipient = fields.get("recipient").and_then(Value::as_str).unwrap_or("all");
     let role = if hidden || role == Role::System || is_inner(content_type) {
         Role::System
     } else if role == Role::Tool || recipient != "all" {
@@ -175,19 +137,12 @@ fn message_of(message: &Value, index: usize, notes: &mut Notes) -> Result<Messag
     };
     let mut lines = text_of(content, content_type, at("message.content"))?;
     lines.extend(attachments(metadata, &lines));
-    Ok(Message {
-        role,
-        content: lines.join("\n"),
-        timestamp: turns::time(fields.get("create_time"), notes),
-    })
+    Ok(Message { role, content: lines.join("\n"), timestamp: turns::time(fields.get("create_time"), notes) })
 }
 
 /// Content that the person neither wrote nor was answered: instructions, memory, reasoning.
 fn is_inner(content_type: &str) -> bool {
-    matches!(
-        content_type,
-        "user_editable_context" | "model_editable_context" | "thoughts" | "reasoning_recap"
-    )
+    matches!(content_type, "user_editable_context" | "model_editable_context" | "thoughts" | "reasoning_recap")
 }
 
 /// The text of a content, in lines to be joined.
@@ -199,31 +154,17 @@ fn text_of(content: &Value, content_type: &str, at: At) -> Result<Vec<String>, F
         other => return Err(wrong_type(other, at, "an object with `parts`")),
     };
     let strings = |names: &[&str]| -> Vec<String> {
-        names
-            .iter()
-            .filter_map(|name| Some(fields.get(*name)?.as_str()?.to_owned()))
-            .collect()
+        names.iter().filter_map(|name| Some(fields.get(*name)?.as_str()?.to_owned())).collect()
     };
     Ok(match (content_type, fields.get("parts")) {
         ("thoughts", _) => {
-            let thoughts = fields
-                .get("thoughts")
-                .and_then(Value::as_array)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            thoughts
-                .iter()
-                .filter_map(|t| Some(t.get("content")?.as_str()?.to_owned()))
-                .collect()
+            let thoughts = fields.get("thoughts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            thoughts.iter().filter_map(|t| Some(t.get("content")?.as_str()?.to_owned())).collect()
         }
         ("user_editable_context", _) => strings(&["user_profile", "user_instructions"]),
         (_, Some(Value::Array(parts))) => parts_of(parts, at)?,
         (_, Some(other)) if !other.is_null() => {
-            return Err(Fault::new(
-                format!("{} in `parts` of {at}", kind(other)),
-                "a list of parts",
-                "",
-            ));
+            return Err(Fault::new(format!("{} in `parts` of {at}", kind(other)), "a list of parts", ""));
         }
         _ => strings(&["text", "result", "content", "model_set_context"]),
     })
@@ -233,11 +174,7 @@ fn parts_of(parts: &[Value], at: At) -> Result<Vec<String>, Fault> {
     let mut lines = Vec::new();
     for part in parts {
         // The role plays no part here: a node has one author.
-        lines.extend(
-            value::pieces(part, Role::User, at)?
-                .into_iter()
-                .map(|piece| piece.text),
-        );
+        lines.extend(value::pieces(part, Role::User, at)?.into_iter().map(|piece| piece.text));
     }
     lines.retain(|line| !line.is_empty());
     Ok(lines)
@@ -245,17 +182,11 @@ fn parts_of(parts: &[Value], at: At) -> Result<Vec<String>, Fault> {
 
 /// Files named beside the content. A picture is named there and stands in the parts too.
 fn attachments(metadata: Option<&Value>, lines: &[String]) -> Vec<String> {
-    let files = metadata
-        .and_then(|m| m.get("attachments")?.as_array())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let files = metadata.and_then(|m| m.get("attachments")?.as_array()).map(Vec::as_slice).unwrap_or_default();
     let has_image = lines.iter().any(|line| line == "[image]");
     let mut out = Vec::new();
     for file in files.iter().filter_map(Value::as_object) {
-        let mime = ["mime_type", "mimeType"]
-            .iter()
-            .find_map(|n| file.get(*n)?.as_str())
-            .unwrap_or_default();
+        let mime = ["mime_type", "mimeType"].iter().find_map(|n| file.get(*n)?.as_str()).unwrap_or_default();
         match (mime.starts_with("image/"), value::attachment_name(file)) {
             (true, _) if has_image => {}
             (true, _) => out.push("[image]".to_owned()),

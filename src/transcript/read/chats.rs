@@ -25,11 +25,7 @@ pub(super) fn native(record: &Value) -> Result<Parsed, Fault> {
     };
     let mut notes = Notes::default();
     let messages = turns::messages(record, fields, &mut notes)?;
-    let start = turns::first(
-        record,
-        &["started_at", "timestamp", "created_at", "created"],
-    )
-    .map(|(_, v)| v);
+    let start = turns::first(record, &["started_at", "timestamp", "created_at", "created"]).map(|(_, v)| v);
     Ok(Parsed {
         user_id: value::id_of(record, &["user_id", "user"])?,
         session_id: value::id_of(record, &["session_id", "conversation_id", "id"])?,
@@ -71,24 +67,15 @@ pub(super) fn sharegpt(record: &Value) -> Result<Parsed, Fault> {
 /// WildChat's `timestamp` of a record is that of its last turn, so the turns' own come first.
 pub(super) fn wildchat(record: &Value) -> Result<Parsed, Fault> {
     let record = turns::object(record, "an object with `conversation`")?;
-    let fields = TurnFields {
-        list: "conversation",
-        role: &["role"],
-        content: &["content"],
-        time: &["timestamp"],
-    };
+    let fields = TurnFields { list: "conversation", role: &["role"], content: &["content"], time: &["timestamp"] };
     let mut notes = Notes::default();
     let messages = turns::messages(record, fields, &mut notes)?;
     let mut user_id = value::id_of(record, &["user_id", "hashed_ip"])?;
     if user_id.is_none() {
-        user_id = turns::list(record, "conversation")?
-            .iter()
-            .find_map(|turn| value::id(turn.get("hashed_ip")));
+        user_id = turns::list(record, "conversation")?.iter().find_map(|turn| value::id(turn.get("hashed_ip")));
     }
     let dated = messages.iter().any(|m| m.timestamp.is_some());
-    let start = turns::first(record, &["tstamp", "timestamp"])
-        .filter(|_| !dated)
-        .map(|(_, v)| v);
+    let start = turns::first(record, &["tstamp", "timestamp"]).filter(|_| !dated).map(|(_, v)| v);
     Ok(Parsed {
         user_id,
         session_id: value::id_of(record, &["conversation_hash", "conversation_id"])?,

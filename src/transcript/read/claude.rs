@@ -24,33 +24,19 @@ pub(super) fn conversation(record: &Value) -> Result<Parsed, Fault> {
     let mut notes = Notes::default();
     let mut messages = Vec::new();
     for (index, turn) in turns::list(record, "chat_messages")?.iter().enumerate() {
-        let at = |field| At {
-            list: "chat_messages",
-            index,
-            field,
-        };
+        let at = |field| At { list: "chat_messages", index, field };
         if !turn.is_object() {
-            return Err(wrong_type(
-                turn,
-                at(""),
-                "an object with `sender` and `content`",
-            ));
+            return Err(wrong_type(turn, at(""), "an object with `sender` and `content`"));
         }
         let sender = turn.get("sender").unwrap_or(&Value::Null);
         let role = value::role_of(sender, at("sender"))?;
         let timestamp = turns::time(turn.get("created_at"), &mut notes);
         for piece in pieces(turn, role, at)? {
-            messages.push(Message {
-                role: piece.role,
-                content: piece.text,
-                timestamp,
-            });
+            messages.push(Message { role: piece.role, content: piece.text, timestamp });
         }
     }
     Ok(Parsed {
-        user_id: record
-            .get("account")
-            .and_then(|account| value::id(account.get("uuid"))),
+        user_id: record.get("account").and_then(|account| value::id(account.get("uuid"))),
         session_id: value::id_of(record, &["uuid"])?,
         started_at: turns::time(record.get("created_at"), &mut notes),
         messages,
@@ -59,11 +45,7 @@ pub(super) fn conversation(record: &Value) -> Result<Parsed, Fault> {
 }
 
 fn pieces(turn: &Value, role: Role, at: impl Fn(&'static str) -> At) -> Result<Vec<Piece>, Fault> {
-    let mut out = value::pieces(
-        turn.get("content").unwrap_or(&Value::Null),
-        role,
-        at("content"),
-    )?;
+    let mut out = value::pieces(turn.get("content").unwrap_or(&Value::Null), role, at("content"))?;
     if out.iter().all(|piece| piece.text.trim().is_empty()) {
         out = value::pieces(turn.get("text").unwrap_or(&Value::Null), role, at("text"))?;
     }
@@ -84,10 +66,7 @@ fn pieces(turn: &Value, role: Role, at: impl Fn(&'static str) -> At) -> Result<V
         }
     }
     if out.is_empty() {
-        out.push(Piece {
-            role,
-            text: String::new(),
-        });
+        out.push(Piece { role, text: String::new() });
     }
     Ok(out)
 }

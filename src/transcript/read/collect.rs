@@ -125,16 +125,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         let number = all.summary.files;
         let records_before = all.summary.records;
         let (manner, tally) = (Manner::default(), Tally::default());
-        FileSink {
-            all,
-            name,
-            number,
-            records_before,
-            stem,
-            user,
-            manner,
-            tally,
-        }
+        FileSink { all, name, number, records_before, stem, user, manner, tally }
     }
 
     pub fn limits(&self) -> &'a Limits {
@@ -170,23 +161,18 @@ impl<'c, 'a> FileSink<'c, 'a> {
         }
         self.count_records(records);
         self.all.summary.left_out += records;
-        self.all
-            .problems
-            .push(fault.at(&self.name, place, Outcome::LeftOut));
+        self.all.problems.push(fault.at(&self.name, place, Outcome::LeftOut));
     }
 
     /// Books something that was read with a change.
     pub fn notice(&mut self, place: Place, fault: Fault) {
-        self.all
-            .problems
-            .push(fault.at(&self.name, place, Outcome::Notice));
+        self.all.problems.push(fault.at(&self.name, place, Outcome::Notice));
     }
 
     /// The file turned out not to be readable at all.
     pub fn skip_rest(&mut self, fault: Fault) {
         self.all.summary.files -= 1;
-        self.all
-            .skip_file(fault.at(&self.name, Place::File, Outcome::FileSkipped));
+        self.all.skip_file(fault.at(&self.name, Place::File, Outcome::FileSkipped));
     }
 
     /// The stream broke off: the rest of the file counts as one record left out.
@@ -211,20 +197,11 @@ impl<'c, 'a> FileSink<'c, 'a> {
     ///
     /// # Errors
     /// Only when the temporary file fails.
-    pub fn session(
-        &mut self,
-        place: Place,
-        mut parsed: Parsed,
-        records: u64,
-    ) -> Result<(), ReadError> {
+    pub fn session(&mut self, place: Place, mut parsed: Parsed, records: u64) -> Result<(), ReadError> {
         let before = parsed.messages.len();
         parsed.messages.retain(|m| !m.content.trim().is_empty());
         let empty = (before - parsed.messages.len()) as u64;
-        let apart = parsed
-            .messages
-            .iter()
-            .filter(|m| m.role == Role::System)
-            .count() as u64;
+        let apart = parsed.messages.iter().filter(|m| m.role == Role::System).count() as u64;
         let (user_id, session_id, nameless) = self.names(&parsed);
 
         if let Err(fault) = self.check(&parsed, &user_id, &session_id) {
@@ -234,22 +211,13 @@ impl<'c, 'a> FileSink<'c, 'a> {
         let rows_of = self.manner.rows.then_some(self.number);
         let slot = self.all.index.slot(&user_id, &session_id, rows_of);
         let json = Written::json(&slot, &session_id, &parsed);
-        if let Err(fault) =
-            self.check_room(&user_id, &slot, (json.len() as u64, parsed.messages.len()))
-        {
+        if let Err(fault) = self.check_room(&user_id, &slot, (json.len() as u64, parsed.messages.len())) {
             self.left_out(place, fault, records);
             return Ok(());
         }
-        let start = parsed
-            .started_at
-            .or_else(|| parsed.messages.iter().find_map(|m| m.timestamp));
-        let part = Part {
-            json: &json,
-            file: self.number,
-            rows: self.manner.rows,
-            messages: parsed.messages.len(),
-            start,
-        };
+        let start = parsed.started_at.or_else(|| parsed.messages.iter().find_map(|m| m.timestamp));
+        let part =
+            Part { json: &json, file: self.number, rows: self.manner.rows, messages: parsed.messages.len(), start };
         self.all.index.add(&user_id, &session_id, &slot, part)?;
 
         self.count_records(records);
@@ -263,13 +231,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         self.tally.unread_times += notes.unread_times;
         self.tally.other_branches += notes.other_branches;
         self.tally.nameless += u64::from(nameless);
-        if matches!(
-            slot,
-            Slot::New {
-                repeated: Some(_),
-                ..
-            }
-        ) {
+        if matches!(slot, Slot::New { repeated: Some(_), .. }) {
             self.repeated(place);
         }
         for fault in notes.notices {
@@ -310,138 +272,67 @@ impl<'c, 'a> FileSink<'c, 'a> {
     fn check(&self, parsed: &Parsed, user_id: &str, session_id: &str) -> Result<(), Fault> {
         let limits = self.limits();
         if parsed.messages.is_empty() {
-            return Err(Fault::new(
-                "a session without any text",
-                "one message or more",
-                "",
-            ));
+            return Err(Fault::new("a session without any text", "one message or more", ""));
         }
         if parsed.messages.len() > limits.messages_per_session_max {
-            let (value, limit) = (
-                parsed.messages.len() as u64,
-                limits.messages_per_session_max as u64,
-            );
-            return Err(Fault::limit(
-                "messages in one session",
-                value,
-                limit,
-                "messages_per_session_max",
-            ));
+            let (value, limit) = (parsed.messages.len() as u64, limits.messages_per_session_max as u64);
+            return Err(Fault::limit("messages in one session", value, limit, "messages_per_session_max"));
         }
         for (what, id) in [("a user id", user_id), ("a session id", session_id)] {
             if id.len() > limits.id_bytes_max {
                 let what = format!("bytes in {what}");
-                return Err(Fault::limit(
-                    &what,
-                    id.len() as u64,
-                    limits.id_bytes_max as u64,
-                    "id_bytes_max",
-                ));
+                return Err(Fault::limit(&what, id.len() as u64, limits.id_bytes_max as u64, "id_bytes_max"));
             }
         }
-        let longest = parsed
-            .messages
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, m)| m.content.len());
+        let longest = parsed.messages.iter().enumerate().max_by_key(|(_, m)| m.content.len());
         match longest {
             Some((at, m)) if m.content.len() > limits.message_bytes_max => {
                 let what = format!("bytes in message {}", at + 1);
-                Err(Fault::limit(
-                    &what,
-                    m.content.len() as u64,
-                    limits.message_bytes_max as u64,
-                    "message_bytes_max",
-                ))
+                Err(Fault::limit(&what, m.content.len() as u64, limits.message_bytes_max as u64, "message_bytes_max"))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_room(
-        &self,
-        user_id: &str,
-        slot: &Slot,
-        (bytes, messages): (u64, usize),
-    ) -> Result<(), Fault> {
+    fn check_room(&self, user_id: &str, slot: &Slot, (bytes, messages): (u64, usize)) -> Result<(), Fault> {
         let (limits, index) = (self.limits(), &self.all.index);
         let user = index.size_of(user_id);
         if user.is_none() && index.users() >= limits.users_max {
-            return Err(Fault::limit(
-                "users",
-                index.users() as u64 + 1,
-                limits.users_max as u64,
-                "users_max",
-            ));
+            return Err(Fault::limit("users", index.users() as u64 + 1, limits.users_max as u64, "users_max"));
         }
         let (sessions, user_bytes) = user.unwrap_or_default();
         match slot {
             Slot::New { .. } if sessions >= limits.sessions_per_user_max => {
                 let limit = limits.sessions_per_user_max as u64;
-                return Err(Fault::limit(
-                    "sessions of one user",
-                    sessions as u64 + 1,
-                    limit,
-                    "sessions_per_user_max",
-                ));
+                return Err(Fault::limit("sessions of one user", sessions as u64 + 1, limit, "sessions_per_user_max"));
             }
-            Slot::More { messages: before }
-                if before + messages > limits.messages_per_session_max =>
-            {
-                let (value, limit) = (
-                    (before + messages) as u64,
-                    limits.messages_per_session_max as u64,
-                );
-                return Err(Fault::limit(
-                    "messages in one session",
-                    value,
-                    limit,
-                    "messages_per_session_max",
-                ));
+            Slot::More { messages: before } if before + messages > limits.messages_per_session_max => {
+                let (value, limit) = ((before + messages) as u64, limits.messages_per_session_max as u64);
+                return Err(Fault::limit("messages in one session", value, limit, "messages_per_session_max"));
             }
             _ => {}
         }
         if user_bytes + bytes > limits.user_bytes_max {
-            return Err(Fault::limit(
-                "bytes of one user",
-                user_bytes + bytes,
-                limits.user_bytes_max,
-                "user_bytes_max",
-            ));
+            return Err(Fault::limit("bytes of one user", user_bytes + bytes, limits.user_bytes_max, "user_bytes_max"));
         }
         let total = index.spool_bytes() + bytes;
         if total > limits.spool_bytes_max {
-            return Err(Fault::limit(
-                "bytes of all sessions",
-                total,
-                limits.spool_bytes_max,
-                "spool_bytes_max",
-            ));
+            return Err(Fault::limit("bytes of all sessions", total, limits.spool_bytes_max, "spool_bytes_max"));
         }
         Ok(())
     }
 
     /// Tells the sums of the file.
     pub fn finish(mut self) {
-        let Tally {
-            empty,
-            kept_apart,
-            unread_times,
-            other_branches,
-            nameless,
-        } = std::mem::take(&mut self.tally);
+        let Tally { empty, kept_apart, unread_times, other_branches, nameless } = std::mem::take(&mut self.tally);
         let sum = &mut self.all.summary;
         sum.empty_messages += empty;
         sum.kept_apart += kept_apart;
         sum.unread_times += unread_times;
         sum.other_branches += other_branches;
         let whose = match self.manner.each_its_own_user {
-            true => {
-                "each was read as a person of its own; name one with `user` if they are all of one person"
-            }
-            false => {
-                "all were read as one person, named after the file; name the person with `user`"
-            }
+            true => "each was read as a person of its own; name one with `user` if they are all of one person",
+            false => "all were read as one person, named after the file; name the person with `user`",
         };
         let sums = [
             (empty, "messages without text", "text", "they were dropped"),
@@ -451,25 +342,12 @@ impl<'c, 'a> FileSink<'c, 'a> {
                 "",
                 "they are kept apart, in the role `system`",
             ),
-            (
-                unread_times,
-                "times that cannot be read",
-                "RFC 3339 or unix time",
-                "what they date is kept, undated",
-            ),
-            (
-                other_branches,
-                "messages off the active branch",
-                "",
-                "edited and regenerated turns are not read",
-            ),
+            (unread_times, "times that cannot be read", "RFC 3339 or unix time", "what they date is kept, undated"),
+            (other_branches, "messages off the active branch", "", "edited and regenerated turns are not read"),
             (nameless, "sessions that name no user", "a user id", whose),
         ];
         for (count, what, expected, hint) in sums.into_iter().filter(|(count, ..)| *count > 0) {
-            self.notice(
-                Place::File,
-                Fault::new(format!("{count} {what}"), expected, hint),
-            );
+            self.notice(Place::File, Fault::new(format!("{count} {what}"), expected, hint));
         }
     }
 }
@@ -489,11 +367,7 @@ impl Written<'_> {
             Slot::New { session_id, .. } => session_id,
             Slot::More { .. } => asked_id,
         };
-        let written = Written {
-            session_id,
-            started_at: parsed.started_at,
-            messages: &parsed.messages,
-        };
+        let written = Written { session_id, started_at: parsed.started_at, messages: &parsed.messages };
         // Text, numbers and times always serialise: there is no map with keys that are not text.
         serde_json::to_vec(&written).unwrap_or_default()
     }

@@ -82,18 +82,11 @@ pub struct Corpus {
 
 impl Corpus {
     pub(super) fn new(index: Index, problems: Vec<Problem>, summary: Summary) -> Self {
-        let Index {
-            mut users, spool, ..
-        } = index;
+        let Index { mut users, spool, .. } = index;
         for user in &mut users {
             user.entries.shrink_to_fit();
         }
-        Corpus {
-            users,
-            problems,
-            summary,
-            spool: Mutex::new(spool),
-        }
+        Corpus { users, problems, summary, spool: Mutex::new(spool) }
     }
 
     /// The users, in the order in which they were first met.
@@ -114,11 +107,8 @@ impl Corpus {
 
     /// Bytes that the index takes in memory, estimated.
     pub fn index_bytes(&self) -> usize {
-        let user = |u: &UserEntry| {
-            size_of::<UserEntry>()
-                + u.user_id.capacity()
-                + u.entries.capacity() * size_of::<Entry>()
-        };
+        let user =
+            |u: &UserEntry| size_of::<UserEntry>() + u.user_id.capacity() + u.entries.capacity() * size_of::<Entry>();
         self.users.iter().map(user).sum()
     }
 
@@ -128,18 +118,12 @@ impl Corpus {
     /// # Errors
     /// An index past the end; a temporary file that fails or gives back something else.
     pub fn history(&self, index: usize) -> Result<History, ReadError> {
-        let user = self.users.get(index).ok_or(ReadError::NoSuchUser {
-            index,
-            users: self.users.len(),
-        })?;
+        let user = self.users.get(index).ok_or(ReadError::NoSuchUser { index, users: self.users.len() })?;
         let mut sessions: Vec<Option<Session>> = vec![None; user.sessions as usize];
         let mut from_rows = vec![false; user.sessions as usize];
         for entry in &user.entries {
             let number = entry.session as usize;
-            let damaged = || ReadError::SpoolDamaged {
-                user: index,
-                session: number,
-            };
+            let damaged = || ReadError::SpoolDamaged { user: index, session: number };
             let bytes = self.read_entry(entry)?;
             let part: Session = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
             from_rows[number] = entry.rows;
@@ -148,27 +132,17 @@ impl Corpus {
                 empty => *empty = Some(part),
             }
         }
-        for (session, _) in sessions
-            .iter_mut()
-            .flatten()
-            .zip(from_rows)
-            .filter(|(_, rows)| *rows)
-        {
+        for (session, _) in sessions.iter_mut().flatten().zip(from_rows).filter(|(_, rows)| *rows) {
             sort_rows(session);
         }
-        let mut history = History {
-            user_id: user.user_id.clone(),
-            sessions: sessions.into_iter().flatten().collect(),
-        };
+        let mut history = History { user_id: user.user_id.clone(), sessions: sessions.into_iter().flatten().collect() };
         history.sort_sessions();
         Ok(history)
     }
 
     fn read_entry(&self, entry: &Entry) -> Result<Vec<u8>, ReadError> {
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
-        spool
-            .seek(SeekFrom::Start(entry.offset))
-            .map_err(ReadError::spool)?;
+        spool.seek(SeekFrom::Start(entry.offset)).map_err(ReadError::spool)?;
         let mut bytes = vec![0; entry.bytes as usize];
         spool.read_exact(&mut bytes).map_err(ReadError::spool)?;
         Ok(bytes)
@@ -206,10 +180,7 @@ pub(super) struct Index {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     /// A session of its own, under this id (with this suffix when the one asked for was taken).
-    New {
-        session_id: String,
-        repeated: Option<u64>,
-    },
+    New { session_id: String, repeated: Option<u64> },
     /// More rows of a session of the same file, which has this many messages.
     More { messages: usize },
 }
@@ -235,49 +206,31 @@ impl Index {
 
     /// Sessions and bytes of a user; none for one not met yet.
     pub fn size_of(&self, user_id: &str) -> Option<(usize, u64)> {
-        self.by_id
-            .get(user_id)
-            .map(|&i| (self.users[i].sessions as usize, self.users[i].bytes))
+        self.by_id.get(user_id).map(|&i| (self.users[i].sessions as usize, self.users[i].bytes))
     }
 
     /// Where a session of this id goes.
     pub fn slot(&self, user_id: &str, session_id: &str, rows_of: Option<u64>) -> Slot {
         let known = self.by_id.get(user_id).map(|&i| &self.known[i]);
         let Some((ids, one)) = known.and_then(|ids| Some((ids, ids.get(session_id)?))) else {
-            return Slot::New {
-                session_id: session_id.to_owned(),
-                repeated: None,
-            };
+            return Slot::New { session_id: session_id.to_owned(), repeated: None };
         };
         if rows_of == Some(one.file) {
-            return Slot::More {
-                messages: one.messages,
-            };
+            return Slot::More { messages: one.messages };
         }
         let mut suffix = one.next_suffix;
         while ids.contains_key(&format!("{session_id}#{suffix}")) {
             suffix += 1;
         }
-        Slot::New {
-            session_id: format!("{session_id}#{suffix}"),
-            repeated: Some(suffix),
-        }
+        Slot::New { session_id: format!("{session_id}#{suffix}"), repeated: Some(suffix) }
     }
 
     /// Writes a session to the spool. `asked_id` is the id that the data gave; `slot` is what
     /// [`Index::slot`] made of it.
-    pub fn add(
-        &mut self,
-        user_id: &str,
-        asked_id: &str,
-        slot: &Slot,
-        part: Part<'_>,
-    ) -> Result<(), ReadError> {
+    pub fn add(&mut self, user_id: &str, asked_id: &str, slot: &Slot, part: Part<'_>) -> Result<(), ReadError> {
         let user = self.user(user_id);
         let offset = self.spool_bytes;
-        self.spool
-            .seek(SeekFrom::Start(offset))
-            .map_err(ReadError::spool)?;
+        self.spool.seek(SeekFrom::Start(offset)).map_err(ReadError::spool)?;
         self.spool.write_all(part.json).map_err(ReadError::spool)?;
         let bytes = part.json.len() as u64;
         self.spool_bytes += bytes;
@@ -285,23 +238,12 @@ impl Index {
         let (entry, ids) = (&mut self.users[user], &mut self.known[user]);
         let number = match slot {
             Slot::More { .. } => ids.get(asked_id).map_or(0, |one| one.session),
-            Slot::New {
-                session_id,
-                repeated,
-            } => {
+            Slot::New { session_id, repeated } => {
                 let number = entry.sessions;
                 entry.sessions += 1;
-                let one = Known {
-                    file: part.file,
-                    session: number,
-                    messages: 0,
-                    next_suffix: 2,
-                };
+                let one = Known { file: part.file, session: number, messages: 0, next_suffix: 2 };
                 if let (Some(suffix), Some(first)) = (repeated, ids.get_mut(asked_id)) {
-                    *first = Known {
-                        next_suffix: suffix + 1,
-                        ..one
-                    };
+                    *first = Known { next_suffix: suffix + 1, ..one };
                 }
                 ids.insert(session_id.clone(), one);
                 number
@@ -310,12 +252,7 @@ impl Index {
         if let Some(one) = ids.get_mut(asked_id) {
             one.messages += part.messages;
         }
-        entry.entries.push(Entry {
-            offset,
-            bytes,
-            session: number,
-            rows: part.rows,
-        });
+        entry.entries.push(Entry { offset, bytes, session: number, rows: part.rows });
         entry.messages += part.messages as u64;
         entry.bytes += bytes;
         if let Some(start) = part.start {

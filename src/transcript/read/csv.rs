@@ -16,24 +16,11 @@ use super::{CsvColumns, ReadError, json, value};
 use crate::transcript::Message;
 
 pub(super) const USER_NAMES: &[&str] = &["user", "user_id", "userid", "author_id", "customer_id"];
-pub(super) const SESSION_NAMES: &[&str] = &[
-    "session",
-    "session_id",
-    "conversation",
-    "conversation_id",
-    "chat_id",
-    "thread_id",
-];
+pub(super) const SESSION_NAMES: &[&str] =
+    &["session", "session_id", "conversation", "conversation_id", "chat_id", "thread_id"];
 pub(super) const ROLE_NAMES: &[&str] = &["role", "sender", "from", "author", "speaker"];
 pub(super) const CONTENT_NAMES: &[&str] = &["content", "text", "message", "body", "value"];
-pub(super) const TIME_NAMES: &[&str] = &[
-    "timestamp",
-    "time",
-    "created_at",
-    "date",
-    "datetime",
-    "sent_at",
-];
+pub(super) const TIME_NAMES: &[&str] = &["timestamp", "time", "created_at", "date", "datetime", "sent_at"];
 
 /// Bytes of adjacent rows after which they are written: more rows of the session are added later.
 const GROUP_BYTES: usize = 1 << 20;
@@ -48,15 +35,8 @@ pub(super) fn column_name(name: &str) -> String {
 pub(super) fn delimiter(head: &[u8], is_tsv: bool, columns: &CsvColumns) -> u8 {
     let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
     let count = |byte: u8| line.iter().filter(|&&b| b == byte).count();
-    let most = || {
-        [b'\t', b';', b',']
-            .into_iter()
-            .max_by_key(|&byte| count(byte))
-            .unwrap_or(b',')
-    };
-    columns
-        .delimiter
-        .unwrap_or_else(|| if is_tsv { b'\t' } else { most() })
+    let most = || [b'\t', b';', b','].into_iter().max_by_key(|&byte| count(byte)).unwrap_or(b',');
+    columns.delimiter.unwrap_or_else(|| if is_tsv { b'\t' } else { most() })
 }
 
 /// One row, or what is wrong with it.
@@ -80,15 +60,7 @@ struct Rows<R> {
 impl<R: BufRead> Rows<R> {
     fn new(input: R, delimiter: u8, limit: usize) -> Self {
         let core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        Rows {
-            input,
-            core,
-            output: vec![0; 4096],
-            ends: vec![0; 64],
-            limit,
-            number: 0,
-            line: 1,
-        }
+        Rows { input, core, output: vec![0; 4096], ends: vec![0; 64], limit, number: 0, line: 1 }
     }
 
     fn next(&mut self) -> std::io::Result<Option<Row>> {
@@ -103,8 +75,7 @@ impl<R: BufRead> Rows<R> {
                 Err(e) => return Err(e),
             };
             let (result, used, out, ends) =
-                self.core
-                    .read_record(chunk, &mut self.output[written..], &mut self.ends[fields..]);
+                self.core.read_record(chunk, &mut self.output[written..], &mut self.ends[fields..]);
             self.input.consume(used);
             written += out;
             size += out as u64;
@@ -126,21 +97,13 @@ impl<R: BufRead> Rows<R> {
         }
         self.number += 1;
         if too_many {
-            let fault = Fault::new(
-                "a row of too many fields",
-                format!("at most {FIELDS_MAX}"),
-                "is the delimiter right?",
-            );
+            let fault =
+                Fault::new("a row of too many fields", format!("at most {FIELDS_MAX}"), "is the delimiter right?");
             return Ok(Some(Row::Bad(fault)));
         }
         if size > written as u64 || size > self.limit as u64 {
             let limit = self.limit as u64;
-            return Ok(Some(Row::Bad(Fault::limit(
-                "bytes in one row",
-                size,
-                limit,
-                "record_bytes_max",
-            ))));
+            return Ok(Some(Row::Bad(Fault::limit("bytes in one row", size, limit, "record_bytes_max"))));
         }
         let row = self.fields(written, fields);
         self.output.truncate(1 << 20);
@@ -166,10 +129,7 @@ impl<R: BufRead> Rows<R> {
 
     /// The last row; the header is not one.
     fn place(&self) -> Place {
-        Place::Row {
-            number: self.number.saturating_sub(1),
-            line: self.line,
-        }
+        Place::Row { number: self.number.saturating_sub(1), line: self.line }
     }
 }
 
@@ -192,9 +152,7 @@ impl Columns {
                 Some(at) => Ok(Some(at)),
                 None => Err(missing(name)),
             },
-            None => Ok(usual
-                .iter()
-                .find_map(|name| names.iter().position(|n| n == name))),
+            None => Ok(usual.iter().find_map(|name| names.iter().position(|n| n == name))),
         };
         Ok(Columns {
             count: names.len(),
@@ -227,11 +185,7 @@ struct Group {
 ///
 /// # Errors
 /// Only when the temporary file fails.
-pub(super) fn read(
-    input: impl BufRead,
-    delimiter: u8,
-    sink: &mut FileSink<'_, '_>,
-) -> Result<(), ReadError> {
+pub(super) fn read(input: impl BufRead, delimiter: u8, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     sink.manner.rows = true;
     let mut rows = Rows::new(input, delimiter, sink.limits().record_bytes_max);
     let mut columns = None;
@@ -245,13 +199,7 @@ pub(super) fn read(
                 let Place::Row { number, line } = rows.place() else {
                     break;
                 };
-                sink.broke_off(
-                    Place::Row {
-                        number: number + 1,
-                        line,
-                    },
-                    &error,
-                );
+                sink.broke_off(Place::Row { number: number + 1, line }, &error);
                 return Ok(());
             }
         };
@@ -289,23 +237,14 @@ fn message(row: Row, columns: &Columns, sink: &FileSink<'_, '_>) -> Result<Parse
     };
     if fields.len() != columns.count {
         let hint = "put quotes around fields that hold the delimiter, quotes or line ends";
-        return Err(Fault::new(
-            format!("{} fields", fields.len()),
-            format!("{}", columns.count),
-            hint,
-        ));
+        return Err(Fault::new(format!("{} fields", fields.len()), format!("{}", columns.count), hint));
     }
     let role = value::role(&fields[columns.role])
         .ok_or_else(|| Fault::new("an unknown role", "the name of a role", value::ROLE_HINT))?;
     let bytes = fields[columns.content].len();
     let limit = sink.limits().message_bytes_max;
     if bytes > limit {
-        return Err(Fault::limit(
-            "bytes in one message",
-            bytes as u64,
-            limit as u64,
-            "message_bytes_max",
-        ));
+        return Err(Fault::limit("bytes in one message", bytes as u64, limit as u64, "message_bytes_max"));
     }
     let mut notes = Notes::default();
     let timestamp = columns.time.and_then(|at| {
@@ -314,31 +253,19 @@ fn message(row: Row, columns: &Columns, sink: &FileSink<'_, '_>) -> Result<Parse
             None
         })
     });
-    let mut id = |at: Option<usize>| {
-        at.map(|at| std::mem::take(&mut fields[at]))
-            .filter(|id| !id.trim().is_empty())
-    };
+    let mut id = |at: Option<usize>| at.map(|at| std::mem::take(&mut fields[at])).filter(|id| !id.trim().is_empty());
     let (user_id, session_id) = (id(columns.user), id(columns.session));
     let content = std::mem::take(&mut fields[columns.content]);
     Ok(Parsed {
         user_id,
         session_id: Some(session_id.unwrap_or_else(|| sink.stem().to_owned())),
         started_at: None,
-        messages: vec![Message {
-            role,
-            content,
-            timestamp,
-        }],
+        messages: vec![Message { role, content, timestamp }],
         notes,
     })
 }
 
-fn add(
-    one: Parsed,
-    place: Place,
-    group: &mut Option<Group>,
-    sink: &mut FileSink<'_, '_>,
-) -> Result<(), ReadError> {
+fn add(one: Parsed, place: Place, group: &mut Option<Group>, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let bytes: usize = one.messages.iter().map(|m| m.content.len()).sum();
     let messages_max = sink.limits().messages_per_session_max;
     match group {
@@ -355,12 +282,7 @@ fn add(
         }
         _ => {
             flush(group, sink)?;
-            *group = Some(Group {
-                place,
-                rows: 1,
-                bytes,
-                parsed: one,
-            });
+            *group = Some(Group { place, rows: 1, bytes, parsed: one });
         }
     }
     Ok(())

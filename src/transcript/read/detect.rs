@@ -5,8 +5,7 @@ use std::path::Path;
 use super::records::Shape;
 use super::{Format, csv, text};
 
-pub(super) const EXTENSIONS: &str =
-    ".jsonl .ndjson .json .csv .tsv .txt .md .parquet, also with .gz or .zst";
+pub(super) const EXTENSIONS: &str = ".jsonl .ndjson .json .csv .tsv .txt .md .parquet, also with .gz or .zst";
 
 /// What the name of a file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +21,8 @@ pub(super) enum Extension {
 
 /// Reads the extension, the one before `.gz` or `.zst` where there is one of these.
 pub(super) fn extension(path: &Path) -> Extension {
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy().to_ascii_lowercase())
-        .unwrap_or_default();
-    let plain = [".gz", ".zst", ".zstd"]
-        .iter()
-        .find_map(|packed| name.strip_suffix(packed))
-        .unwrap_or(&name);
+    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
     match plain.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jsonl" | "ndjson") => Extension::JsonLines,
         Some("json") => Extension::Json,
@@ -44,9 +37,7 @@ pub(super) fn extension(path: &Path) -> Extension {
 /// Whether the name says tab-separated.
 pub(super) fn is_tsv(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
-    [".tsv", ".tsv.gz", ".tsv.zst", ".tsv.zstd"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    [".tsv", ".tsv.gz", ".tsv.zst", ".tsv.zstd"].iter().any(|end| name.ends_with(end))
 }
 
 /// The format of a file, or why it has none that is known.
@@ -68,9 +59,7 @@ pub(super) fn format(head: &[u8], path: Option<&Path>) -> Result<Format, &'stati
         (None, Extension::Json) if matches!(head.trim_ascii(), b"" | b"[]") => Ok(Format::Native),
         (None, Extension::Json) => Err("JSON without the fields of a transcript"),
         (None, Extension::Markdown) if has_labels(head) => Ok(Format::Text),
-        (None, Extension::Markdown) => {
-            Err("text without lines that begin with `User:` or `Assistant:`")
-        }
+        (None, Extension::Markdown) => Err("text without lines that begin with `User:` or `Assistant:`"),
         (None, Extension::Unknown) if has_labels(head) => Ok(Format::Text),
         (None, Extension::Unknown) if has_columns(head) => Ok(Format::Csv),
         (None, Extension::Unknown) => Err("content of no format known here"),
@@ -82,9 +71,7 @@ pub(super) fn foreign(head: &[u8]) -> Option<&'static str> {
     match head {
         [b'P', b'K', 3, 4, ..] => Some("a zip archive (unpack it first)"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16 text (convert it to UTF-8 first)"),
-        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Some("a file packed twice (unpack it once first)")
-        }
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("a file packed twice (unpack it once first)"),
         _ => None,
     }
 }
@@ -94,10 +81,7 @@ pub(super) fn shape(head: &[u8], path: Option<&Path>) -> Shape {
     if path.is_some_and(|p| extension(p) == Extension::JsonLines) {
         return Shape::Lines;
     }
-    let first = head
-        .split(|&b| b == b'\n')
-        .map(<[u8]>::trim_ascii)
-        .find(|line| !line.is_empty());
+    let first = head.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
     match first {
         Some([b'[', ..] | [b'{']) => Shape::Values,
         _ => Shape::Lines,
@@ -140,9 +124,7 @@ fn first_keys(head: &[u8]) -> Vec<String> {
             b'}' | b']' => depth -= 1,
             b'"' => {
                 let end = string_end(text, at + 1);
-                let is_key = text
-                    .get(end + 1..)
-                    .is_some_and(|t| t.trim_ascii_start().starts_with(b":"));
+                let is_key = text.get(end + 1..).is_some_and(|t| t.trim_ascii_start().starts_with(b":"));
                 if depth == 1 && is_key {
                     keys.push(String::from_utf8_lossy(&text[at + 1..end]).into_owned());
                 }
@@ -173,12 +155,7 @@ fn string_end(text: &[u8], mut at: usize) -> usize {
 
 /// Whether two lines, of a user and of an assistant or so, begin as plain text transcripts do.
 fn has_labels(head: &[u8]) -> bool {
-    String::from_utf8_lossy(head)
-        .lines()
-        .filter(|line| text::label(line).is_some())
-        .take(2)
-        .count()
-        == 2
+    String::from_utf8_lossy(head).lines().filter(|line| text::label(line).is_some()).take(2).count() == 2
 }
 
 /// Whether the first line names columns of a CSV transcript.

@@ -19,14 +19,10 @@ pub enum ReadError {
     #[error("cannot open {path}: {source}; hint: check the path and the permissions", path = .path.display())]
     Open { path: PathBuf, source: io::Error },
     /// A pattern with `*`, `?` or `[` that is not a valid glob.
-    #[error(
-        "the glob {pattern} cannot be read: {reason}; hint: quote it, and write `[[]` for a literal `[`"
-    )]
+    #[error("the glob {pattern} cannot be read: {reason}; hint: quote it, and write `[[]` for a literal `[`")]
     BadGlob { pattern: String, reason: String },
     /// A glob that matches nothing.
-    #[error(
-        "no file matches {pattern}; hint: check the folder, and quote the glob so that the shell leaves it alone"
-    )]
+    #[error("no file matches {pattern}; hint: check the folder, and quote the glob so that the shell leaves it alone")]
     NoMatch { pattern: String },
     /// The folders named hold no file at all that looks like a transcript.
     #[error(
@@ -54,9 +50,7 @@ pub enum ReadError {
     )]
     SpoolDamaged { user: usize, session: usize },
     /// A user index past the end.
-    #[error(
-        "there is no user number {index}, {users} users were read; hint: take the index from `Corpus::users`"
-    )]
+    #[error("there is no user number {index}, {users} users were read; hint: take the index from `Corpus::users`")]
     NoSuchUser { index: usize, users: usize },
 }
 

@@ -95,9 +95,7 @@ impl FromStr for Format {
             "csv" | "tsv" => Format::Csv,
             "text" | "txt" => Format::Text,
             _ => {
-                return Err(UnknownFormatName {
-                    name: name.chars().take(64).collect(),
-                });
+                return Err(UnknownFormatName { name: name.chars().take(64).collect() });
             }
         })
     }

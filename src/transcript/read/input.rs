@@ -27,9 +27,7 @@ pub(super) struct InputFile {
 
 impl InputFile {
     pub fn name(&self) -> String {
-        self.path
-            .as_ref()
-            .map_or_else(|| "stdin".to_owned(), |p| p.display().to_string())
+        self.path.as_ref().map_or_else(|| "stdin".to_owned(), |p| p.display().to_string())
     }
 }
 
@@ -51,37 +49,21 @@ impl Found {
             return;
         }
         let fault = Fault::new(found, expected, hint);
-        self.skipped.push(fault.at(
-            &path.display().to_string(),
-            Place::File,
-            Outcome::FileSkipped,
-        ));
+        self.skipped.push(fault.at(&path.display().to_string(), Place::File, Outcome::FileSkipped));
     }
 
     fn add(&mut self, path: PathBuf, named: bool, source: &Source) -> Result<(), ReadError> {
         let whole = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if !self.seen.insert(whole) {
-            self.skip(
-                &path,
-                "a file that was already named",
-                "each file once",
-                "name it once",
-            );
+            self.skip(&path, "a file that was already named", "each file once", "name it once");
             return Ok(());
         }
         let limit = source.limits.files_max;
         if self.files.len() as u64 >= limit {
             return Err(ReadError::TooManyFiles { limit });
         }
-        let bytes = fs::metadata(&path)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|m| m.len());
-        self.files.push(InputFile {
-            path: Some(path),
-            named,
-            bytes,
-        });
+        let bytes = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|m| m.len());
+        self.files.push(InputFile { path: Some(path), named, bytes });
         Ok(())
     }
 
@@ -89,30 +71,17 @@ impl Found {
         if depth > source.limits.folder_depth_max {
             let fault = format!("a folder {depth} levels down");
             let expected = format!("at most {}", source.limits.folder_depth_max);
-            self.skip(
-                folder,
-                &fault,
-                &expected,
-                "name the folder itself, or raise `folder_depth_max`",
-            );
+            self.skip(folder, &fault, &expected, "name the folder itself, or raise `folder_depth_max`");
             return Ok(());
         }
         let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries: Vec<PathBuf> = match entries {
             Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
             Err(source) if depth == 1 => {
-                return Err(ReadError::Open {
-                    path: folder.to_owned(),
-                    source,
-                });
+                return Err(ReadError::Open { path: folder.to_owned(), source });
             }
             Err(_) => {
-                self.skip(
-                    folder,
-                    "a folder that cannot be opened",
-                    "a folder",
-                    "check the permissions",
-                );
+                self.skip(folder, "a folder that cannot be opened", "a folder", "check the permissions");
                 return Ok(());
             }
         };
@@ -125,41 +94,18 @@ impl Found {
 
     /// One entry of a folder.
     fn visit(&mut self, path: PathBuf, depth: u32, source: &Source) -> Result<(), ReadError> {
-        let hidden = path
-            .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
         let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink());
         if hidden {
-            self.skip(
-                &path,
-                "a hidden name",
-                "a transcript",
-                "name it itself to read it",
-            );
+            self.skip(&path, "a hidden name", "a transcript", "name it itself to read it");
         } else if path.is_dir() && is_link {
-            self.skip(
-                &path,
-                "a link to a folder",
-                "a folder",
-                "name it itself to read it",
-            );
+            self.skip(&path, "a link to a folder", "a folder", "name it itself to read it");
         } else if path.is_dir() {
             self.walk(&path, depth + 1, source)?;
         } else if !path.is_file() {
-            self.skip(
-                &path,
-                "neither a file nor a folder",
-                "a file",
-                "name it itself to read it",
-            );
-        } else if source.format.is_none() && detect::extension(&path) == detect::Extension::Unknown
-        {
-            self.skip(
-                &path,
-                "an unknown extension",
-                detect::EXTENSIONS,
-                "name it itself to read it",
-            );
+            self.skip(&path, "neither a file nor a folder", "a file", "name it itself to read it");
+        } else if source.format.is_none() && detect::extension(&path) == detect::Extension::Unknown {
+            self.skip(&path, "an unknown extension", detect::EXTENSIONS, "name it itself to read it");
         } else {
             self.add(path, false, source)?;
         }
@@ -167,10 +113,7 @@ impl Found {
     }
 
     fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
-        let bad = |reason: String| ReadError::BadGlob {
-            pattern: pattern.to_owned(),
-            reason,
-        };
+        let bad = |reason: String| ReadError::BadGlob { pattern: pattern.to_owned(), reason };
         let matches = glob::glob(pattern).map_err(|e| bad(e.to_string()))?;
         let mut any = false;
         for path in matches {
@@ -178,21 +121,10 @@ impl Found {
             match path {
                 Ok(path) if path.is_dir() => self.walk(&path, 1, source)?,
                 Ok(path) => self.add(path, false, source)?,
-                Err(e) => self.skip(
-                    e.path(),
-                    "a path that cannot be opened",
-                    "a file",
-                    "check the permissions",
-                ),
+                Err(e) => self.skip(e.path(), "a path that cannot be opened", "a file", "check the permissions"),
             }
         }
-        if any {
-            Ok(())
-        } else {
-            Err(ReadError::NoMatch {
-                pattern: pattern.to_owned(),
-            })
-        }
+        if any { Ok(()) } else { Err(ReadError::NoMatch { pattern: pattern.to_owned() }) }
     }
 }
 
@@ -202,19 +134,12 @@ impl Found {
 /// No path at all, one that is not there, a glob that is invalid or matches nothing, too many
 /// files, or folders without a single transcript.
 pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
-    let mut found = Found {
-        skipped_kept_max: source.limits.problems_max,
-        ..Found::default()
-    };
+    let mut found = Found { skipped_kept_max: source.limits.problems_max, ..Found::default() };
     let mut stdin = false;
     for path in &source.paths {
         if path.as_os_str() == "-" {
             if !std::mem::replace(&mut stdin, true) {
-                found.files.push(InputFile {
-                    path: None,
-                    named: true,
-                    bytes: None,
-                });
+                found.files.push(InputFile { path: None, named: true, bytes: None });
             }
             continue;
         }
@@ -224,10 +149,7 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
             (Ok(_), _) => found.add(path.clone(), true, source)?,
             (Err(_), Some(pattern)) => found.glob(pattern, source)?,
             (Err(e), None) => {
-                return Err(ReadError::Open {
-                    path: path.clone(),
-                    source: e,
-                });
+                return Err(ReadError::Open { path: path.clone(), source: e });
             }
         }
     }
@@ -235,9 +157,7 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
         return Err(ReadError::NoInput);
     }
     if found.files.is_empty() {
-        return Err(ReadError::NothingFound {
-            files: found.skipped_count,
-        });
+        return Err(ReadError::NothingFound { files: found.skipped_count });
     }
     Ok(found)
 }
@@ -268,12 +188,7 @@ impl<R: Read> Peeked<R> {
     fn new(mut inner: R, bytes: usize) -> Self {
         let mut head = Vec::new();
         let error = (&mut inner).take(bytes as u64).read_to_end(&mut head).err();
-        Peeked {
-            head,
-            given: 0,
-            error,
-            inner,
-        }
+        Peeked { head, given: 0, error, inner }
     }
 }
 
@@ -305,9 +220,7 @@ impl<R: Read> Read for Limited<R> {
         let n = self.inner.read(buf)?;
         if n as u64 > self.left {
             let limit = self.limit;
-            return Err(io::Error::other(format!(
-                "more than {limit} bytes after unpacking (`unpacked_bytes_max`)"
-            )));
+            return Err(io::Error::other(format!("more than {limit} bytes after unpacking (`unpacked_bytes_max`)")));
         }
         self.left -= n as u64;
         Ok(n)
@@ -328,13 +241,7 @@ pub(super) fn open<'a>(
     count: Rc<Cell<u64>>,
     unpacked_bytes_max: u64,
 ) -> io::Result<Opened<'a>> {
-    let raw = Peeked::new(
-        Counted {
-            inner: input,
-            count,
-        },
-        4,
-    );
+    let raw = Peeked::new(Counted { inner: input, count }, 4);
     let unpacked: Box<dyn Read + 'a> = match raw.head.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
@@ -344,20 +251,13 @@ pub(super) fn open<'a>(
         }
         _ => Box::new(raw),
     };
-    let limited = Limited {
-        inner: unpacked,
-        left: unpacked_bytes_max,
-        limit: unpacked_bytes_max,
-    };
+    let limited = Limited { inner: unpacked, left: unpacked_bytes_max, limit: unpacked_bytes_max };
     let mut peeked = Peeked::new(limited, HEAD_BYTES);
     if peeked.head.starts_with(b"\xef\xbb\xbf") {
         peeked.given = 3;
     }
     let head = peeked.head[peeked.given..].to_vec();
-    Ok(Opened {
-        reader: Box::new(BufReader::with_capacity(64 << 10, peeked)),
-        head,
-    })
+    Ok(Opened { reader: Box::new(BufReader::with_capacity(64 << 10, peeked)), head })
 }
 
 /// Opens the file, or standard input.

@@ -27,12 +27,9 @@ pub(super) fn read(
     loop {
         let parsed = match records.next() {
             Ok(None) => break,
-            Ok(Some(Raw::TooLong { bytes })) => Err(Fault::limit(
-                "bytes in one record",
-                bytes,
-                limit as u64,
-                "record_bytes_max",
-            )),
+            Ok(Some(Raw::TooLong { bytes })) => {
+                Err(Fault::limit("bytes in one record", bytes, limit as u64, "record_bytes_max"))
+            }
             Ok(Some(Raw::Bytes(bytes))) => value(bytes).and_then(|value| parse(&value)),
             Err(error) => {
                 sink.broke_off(records.here(), &error);
@@ -46,11 +43,7 @@ pub(super) fn read(
         }
     }
     if records.list_is_open() {
-        let fault = Fault::new(
-            "a JSON list without its end",
-            "a `]`",
-            "the file may be cut off; get it again",
-        );
+        let fault = Fault::new("a JSON list without its end", "a `]`", "the file may be cut off; get it again");
         sink.notice(Place::File, fault);
     }
     Ok(())
@@ -66,24 +59,12 @@ fn value(bytes: &[u8]) -> Result<Value, Fault> {
             serde_json::error::Category::Eof => "JSON that ends in the middle",
             _ => "invalid JSON",
         };
-        Fault::new(
-            format!(
-                "{what} (line {}, column {} of the record)",
-                e.line(),
-                e.column()
-            ),
-            "one JSON object",
-            "",
-        )
+        Fault::new(format!("{what} (line {}, column {} of the record)", e.line(), e.column()), "one JSON object", "")
     })
 }
 
 /// Bytes that are not UTF-8.
 pub(super) fn bad_utf8(byte: usize) -> Fault {
     let found = format!("invalid UTF-8 at byte {byte} of the record");
-    Fault::new(
-        found,
-        "UTF-8",
-        "convert the file, for example with `iconv -t UTF-8`",
-    )
+    Fault::new(found, "UTF-8", "convert the file, for example with `iconv -t UTF-8`")
 }

@@ -107,10 +107,7 @@ pub fn load(source: &Source, progress: &mut dyn FnMut(Progress<'_>)) -> Result<C
         match input::open_file(file) {
             Ok(stream) => read_stream(stream, file, &mut all)?,
             Err(source) if file.named => {
-                return Err(ReadError::Open {
-                    path: file.path.clone().unwrap_or_default(),
-                    source,
-                });
+                return Err(ReadError::Open { path: file.path.clone().unwrap_or_default(), source });
             }
             Err(error) => unreadable(file, &error, &mut all),
         }
@@ -130,29 +127,18 @@ pub fn load_stream(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Corpus, ReadError> {
     let mut all = Collector::new(source, progress);
-    let file = InputFile {
-        path: Some(name.to_owned()),
-        named: true,
-        bytes: None,
-    };
+    let file = InputFile { path: Some(name.to_owned()), named: true, bytes: None };
     read_stream(Box::new(stream), &file, &mut all)?;
     Ok(all.finish())
 }
 
 fn unreadable(file: &InputFile, error: &io::Error, all: &mut Collector<'_>) {
-    let fault = Fault::new(
-        format!("a file that cannot be opened ({error})"),
-        "a readable file",
-        "check the permissions",
-    );
+    let fault =
+        Fault::new(format!("a file that cannot be opened ({error})"), "a readable file", "check the permissions");
     all.skip_file(fault.at(&file.name(), Place::File, Outcome::FileSkipped));
 }
 
-fn read_stream<'s>(
-    stream: Box<dyn Read + 's>,
-    file: &InputFile,
-    all: &mut Collector<'_>,
-) -> Result<(), ReadError> {
+fn read_stream<'s>(stream: Box<dyn Read + 's>, file: &InputFile, all: &mut Collector<'_>) -> Result<(), ReadError> {
     let limit = all.source.limits.unpacked_bytes_max;
     let opened = match input::open(stream, all.bytes_read.clone(), limit) {
         Ok(opened) => opened,
@@ -168,11 +154,7 @@ fn read_stream<'s>(
     };
     let format = match format {
         Ok(format) => format,
-        Err(_)
-            if file.named
-                && all.source.format.is_none()
-                && detect::foreign(&opened.head).is_none() =>
-        {
+        Err(_) if file.named && all.source.format.is_none() && detect::foreign(&opened.head).is_none() => {
             return Err(ReadError::UnknownFormat { name: file.name() });
         }
         Err(what) => {
@@ -198,12 +180,7 @@ fn read_stream<'s>(
     Ok(())
 }
 
-fn read_json(
-    input: impl BufRead,
-    format: Format,
-    shape: Shape,
-    sink: &mut FileSink<'_, '_>,
-) -> Result<(), ReadError> {
+fn read_json(input: impl BufRead, format: Format, shape: Shape, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let (parse, many_people): (json::Parse, bool) = match format {
         Format::ChatGpt => (chatgpt::conversation, false),
         Format::Claude => (claude::conversation, false),

@@ -6,20 +6,12 @@ use std::path::Path;
 /// The name of a file without extensions, and the person it is taken to be of: the same, or the
 /// folder where the file has the name that every export has; the whole path where that is
 /// ambiguous.
-pub(super) fn of_file(
-    path: Option<&Path>,
-    name: &str,
-    ambiguous: &HashSet<String>,
-) -> (String, String) {
+pub(super) fn of_file(path: Option<&Path>, name: &str, ambiguous: &HashSet<String>) -> (String, String) {
     let stem = path.map_or_else(|| name.to_owned(), stem);
     let user = path.map_or_else(|| name.to_owned(), person);
     match path.and_then(Path::parent) {
         Some(folder) if ambiguous.contains(&user) => {
-            let whole = if is_common(&stem) {
-                folder.to_owned()
-            } else {
-                folder.join(&stem)
-            };
+            let whole = if is_common(&stem) { folder.to_owned() } else { folder.join(&stem) };
             (stem, whole.display().to_string())
         }
         _ => (stem, user),
@@ -45,10 +37,7 @@ fn is_common(stem: &str) -> bool {
 }
 
 fn stem(path: &Path) -> String {
-    let file = path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     match file.split_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
         _ => file,
@@ -57,13 +46,6 @@ fn stem(path: &Path) -> String {
 
 fn person(path: &Path) -> String {
     let stem = stem(path);
-    let folder = path
-        .parent()
-        .and_then(Path::file_name)
-        .map(|n| n.to_string_lossy().into_owned());
-    if is_common(&stem) {
-        folder.unwrap_or(stem)
-    } else {
-        stem
-    }
+    let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+    if is_common(&stem) { folder.unwrap_or(stem) } else { stem }
 }

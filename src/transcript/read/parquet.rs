@@ -48,11 +48,7 @@ const COLUMNS: &[&str] = &[
 pub(super) fn read(mut input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let mut file = tempfile::tempfile().map_err(ReadError::spool)?;
     if let Err(error) = std::io::copy(&mut input, &mut file) {
-        sink.skip_rest(Fault::new(
-            format!("an unreadable file ({error})"),
-            "a whole file",
-            "get the file again",
-        ));
+        sink.skip_rest(Fault::new(format!("an unreadable file ({error})"), "a whole file", "get the file again"));
         return Ok(());
     }
     file.rewind().map_err(ReadError::spool)?;
@@ -74,18 +70,10 @@ pub(super) fn read(mut input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Resu
 }
 
 fn damaged() -> Fault {
-    Fault::new(
-        "damaged Parquet",
-        "a whole Parquet file",
-        "get the file again",
-    )
+    Fault::new("damaged Parquet", "a whole Parquet file", "get the file again")
 }
 
-fn read_rows(
-    mut rows: RowIter<'static>,
-    parse: Parse,
-    sink: &mut FileSink<'_, '_>,
-) -> Result<(), ReadError> {
+fn read_rows(mut rows: RowIter<'static>, parse: Parse, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let limit = sink.limits().record_bytes_max;
     let mut number = 0;
     loop {
@@ -96,12 +84,7 @@ fn read_rows(
             Ok(Some(Ok(row))) => {
                 let bytes = row_bytes(&row);
                 if bytes > limit {
-                    let fault = Fault::limit(
-                        "bytes in one row",
-                        bytes as u64,
-                        limit as u64,
-                        "record_bytes_max",
-                    );
+                    let fault = Fault::limit("bytes in one row", bytes as u64, limit as u64, "record_bytes_max");
                     sink.left_out(place, fault, 1);
                     continue;
                 }
@@ -120,25 +103,11 @@ fn read_rows(
 
 fn open(file: std::fs::File) -> Result<(RowIter<'static>, Parse, bool), Fault> {
     let broken = |e: ParquetError| {
-        Fault::new(
-            format!("unreadable Parquet ({})", short(&e)),
-            "a Parquet file",
-            "get the file again",
-        )
+        Fault::new(format!("unreadable Parquet ({})", short(&e)), "a Parquet file", "get the file again")
     };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let schema = reader
-        .metadata()
-        .file_metadata()
-        .schema_descr()
-        .root_schema()
-        .clone();
-    let columns: Vec<_> = schema
-        .get_fields()
-        .iter()
-        .filter(|c| COLUMNS.contains(&c.name()))
-        .cloned()
-        .collect();
+    let schema = reader.metadata().file_metadata().schema_descr().root_schema().clone();
+    let columns: Vec<_> = schema.get_fields().iter().filter(|c| COLUMNS.contains(&c.name())).cloned().collect();
     let has = |name: &str| columns.iter().any(|c| c.name() == name);
     let (parse, many_people): (Parse, bool) = if has("conversation") {
         (chats::wildchat, true)
@@ -148,20 +117,12 @@ fn open(file: std::fs::File) -> Result<(RowIter<'static>, Parse, bool), Fault> {
         (chats::native, false)
     } else {
         let expected = "a column `conversation`, `conversations` or `messages`";
-        return Err(Fault::new(
-            "Parquet without the columns of a transcript",
-            expected,
-            "",
-        ));
+        return Err(Fault::new("Parquet without the columns of a transcript", expected, ""));
     };
-    let projection = Type::group_type_builder(schema.name())
-        .with_fields(columns)
-        .build()
-        .map_err(broken)?;
+    let projection = Type::group_type_builder(schema.name()).with_fields(columns).build().map_err(broken)?;
     let boxed: Box<dyn FileReader> = Box::new(reader);
-    let rows = RowIter::from_file_into(boxed)
-        .project(Some(Arc::unwrap_or_clone(Arc::new(projection))))
-        .map_err(broken)?;
+    let rows =
+        RowIter::from_file_into(boxed).project(Some(Arc::unwrap_or_clone(Arc::new(projection)))).map_err(broken)?;
     Ok((rows, parse, many_people))
 }
 
@@ -175,9 +136,7 @@ fn short(error: &ParquetError) -> &'static str {
 }
 
 fn row_bytes(row: &Row) -> usize {
-    row.get_column_iter()
-        .map(|(name, field)| name.len() + field_bytes(field))
-        .sum()
+    row.get_column_iter().map(|(name, field)| name.len() + field_bytes(field)).sum()
 }
 
 fn field_bytes(field: &Field) -> usize {
@@ -186,21 +145,13 @@ fn field_bytes(field: &Field) -> usize {
         Field::Bytes(bytes) => bytes.len(),
         Field::Group(row) => row_bytes(row),
         Field::ListInternal(list) => list.elements().iter().map(field_bytes).sum(),
-        Field::MapInternal(map) => map
-            .entries()
-            .iter()
-            .map(|(k, v)| field_bytes(k) + field_bytes(v))
-            .sum(),
+        Field::MapInternal(map) => map.entries().iter().map(|(k, v)| field_bytes(k) + field_bytes(v)).sum(),
         _ => 8,
     }
 }
 
 fn value_of_row(row: &Row) -> Value {
-    Value::Object(
-        row.get_column_iter()
-            .map(|(name, field)| (name.clone(), value_of(field)))
-            .collect(),
-    )
+    Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), value_of(field))).collect())
 }
 
 /// A field as the JSON that the same record would be; bytes that are not text become nothing.
@@ -232,12 +183,7 @@ fn value_of(field: &Field) -> Value {
         Field::TimestampMicros(n) => unix(*n, 1_000_000),
         Field::Group(row) => value_of_row(row),
         Field::ListInternal(list) => Value::Array(list.elements().iter().map(value_of).collect()),
-        Field::MapInternal(map) => Value::Object(
-            map.entries()
-                .iter()
-                .filter_map(entry)
-                .collect::<Map<_, _>>(),
-        ),
+        Field::MapInternal(map) => Value::Object(map.entries().iter().filter_map(entry).collect::<Map<_, _>>()),
         _ => Value::Null,
     }
 }

@@ -23,10 +23,7 @@ impl fmt::Display for Place {
         match self {
             Place::File => Ok(()),
             Place::Line(line) => write!(f, ":{line}"),
-            Place::Record {
-                number,
-                byte_offset,
-            } => write!(f, ": record {number} at byte {byte_offset}"),
+            Place::Record { number, byte_offset } => write!(f, ": record {number} at byte {byte_offset}"),
             Place::Row { number, line: 0 } => write!(f, ": row {number}"),
             Place::Row { number, line } => write!(f, ":{line}: row {number}"),
         }
@@ -74,14 +71,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Problem {
-            file,
-            place,
-            outcome,
-            found,
-            expected,
-            hint,
-        } = self;
+        let Problem { file, place, outcome, found, expected, hint } = self;
         write!(f, "{file}{place}: {outcome}: found {found}")?;
         if !expected.is_empty() {
             write!(f, ", expected {expected}")?;
@@ -102,42 +92,19 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    pub fn new(
-        found: impl Into<String>,
-        expected: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Fault {
-            found: found.into(),
-            expected: expected.into(),
-            hint: hint.into(),
-        }
+    pub fn new(found: impl Into<String>, expected: impl Into<String>, hint: impl Into<String>) -> Self {
+        Fault { found: found.into(), expected: expected.into(), hint: hint.into() }
     }
 
     /// Over a limit: names the value, the limit and the setting.
     pub fn limit(what: &str, value: u64, limit: u64, setting: &str) -> Self {
-        Fault::new(
-            format!("{value} {what}"),
-            format!("at most {limit}"),
-            format!("raise `{setting}` to read it"),
-        )
+        Fault::new(format!("{value} {what}"), format!("at most {limit}"), format!("raise `{setting}` to read it"))
     }
 
     /// Gives the fault its place.
     pub fn at(self, file: &str, place: Place, outcome: Outcome) -> Problem {
-        let Fault {
-            found,
-            expected,
-            hint,
-        } = self;
-        Problem {
-            file: file.to_owned(),
-            place,
-            outcome,
-            found,
-            expected,
-            hint,
-        }
+        let Fault { found, expected, hint } = self;
+        Problem { file: file.to_owned(), place, outcome, found, expected, hint }
     }
 }
 
@@ -151,11 +118,7 @@ pub(super) struct Problems {
 
 impl Problems {
     pub fn new(limit: usize) -> Self {
-        Problems {
-            kept: Vec::new(),
-            limit,
-            count: 0,
-        }
+        Problems { kept: Vec::new(), limit, count: 0 }
     }
 
     pub fn push(&mut self, problem: Problem) {

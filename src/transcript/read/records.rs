@@ -61,11 +61,7 @@ impl JsonCut {
                 b'}' | b']' => self.depth -= 1,
                 _ => {}
             }
-            return if self.depth == 0 {
-                Step::KeepAndEnd
-            } else {
-                Step::Keep
-            };
+            return if self.depth == 0 { Step::KeepAndEnd } else { Step::Keep };
         }
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' | b',' => self.end_bare(),
@@ -106,11 +102,7 @@ impl JsonCut {
 
     /// A number, word or string at the top level ends at a comma or space.
     fn end_bare(&mut self) -> Step {
-        if std::mem::take(&mut self.bare) {
-            Step::End
-        } else {
-            Step::Skip
-        }
+        if std::mem::take(&mut self.bare) { Step::End } else { Step::Skip }
     }
 }
 
@@ -138,11 +130,7 @@ impl Cut {
             Cut::Lines => {
                 let end = chunk.iter().position(|&byte| byte == b'\n');
                 let keep = 0..end.unwrap_or(chunk.len());
-                return Scan {
-                    used: end.map_or(chunk.len(), |at| at + 1),
-                    keep,
-                    ended: end.is_some(),
-                };
+                return Scan { used: end.map_or(chunk.len(), |at| at + 1), keep, ended: end.is_some() };
             }
         };
         let mut start = None;
@@ -155,26 +143,14 @@ impl Cut {
             match step {
                 Step::Skip | Step::Keep => {}
                 Step::KeepAndEnd => {
-                    return Scan {
-                        keep: from..at + 1,
-                        used: at + 1,
-                        ended: true,
-                    };
+                    return Scan { keep: from..at + 1, used: at + 1, ended: true };
                 }
                 Step::End => {
-                    return Scan {
-                        keep: from..at,
-                        used: at + 1,
-                        ended: true,
-                    };
+                    return Scan { keep: from..at, used: at + 1, ended: true };
                 }
             }
         }
-        Scan {
-            keep: start.unwrap_or(chunk.len())..chunk.len(),
-            used: chunk.len(),
-            ended: false,
-        }
+        Scan { keep: start.unwrap_or(chunk.len())..chunk.len(), used: chunk.len(), ended: false }
     }
 }
 
@@ -199,16 +175,7 @@ impl<R: BufRead> Records<R> {
             Shape::Lines => Cut::Lines,
             Shape::Values => Cut::Json(JsonCut::default()),
         };
-        Records {
-            input,
-            cut,
-            limit,
-            buffer: Vec::new(),
-            offset: 0,
-            lines: 0,
-            number: 0,
-            start: (0, 0),
-        }
+        Records { input, cut, limit, buffer: Vec::new(), offset: 0, lines: 0, number: 0, start: (0, 0) }
     }
 
     /// The next record that is not blank.
@@ -220,8 +187,7 @@ impl<R: BufRead> Records<R> {
             let Some(size) = self.fill()? else {
                 return Ok(None);
             };
-            let blank = size as usize == self.buffer.len()
-                && self.buffer.iter().all(u8::is_ascii_whitespace);
+            let blank = size as usize == self.buffer.len() && self.buffer.iter().all(u8::is_ascii_whitespace);
             if !blank {
                 self.number += 1;
                 if size > self.limit as u64 {
@@ -240,9 +206,7 @@ impl<R: BufRead> Records<R> {
         if size > self.limit as u64 {
             return Ok(Some(Raw::TooLong { bytes: size }));
         }
-        Ok(Some(Raw::Bytes(
-            self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer),
-        )))
+        Ok(Some(Raw::Bytes(self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer))))
     }
 
     /// Reads one record into the buffer, up to the limit, and returns its full size.
@@ -282,10 +246,7 @@ impl<R: BufRead> Records<R> {
     pub fn place(&self) -> Place {
         match self.cut {
             Cut::Lines => Place::Line(self.start.1),
-            Cut::Json(_) => Place::Record {
-                number: self.number,
-                byte_offset: self.start.0,
-            },
+            Cut::Json(_) => Place::Record { number: self.number, byte_offset: self.start.0 },
         }
     }
 
@@ -293,10 +254,7 @@ impl<R: BufRead> Records<R> {
     pub fn here(&self) -> Place {
         match self.cut {
             Cut::Lines => Place::Line(self.lines + 1),
-            Cut::Json(_) => Place::Record {
-                number: self.number + 1,
-                byte_offset: self.offset,
-            },
+            Cut::Json(_) => Place::Record { number: self.number + 1, byte_offset: self.offset },
         }
     }
 
@@ -311,11 +269,7 @@ mod tests {
     use super::*;
 
     fn cut(text: &str, shape: Shape, limit: usize) -> Vec<String> {
-        let mut records = Records::new(
-            io::BufReader::with_capacity(3, text.as_bytes()),
-            shape,
-            limit,
-        );
+        let mut records = Records::new(io::BufReader::with_capacity(3, text.as_bytes()), shape, limit);
         let mut out = Vec::new();
         while let Some(raw) = records.next().unwrap() {
             out.push(match raw {
@@ -328,33 +282,18 @@ mod tests {
 
     #[test]
     fn cuts_lines_and_counts_long_ones() {
-        assert_eq!(
-            cut("a\n\n  \nbcdef\ngh", Shape::Lines, 4),
-            ["a", "too long: 5", "gh"]
-        );
+        assert_eq!(cut("a\n\n  \nbcdef\ngh", Shape::Lines, 4), ["a", "too long: 5", "gh"]);
     }
 
     #[test]
     fn cuts_a_list_into_elements() {
         let text = r#" [ {"a":"]}\"{"} , [1,{"b":2}],{}, 12,"x, y" ]"#;
-        assert_eq!(
-            cut(text, Shape::Values, 99),
-            [
-                r#"{"a":"]}\"{"}"#,
-                r#"[1,{"b":2}]"#,
-                "{}",
-                "12",
-                r#""x, y""#
-            ]
-        );
+        assert_eq!(cut(text, Shape::Values, 99), [r#"{"a":"]}\"{"}"#, r#"[1,{"b":2}]"#, "{}", "12", r#""x, y""#]);
     }
 
     #[test]
     fn cuts_values_one_after_the_other() {
-        assert_eq!(
-            cut("{\n\"a\":1\n}\n{}{\"b\":[2]}", Shape::Values, 99),
-            ["{\n\"a\":1\n}", "{}", "{\"b\":[2]}"]
-        );
+        assert_eq!(cut("{\n\"a\":1\n}\n{}{\"b\":[2]}", Shape::Values, 99), ["{\n\"a\":1\n}", "{}", "{\"b\":[2]}"]);
     }
 
     #[test]
@@ -370,13 +309,7 @@ mod tests {
         let mut records = Records::new(&b"[{},\n{}"[..], Shape::Values, 99);
         records.next().unwrap();
         records.next().unwrap();
-        assert_eq!(
-            records.place(),
-            Place::Record {
-                number: 2,
-                byte_offset: 5
-            }
-        );
+        assert_eq!(records.place(), Place::Record { number: 2, byte_offset: 5 });
         assert_eq!(records.next().unwrap(), None);
         assert!(records.list_is_open());
     }

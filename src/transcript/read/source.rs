@@ -26,10 +26,7 @@ pub struct Source {
 impl Source {
     /// All defaults, and these paths.
     pub fn new(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        Source {
-            paths: paths.into_iter().map(Into::into).collect(),
-            ..Source::default()
-        }
+        Source { paths: paths.into_iter().map(Into::into).collect(), ..Source::default() }
     }
 }
 

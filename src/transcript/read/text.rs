@@ -34,13 +34,8 @@ use crate::transcript::{Message, Role};
 
 /// The role that a line begins to speak in, and what it says.
 pub(super) fn label(line: &str) -> Option<(Role, &str)> {
-    let bare = line
-        .strip_prefix('#')
-        .map_or(line, |rest| rest.trim_start_matches('#').trim_start());
-    let bare = bare
-        .strip_prefix("**")
-        .or_else(|| bare.strip_prefix("__"))
-        .unwrap_or(bare);
+    let bare = line.strip_prefix('#').map_or(line, |rest| rest.trim_start_matches('#').trim_start());
+    let bare = bare.strip_prefix("**").or_else(|| bare.strip_prefix("__")).unwrap_or(bare);
     let (name, said) = bare.split_once(':')?;
     let name = name.trim_end_matches(['*', '_']).to_ascii_lowercase();
     let name = name.strip_suffix(" said").unwrap_or(&name);
@@ -61,14 +56,8 @@ pub(super) fn label(line: &str) -> Option<(Role, &str)> {
             | "system"
             | "tool"
     );
-    let said = said
-        .strip_prefix("**")
-        .or_else(|| said.strip_prefix("__"))
-        .unwrap_or(said);
-    known
-        .then(|| value::role(name))
-        .flatten()
-        .map(|role| (role, said.trim_start()))
+    let said = said.strip_prefix("**").or_else(|| said.strip_prefix("__")).unwrap_or(said);
+    known.then(|| value::role(name)).flatten().map(|role| (role, said.trim_start()))
 }
 
 /// A line of dashes.
@@ -89,10 +78,7 @@ fn rule(line: &str) -> Option<Rule> {
     if rest.is_empty() {
         return Some(Rule::Plain);
     }
-    let words = rest
-        .strip_prefix([' ', '\t'])?
-        .trim_end_matches("---")
-        .trim();
+    let words = rest.strip_prefix([' ', '\t'])?.trim_end_matches("---").trim();
     Some(match time_of_text(words) {
         Ok(Some(time)) => Rule::Dated(time),
         Ok(None) => Rule::Plain,
@@ -134,12 +120,7 @@ struct Reader<'s, 'c, 'a> {
 pub(super) fn read(input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let limit = sink.limits().record_bytes_max;
     let mut lines = Records::new(input, Shape::Lines, limit);
-    let mut reader = Reader {
-        sink,
-        draft: Draft::default(),
-        held: Held::default(),
-        limit,
-    };
+    let mut reader = Reader { sink, draft: Draft::default(), held: Held::default(), limit };
     loop {
         let line = match lines.next_line() {
             Ok(None) => break,
@@ -164,12 +145,7 @@ pub(super) fn read(input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(
 }
 
 fn too_long(bytes: u64, limit: usize) -> Fault {
-    Fault::limit(
-        "bytes in one session of text",
-        bytes,
-        limit as u64,
-        "record_bytes_max",
-    )
+    Fault::limit("bytes in one session of text", bytes, limit as u64, "record_bytes_max")
 }
 
 impl Reader<'_, '_, '_> {
@@ -199,11 +175,7 @@ impl Reader<'_, '_, '_> {
             self.draft.parsed.notes.unread_times += u64::from(held.unread_date);
             self.draft.place.get_or_insert(place);
             self.draft.bytes += size_of::<Message>();
-            self.draft.parsed.messages.push(Message {
-                role,
-                content: String::new(),
-                timestamp: None,
-            });
+            self.draft.parsed.messages.push(Message { role, content: String::new(), timestamp: None });
             self.append(said, place);
         } else {
             let held = std::mem::take(&mut self.held);
@@ -254,31 +226,17 @@ impl Reader<'_, '_, '_> {
     /// Ends the session.
     fn flush(&mut self) -> Result<(), ReadError> {
         self.held = Held::default();
-        let Draft {
-            mut parsed,
-            place,
-            fault,
-            stray,
-            ..
-        } = std::mem::take(&mut self.draft);
+        let Draft { mut parsed, place, fault, stray, .. } = std::mem::take(&mut self.draft);
         if let Some((place, lines)) = stray {
             let found = format!("{lines} lines before the first message of a session");
-            self.sink.left_out(
-                place,
-                Fault::new(found, "a line that begins with `User:` or `Assistant:`", ""),
-                1,
-            );
+            self.sink.left_out(place, Fault::new(found, "a line that begins with `User:` or `Assistant:`", ""), 1);
         }
         let Some(place) = place else { return Ok(()) };
         match fault {
             Some(fault) => self.sink.left_out(place, fault, 1),
             None => {
                 for message in &mut parsed.messages {
-                    message.content = message
-                        .content
-                        .trim_end()
-                        .trim_start_matches('\n')
-                        .to_owned();
+                    message.content = message.content.trim_end().trim_start_matches('\n').to_owned();
                 }
                 self.sink.session(place, parsed, 1)?;
             }

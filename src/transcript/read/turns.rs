@@ -33,16 +33,8 @@ pub(super) fn object<'v>(record: &'v Value, expected: &str) -> Result<&'v Value,
 pub(super) fn list<'v>(record: &'v Value, name: &str) -> Result<&'v [Value], Fault> {
     match record.get(name) {
         Some(Value::Array(turns)) => Ok(turns),
-        Some(other) => Err(wrong_type(
-            other,
-            format_args!("`{name}`"),
-            "a list of messages",
-        )),
-        None => Err(Fault::new(
-            format!("no `{name}`"),
-            "a list of messages",
-            "is it another format? name it",
-        )),
+        Some(other) => Err(wrong_type(other, format_args!("`{name}`"), "a list of messages")),
+        None => Err(Fault::new(format!("no `{name}`"), "a list of messages", "is it another format? name it")),
     }
 }
 
@@ -55,34 +47,17 @@ pub(super) fn time(value: Option<&Value>, notes: &mut Notes) -> Option<Timestamp
 }
 
 /// The first of the fields that is there and not null.
-pub(super) fn first<'v>(
-    record: &'v Value,
-    names: &[&'static str],
-) -> Option<(&'static str, &'v Value)> {
-    names
-        .iter()
-        .find_map(|name| Some((*name, record.get(*name).filter(|v| !v.is_null())?)))
+pub(super) fn first<'v>(record: &'v Value, names: &[&'static str]) -> Option<(&'static str, &'v Value)> {
+    names.iter().find_map(|name| Some((*name, record.get(*name).filter(|v| !v.is_null())?)))
 }
 
 /// Reads all turns of a record.
-pub(super) fn messages(
-    record: &Value,
-    fields: TurnFields,
-    notes: &mut Notes,
-) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(record: &Value, fields: TurnFields, notes: &mut Notes) -> Result<Vec<Message>, Fault> {
     let mut out = Vec::new();
     for (index, turn) in list(record, fields.list)?.iter().enumerate() {
-        let at = |field| At {
-            list: fields.list,
-            index,
-            field,
-        };
+        let at = |field| At { list: fields.list, index, field };
         if !turn.is_object() {
-            return Err(wrong_type(
-                turn,
-                at(""),
-                "an object with a role and a content",
-            ));
+            return Err(wrong_type(turn, at(""), "an object with a role and a content"));
         }
         let Some((role_field, role)) = first(turn, fields.role) else {
             return Err(Fault::new(
@@ -100,35 +75,18 @@ pub(super) fn messages(
         calls(turn, &mut pieces);
         if pieces.is_empty() {
             // An empty turn is counted as one.
-            pieces.push(Piece {
-                role,
-                text: String::new(),
-            });
+            pieces.push(Piece { role, text: String::new() });
         }
-        out.extend(pieces.into_iter().map(|p| Message {
-            role: p.role,
-            content: p.text,
-            timestamp,
-        }));
+        out.extend(pieces.into_iter().map(|p| Message { role: p.role, content: p.text, timestamp }));
     }
     Ok(out)
 }
 
 /// What an assistant sent to tools stands beside the content in the OpenAI formats.
 fn calls(turn: &Value, pieces: &mut Vec<Piece>) {
-    let many = turn
-        .get("tool_calls")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let many = turn.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let one = turn.get("function_call");
     for sent in many.iter().chain(one).filter_map(Value::as_object) {
-        value::push(
-            pieces,
-            Piece {
-                role: crate::transcript::Role::Tool,
-                text: value::call(sent),
-            },
-        );
+        value::push(pieces, Piece { role: crate::transcript::Role::Tool, text: value::call(sent) });
     }
 }

@@ -34,11 +34,7 @@ pub(super) struct At {
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let At { list, index, field } = self;
-        if field.is_empty() {
-            write!(f, "`{list}[{index}]`")
-        } else {
-            write!(f, "`{list}[{index}].{field}`")
-        }
+        if field.is_empty() { write!(f, "`{list}[{index}]`") } else { write!(f, "`{list}[{index}].{field}`") }
     }
 }
 
@@ -51,11 +47,11 @@ pub(super) fn wrong_type(value: &Value, place: impl fmt::Display, expected: &str
 pub(super) fn role(name: &str) -> Option<Role> {
     Some(match name.trim().to_ascii_lowercase().as_str() {
         "user" | "human" | "prompter" | "you" | "customer" => Role::User,
-        "assistant" | "ai" | "gpt" | "chatgpt" | "claude" | "bot" | "chatbot" | "model"
-        | "bing" | "bard" | "gemini" | "copilot" => Role::Assistant,
+        "assistant" | "ai" | "gpt" | "chatgpt" | "claude" | "bot" | "chatbot" | "model" | "bing" | "bard"
+        | "gemini" | "copilot" => Role::Assistant,
         "system" | "developer" => Role::System,
-        "tool" | "function" | "function_call" | "function_response" | "tool_call"
-        | "tool_response" | "tool_result" | "observation" | "ipython" => Role::Tool,
+        "tool" | "function" | "function_call" | "function_response" | "tool_call" | "tool_response" | "tool_result"
+        | "observation" | "ipython" => Role::Tool,
         _ => return None,
     })
 }
@@ -68,13 +64,7 @@ pub(super) fn role_of(value: &Value, at: At) -> Result<Role, Fault> {
     let Value::String(name) = value else {
         return Err(wrong_type(value, at, "the name of a role"));
     };
-    role(name).ok_or_else(|| {
-        Fault::new(
-            format!("an unknown role in {at}"),
-            "the name of a role",
-            ROLE_HINT,
-        )
-    })
+    role(name).ok_or_else(|| Fault::new(format!("an unknown role in {at}"), "the name of a role", ROLE_HINT))
 }
 
 /// A time that is there and cannot be read.
@@ -106,11 +96,7 @@ pub(super) fn time_of_text(text: &str) -> Result<Option<Timestamp>, UnreadTime> 
     if text.len() >= 9 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return match text.parse::<i64>() {
             Ok(whole) => unix_whole(whole).map(Some),
-            Err(_) => text
-                .parse()
-                .map_err(|_| UnreadTime)
-                .and_then(unix)
-                .map(Some),
+            Err(_) => text.parse().map_err(|_| UnreadTime).and_then(unix).map(Some),
         };
     }
     // A zone by name would need a time zone database, and would be taken for UTC without one.
@@ -120,27 +106,19 @@ pub(super) fn time_of_text(text: &str) -> Result<Option<Timestamp>, UnreadTime> 
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(Some(instant));
     }
-    let (text, utc) = match text
-        .strip_suffix("UTC")
-        .or_else(|| text.strip_suffix("GMT"))
-    {
+    let (text, utc) = match text.strip_suffix("UTC").or_else(|| text.strip_suffix("GMT")) {
         Some(rest) => (rest.trim_end(), true),
         None => (text, false),
     };
     if let (true, Ok(instant)) = (utc, format!("{text}Z").parse::<Timestamp>()) {
         return Ok(Some(instant));
     }
-    let has_offset = text
-        .get(10..)
-        .is_some_and(|rest| rest.contains(['+', '-', 'Z', 'z']));
+    let has_offset = text.get(10..).is_some_and(|rest| rest.contains(['+', '-', 'Z', 'z']));
     if has_offset {
         return Err(UnreadTime);
     }
     let civil: DateTime = text.parse().map_err(|_| UnreadTime)?;
-    Offset::UTC
-        .to_timestamp(civil)
-        .map(Some)
-        .map_err(|_| UnreadTime)
+    Offset::UTC.to_timestamp(civil).map(Some).map_err(|_| UnreadTime)
 }
 
 fn unix_whole(n: i64) -> Result<Timestamp, UnreadTime> {
@@ -180,9 +158,7 @@ pub(super) fn id_of(record: &Value, names: &[&str]) -> Result<Option<String>, Fa
         if let Some(found) = id(record.get(name)) {
             return Ok(Some(found));
         }
-        if let Some(value @ (Value::Array(_) | Value::Object(_) | Value::Bool(_))) =
-            record.get(name)
-        {
+        if let Some(value @ (Value::Array(_) | Value::Object(_) | Value::Bool(_))) = record.get(name) {
             return Err(wrong_type(value, format_args!("`{name}`"), "a string"));
         }
     }
@@ -233,44 +209,22 @@ fn piece(part: &Value, role: Role, at: At) -> Result<Option<Piece>, Fault> {
     let part = match part {
         Value::Null => return Ok(None),
         Value::String(text) => {
-            return Ok(Some(Piece {
-                role,
-                text: text.clone(),
-            }));
+            return Ok(Some(Piece { role, text: text.clone() }));
         }
         Value::Object(part) => part,
         other => return Err(wrong_type(other, at, "text, or a list of parts")),
     };
-    let text_in = |names: &[&str]| {
-        names
-            .iter()
-            .find_map(|n| part.get(*n)?.as_str())
-            .map(str::to_owned)
-    };
-    let name = ["type", "content_type"]
-        .iter()
-        .find_map(|n| part.get(*n)?.as_str())
-        .unwrap_or("text");
-    let said = |text: Option<String>| {
-        Some(Piece {
-            role,
-            text: text.unwrap_or_default(),
-        })
-    };
-    let tool = |text: String| {
-        Some(Piece {
-            role: Role::Tool,
-            text,
-        })
-    };
+    let text_in = |names: &[&str]| names.iter().find_map(|n| part.get(*n)?.as_str()).map(str::to_owned);
+    let name = ["type", "content_type"].iter().find_map(|n| part.get(*n)?.as_str()).unwrap_or("text");
+    let said = |text: Option<String>| Some(Piece { role, text: text.unwrap_or_default() });
+    let tool = |text: String| Some(Piece { role: Role::Tool, text });
     Ok(match name {
         "text" | "input_text" | "output_text" | "audio_transcription" | "refusal" => {
             said(text_in(&["text", "refusal"]))
         }
-        "thinking" | "reasoning" | "thoughts" | "redacted_thinking" => Some(Piece {
-            role: Role::System,
-            text: text_in(&["thinking", "text", "content"]).unwrap_or_default(),
-        }),
+        "thinking" | "reasoning" | "thoughts" | "redacted_thinking" => {
+            Some(Piece { role: Role::System, text: text_in(&["thinking", "text", "content"]).unwrap_or_default() })
+        }
         "tool_use" | "tool_call" | "function_call" => tool(call(part)),
         "tool_result" | "tool_response" => tool(match part.get("content") {
             Some(inner) => pieces_flat(inner, at)?,
@@ -297,11 +251,7 @@ fn pieces_flat(inner: &Value, at: At) -> Result<String, Fault> {
         match part {
             Value::Null => {}
             Value::String(text) => lines.push(text.as_str()),
-            Value::Object(o) => lines.push(
-                o.get("text")
-                    .and_then(Value::as_str)
-                    .unwrap_or("[attachment]"),
-            ),
+            Value::Object(o) => lines.push(o.get("text").and_then(Value::as_str).unwrap_or("[attachment]")),
             other => return Err(wrong_type(other, at, "text, or a list of parts")),
         }
     }
@@ -310,10 +260,7 @@ fn pieces_flat(inner: &Value, at: At) -> Result<String, Fault> {
 
 /// A call of a tool: its name and what was sent.
 pub(super) fn call(part: &serde_json::Map<String, Value>) -> String {
-    let inner = part
-        .get("function")
-        .and_then(Value::as_object)
-        .unwrap_or(part);
+    let inner = part.get("function").and_then(Value::as_object).unwrap_or(part);
     let name = inner.get("name").and_then(Value::as_str).unwrap_or("tool");
     let sent = ["arguments", "input"].iter().find_map(|n| inner.get(*n));
     match sent {
@@ -327,10 +274,7 @@ pub(super) fn call(part: &serde_json::Map<String, Value>) -> String {
 pub(super) fn attachment_name(part: &serde_json::Map<String, Value>) -> Option<&str> {
     let inner = part.get("file").and_then(Value::as_object).unwrap_or(part);
     let names = ["file_name", "filename", "name", "title"];
-    names
-        .iter()
-        .find_map(|n| inner.get(*n)?.as_str())
-        .filter(|name| !name.trim().is_empty())
+    names.iter().find_map(|n| inner.get(*n)?.as_str()).filter(|name| !name.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -339,9 +283,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(value: Value) -> String {
-        time(&value).map_or("unread".into(), |t| {
-            t.map_or("none".into(), |t| t.to_string())
-        })
+        time(&value).map_or("unread".into(), |t| t.map_or("none".into(), |t| t.to_string()))
     }
 
     #[test]
@@ -386,11 +328,7 @@ mod tests {
 
     #[test]
     fn keeps_tools_and_reasoning_out_of_what_was_said() {
-        let at = At {
-            list: "messages",
-            index: 0,
-            field: "content",
-        };
+        let at = At { list: "messages", index: 0, field: "content" };
         let content = json!([
             {"type": "thinking", "thinking": "hm"},
             {"type": "text", "text": "a"}, "b",
@@ -400,10 +338,7 @@ mod tests {
             {"type": "document", "title": "cv.pdf"}, null
         ]);
         let got = pieces(&content, Role::Assistant, at).unwrap();
-        let got: Vec<_> = got
-            .iter()
-            .map(|p| (p.role.as_str(), p.text.as_str()))
-            .collect();
+        let got: Vec<_> = got.iter().map(|p| (p.role.as_str(), p.text.as_str())).collect();
         assert_eq!(
             got,
             [

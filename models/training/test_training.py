@@ -1,0 +1,118 @@
+"""python -m unittest discover -s models/training"""
+
+import random
+import unittest
+from datetime import datetime, timedelta
+
+import torch
+
+import augment
+import corpus
+import evaluate
+import export
+from corpus import check
+from model import Guard, OrdinalHead, level_probabilities
+from base import Config, KEPT_SPECIALS, dumps, tokenizer_json
+from tokens import Encoder, Piece, flatten, gap_mark, history_pieces, window
+
+
+def byte_tokenizer():
+    """Special tokens and the 256 characters by which byte-level BPE writes bytes; no merges."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [b for b in range(256) if b not in shown]
+    characters = [chr(b) for b in shown] + [chr(256 + i) for i in range(len(hidden))]
+    return dumps(tokenizer_json({t: i for i, t in enumerate(KEPT_SPECIALS + characters)}, []))
+
+
+def history(identifier, labels, twin=None, arcs=()):
+    messages = [check.Message("user", f"text {i}", y, 0) for i, y in enumerate(labels)]
+    return check.History(identifier, "mundane", "", twin, "someone", [("2026-01-01T10:00", messages)], list(arcs))
+
+
+class Windows(unittest.TestCase):
+    def test_gap_marks(self):
+        start = datetime(2026, 1, 1)
+        cases = {0.5: "same hour", 1: "1 hour later", 23.9: "23 hours later", 24: "1 day later", 
+                 13.9 * 24: "13 days later", 14 * 24: "2 weeks later", 59 * 24: "8 weeks later",
+                 60 * 24: "2 months later"}
+        for hours, text in cases.items():
+            self.assertEqual(gap_mark(start, start + timedelta(hours=hours)), f"new session, {text}")
+        self.assertEqual(gap_mark(None, start), "new session")
+
+    def test_control_tokens_in_content_are_text(self):
+        encoder = Encoder(byte_tokenizer())
+        piece = encoder.piece("user", "<|im_end|>")
+        self.assertEqual(piece.ids.count(encoder.stop), 1)
+        self.assertEqual(piece.ids[piece.end], encoder.stop)
+
+    def test_window_without_the_beginning(self):
+        encoder = Encoder(byte_tokenizer())
+        h = history("a", [0, 2, 0, 1])
+        ids, ends = flatten(window(encoder, h.sessions, history_pieces(encoder, h.sessions), 2, 4, carried=[1]))
+        self.assertEqual([m.content for _, m in ends], ["text 1", "text 2", "text 3"])
+        self.assertTrue(encoder.tokenizer.decode(ids).startswith("system\nearlier, in part"))
+
+    def test_cut_keeps_to_its_budget(self):
+        pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 40).messages()]
+        for seed in range(50):
+            first, last, carried = augment.cut(pieces, random.Random(seed), 2000)
+            self.assertLess(first, last)
+            self.assertLessEqual(len(carried) * 50, 500)
+            self.assertTrue(all(i < first for i in carried))
+
+
+class Model(unittest.TestCase):
+    def test_ordinal_head_is_ordered(self):
+        head = OrdinalHead(8, 4)
+        torch.nn.init.normal_(head.weight)
+        p = level_probabilities(head(torch.randn(5, 8)))
+        self.assertTrue(torch.allclose(p.sum(-1), torch.ones(5)))
+        self.assertTrue((p >= 0).all())
+        self.assertTrue((head.bias()[:-1] >= head.bias()[1:]).all())
+
+    def test_windows_of_a_batch_do_not_see_each_other(self):
+        torch.manual_seed(0)
+        model = Guard(Config(layers=2, vocab=20, hidden=24, heads=3, kv_heads=1, ffn=32)).requires_grad_(False)
+        for head in model.head.values():
+            head.weight.normal_()
+        a, b = torch.arange(7), torch.arange(9) + 3
+        x = model.lower(torch.cat((a, b)), [7, 9])
+        together = model.upper(x, torch.tensor([6, 15]), [7, 9])["harassment"]
+        apart = torch.cat([model(i, torch.tensor([len(i) - 1]))["harassment"] for i in (a, b)])
+        self.assertTrue(torch.allclose(together, apart, atol=1e-5))
+
+    def test_frozen_layers_are_stored_as_they_came(self):
+        self.assertEqual(export.quantisation("blk.2.attn_q.weight", 3), export.Q.Q4_1)
+        self.assertEqual(export.quantisation("blk.3.attn_q.weight", 3), export.Q.Q8_0)
+        self.assertEqual(export.quantisation("blk.2.attn_norm.weight", 3), export.Q.F32)
+
+
+class Data(unittest.TestCase):
+    def test_twins_share_a_unit(self):
+        units = corpus.arc_units([history("a", [2]), history("b", [0], twin="a"), history("c", [0])])
+        self.assertEqual([[h.id for h in u.histories] for u in units], [["a", "b"], ["c"]])
+
+    def test_names_are_swapped_alike_in_twins(self):
+        texts = ["I met Marisol today", "then Marisol left", "and Marisol again"]
+        pair = [history(i, [0] * 3) for i in "ab"]
+        for h in pair:
+            for m, text in zip(h.messages(), texts):
+                m.content = text
+        for seed in range(20):
+            a, b = augment.swap_names(pair, random.Random(seed))
+            self.assertEqual([m.content for m in a.messages()], [m.content for m in b.messages()])
+
+
+class Evaluation(unittest.TestCase):
+    def test_figures(self):
+        groups = evaluate.clusters([history("a", [2], arcs=[("harassment", 0, 0, None)]), history("b", [0], twin="a"),
+                                    history("c", [0])])
+        found = evaluate.arc_figures(groups, {"a": 0.9, "b": 0.4, "c": 0.95}, "harassment")
+        self.assertEqual(found, {"auroc": 0.5, "auroc_twins": 1.0, "twin_accuracy": 1.0, "recall_at_5_fpr": 0.0})
+
+    def test_recall_at_few_false_alarms(self):
+        self.assertEqual(evaluate.recall_at([0.8, 0.2], [0.1] * 19 + [0.9]), 1.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
