@@ -27,6 +27,7 @@ def arguments():
     p.add_argument("--contrasts", default=root / "datasets" / "contrasts")
     p.add_argument("--gguf", default=root / "models" / "throughline-guard.gguf")
     p.add_argument("--golden", default=Path(__file__).parent / "golden-guard.json")
+    p.add_argument("--undo-weights", action="store_true", help="take what the class weights add off the biases")
     return p.parse_args()
 
 
@@ -74,7 +75,8 @@ def main():
     train = corpus.arc_units(corpus.read_arcs(args.arcs, "train"))
     train += corpus.contrast_units(corpus.read_contrasts(args.contrasts, "train"))
     weights = loss.level_weights(train)
-    for name, offset in loss.weight_offsets(train, weights).items():
+    offsets = loss.weight_offsets(train, weights) if args.undo_weights else {}
+    for name, offset in offsets.items():
         model.head[name].set_bias(model.head[name].bias() - offset)
 
     before = dev.predictions(model, encoder, histories, sets)
