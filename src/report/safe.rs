@@ -28,7 +28,7 @@ pub fn line(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// Lines kept; everything else as [`line`].
+/// Lines kept; everything else as [`line()`].
 pub fn lines(text: &str) -> String {
     text.lines().map(|one| line(one, usize::MAX)).collect::<Vec<_>>().join("\n")
 }
