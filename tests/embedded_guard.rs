@@ -112,7 +112,7 @@ fn history(texts: &[&str]) -> History {
     };
     let session = |(index, texts): (usize, &[&str])| Session {
         session_id: format!("s{index}"),
-        started_at: Some(format!("2026-03-{:02}T10:00:00Z", index + 1).parse().unwrap()),
+        started_at: jiff::Timestamp::from_second(1_770_000_000 + 86_400 * index as i64).ok(),
         messages: messages(texts),
     };
     History { user_id: "u".into(), sessions: texts.chunks(4).enumerate().map(session).collect() }
