@@ -55,7 +55,7 @@ fn what_could_not_be_read_is_told_and_counted() {
     let output = score(&[str(&chats)]);
     assert_eq!(code(&output), 0);
     assert!(text(&output.stderr).contains("chats.jsonl:13: left out"), "{output:?}");
-    assert!(text(&output.stdout).contains("1 left out"), "{output:?}");
+    assert!(text(&output.stdout).contains("left out: 1\n"), "{output:?}");
     assert_eq!(code(&score(&[str(&chats), "--strict"])), 2);
     let quiet = score(&[str(&chats), "-q"]);
     assert_eq!(text(&quiet.stderr), "");

@@ -141,7 +141,7 @@ impl Totals {
     /// The counts that are not zero, in words: what was done to the text on the way.
     pub fn remarks(&self) -> Vec<String> {
         [
-            (self.left_out, "left out: records that could not be read"),
+            (self.left_out, "records that could not be read, left out"),
             (self.skipped_files, "files skipped"),
             (self.refused, "messages the guard refused to judge"),
             (self.split_messages, "messages longer than a window, scored in parts"),
@@ -152,11 +152,11 @@ impl Totals {
             (self.empty_messages, "messages without text, dropped"),
             (self.other_branches, "messages of edited or regenerated branches, not read"),
             (self.unread_times, "times that could not be read"),
-            (self.repeated_sessions, "sessions renamed: their user had the id already"),
+            (self.repeated_sessions, "sessions renamed because their user had the id already"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .map(|(count, what)| format!("{what}: {count}"))
         .collect()
     }
 }
