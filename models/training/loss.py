@@ -7,7 +7,7 @@ from corpus import target
 from model import HEADS
 
 HEAD_WEIGHT = {"harassment": 1.0, "delusion": 1.0, "stance": 0.5, "imminent": 0.5}
-PAIR_WEIGHT = 0.5
+PAIR_WEIGHT = 1.0
 RANKED_HEADS = ("harassment", "delusion")
 
 
