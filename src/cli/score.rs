@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use throughline::engine::{Model, load};
 use throughline::report::terminal::Terminal;
-use throughline::report::{ModelLine, RunInfo, Totals, UserView, html, json, safe};
+use throughline::report::{ModelLine, MostUrgent, RunInfo, Totals, UserView, html, json, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
 use throughline::transcript::read::{Corpus, load as read_transcripts};
 use throughline::verdict::{Level, Policy};
@@ -25,7 +25,7 @@ const PROBLEMS_SHOWN: usize = 20;
 /// What all histories came to.
 struct Scored {
     /// For people; empty when only machines read.
-    users: Vec<UserView>,
+    users: MostUrgent,
     totals: Totals,
     level_max: Level,
 }
@@ -89,7 +89,7 @@ fn score_all(
 ) -> anyhow::Result<Scored> {
     let mut output = settings.output.as_deref().map(Output::create).transpose()?;
     let people_read = settings.report.is_some() || !to_stdout(settings);
-    let mut scored = Scored { users: Vec::new(), totals: Totals::default(), level_max: Level::None };
+    let mut scored = Scored { users: MostUrgent::default(), totals: Totals::default(), level_max: Level::None };
     if let Some(output) = &mut output {
         json::write_run(output, run)?;
     }
@@ -110,7 +110,7 @@ fn score_all(
             json::write_history(output, &history, &score)?;
         }
         if people_read {
-            scored.users.push(UserView::new(&history, &score, settings.redact));
+            scored.users.add(UserView::new(&history, &score, settings.redact));
         }
     }
     count_reading(corpus, &mut scored.totals);

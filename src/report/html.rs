@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::svg::{self, Timeline};
-use super::view::by_urgency;
-use super::{NOTICE, PlaceView, RunInfo, Totals, UserView, count, safe, stance_words};
+use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe, stance_words};
 use crate::verdict::Level;
 
 /// With more users than this, all are folded.
@@ -80,8 +79,8 @@ impl Page<'_> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut [UserView], totals: &Totals) -> io::Result<()> {
-    by_urgency(users);
+pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut MostUrgent, totals: &Totals) -> io::Result<()> {
+    let (users, left_out) = users.shown();
     let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
     let page = Page {
         run,
@@ -89,7 +88,7 @@ pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut [UserView], totals:
         totals,
         model_name: safe::line(&format!("{}{version}", run.model.name), 200),
         levels: Level::ALL.iter().rev().map(|&level| (level, totals.levels.get(level))).collect(),
-        remarks: totals.remarks(),
+        remarks: not_shown(left_out).into_iter().chain(totals.remarks()).collect(),
         notice: NOTICE,
     };
     page.write_into(out)

@@ -18,7 +18,7 @@ mod svg;
 pub mod terminal;
 mod view;
 
-pub use view::{ArcView, EvidenceView, PlaceView, SessionView, UserView};
+pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, SessionView, UserView};
 
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
@@ -159,6 +159,12 @@ impl Totals {
         .map(|(count, what)| format!("{what}: {count}"))
         .collect()
     }
+}
+
+/// What is said of users that are not shown.
+fn not_shown(left_out: u64) -> Option<String> {
+    let users = count(left_out as usize, "user");
+    (left_out > 0).then(|| format!("{users} more, none more urgent than these, are not shown; --output writes all"))
 }
 
 /// `1 session`, `2 sessions`.

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::view::by_urgency;
-use super::{ArcView, EvidenceView, NOTICE, PlaceView, RunInfo, Totals, UserView, count, safe, stance_words};
+use super::{
+    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe, stance_words,
+};
 use crate::verdict::Level;
 
 /// Characters of a quote, a user id and a spark line.
@@ -23,14 +24,17 @@ pub struct Terminal<'a> {
 }
 
 impl Terminal<'_> {
-    /// All users, the most urgent first, and what the run came to.
+    /// The users, the most urgent first, and what the run came to.
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn write(&mut self, run: &RunInfo, users: &mut [UserView], totals: &Totals) -> io::Result<()> {
-        by_urgency(users);
-        for user in users.iter() {
+    pub fn write(&mut self, run: &RunInfo, users: &mut MostUrgent, totals: &Totals) -> io::Result<()> {
+        let (users, left_out) = users.shown();
+        for user in users {
             self.user(user)?;
+        }
+        if let Some(note) = not_shown(left_out) {
+            writeln!(self.out, "{note}")?;
         }
         if !users.is_empty() {
             writeln!(self.out)?;

@@ -13,6 +13,8 @@ use crate::verdict::Level;
 
 /// Characters of an id that are shown.
 const ID_CHARS_MAX: usize = 80;
+/// Users shown to people; `--output` has all.
+const USERS_SHOWN_MAX: usize = 1_000;
 /// Characters of a message that are quoted.
 const QUOTE_CHARS_MAX: usize = 160;
 
@@ -122,11 +124,36 @@ impl UserView {
     }
 }
 
-/// Puts users in the order in which a reviewer wants them: level, then score, then id.
-pub fn by_urgency(users: &mut [UserView]) {
-    users.sort_by(|a, b| {
-        b.level.cmp(&a.level).then(b.score_max().total_cmp(&a.score_max())).then_with(|| a.user_id.cmp(&b.user_id))
-    });
+/// The most urgent users of a run, as many as are shown: memory must not grow with the number of users.
+#[derive(Debug, Default)]
+pub struct MostUrgent {
+    users: Vec<UserView>,
+    left_out: u64,
+}
+
+impl MostUrgent {
+    /// Takes in one more user.
+    pub fn add(&mut self, user: UserView) {
+        self.users.push(user);
+        if self.users.len() >= 2 * USERS_SHOWN_MAX {
+            self.cut();
+        }
+    }
+
+    /// The users shown, in the order in which a reviewer wants them: level, then score, then id; and how many others
+    /// there are, none of them more urgent.
+    pub fn shown(&mut self) -> (&[UserView], u64) {
+        self.cut();
+        (&self.users, self.left_out)
+    }
+
+    fn cut(&mut self) {
+        self.users.sort_by(|a, b| {
+            b.level.cmp(&a.level).then(b.score_max().total_cmp(&a.score_max())).then_with(|| a.user_id.cmp(&b.user_id))
+        });
+        self.left_out += self.users.len().saturating_sub(USERS_SHOWN_MAX) as u64;
+        self.users.truncate(USERS_SHOWN_MAX);
+    }
 }
 
 struct Looking<'a> {
@@ -185,4 +212,39 @@ impl Looking<'_> {
 
 fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(user_id: String, level: Level) -> UserView {
+        let arc = |kind| ArcView {
+            kind,
+            score: 0.0,
+            level,
+            onset: None,
+            imminent: None,
+            assistant_stance: None,
+            evidence: Vec::new(),
+            trace: Vec::new(),
+        };
+        let arcs = ArcKind::ALL.map(arc);
+        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, notes: ReadingNotes::default() }
+    }
+
+    #[test]
+    fn of_many_users_the_most_urgent_are_shown_and_the_others_counted() {
+        let mut users = MostUrgent::default();
+        let total = 5 * USERS_SHOWN_MAX;
+        for number in 0..total {
+            let level = if number % 500 == 7 { Level::Review } else { Level::None };
+            users.add(view(format!("user-{number:06}"), level));
+        }
+        let (shown, left_out) = users.shown();
+        assert_eq!(shown.len() as u64 + left_out, total as u64);
+        assert_eq!(shown.len(), USERS_SHOWN_MAX);
+        assert_eq!(shown.iter().filter(|user| user.level == Level::Review).count(), 10);
+        assert_eq!((shown[0].user_id.as_str(), shown[10].user_id.as_str()), ("user-000007", "user-000000"));
+    }
 }
