@@ -219,3 +219,29 @@ fn expect_shape(name: &Name, found: &[usize], expected: &[usize]) -> Result<(), 
     }
     Err(EngineError::Config(format!("tensor {} has the shape {found:?}, the configuration says {expected:?}", name.hf)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GGUF file (version 3) of no tensors and one number.
+    fn gguf(key: &str, value: u32) -> &'static [u8] {
+        const U32: u32 = 4;
+        let mut file = b"GGUF".to_vec();
+        file.extend(3u32.to_le_bytes());
+        file.extend(0u64.to_le_bytes());
+        file.extend(1u64.to_le_bytes());
+        file.extend((key.len() as u64).to_le_bytes());
+        file.extend(key.as_bytes());
+        file.extend(U32.to_le_bytes());
+        file.extend(value.to_le_bytes());
+        file.leak()
+    }
+
+    #[test]
+    fn an_alignment_of_zero_is_an_error_and_not_the_end_of_the_process() {
+        assert!(Gguf::parse(Bytes::Static(gguf("general.alignment", 32))).is_ok());
+        let error = Gguf::parse(Bytes::Static(gguf("general.alignment", 0))).err().expect("an error");
+        assert!(error.to_string().contains("GGUF header"), "{error}");
+    }
+}
