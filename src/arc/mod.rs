@@ -3,30 +3,43 @@
 //! Pure: no IO, no clock (time is an argument), no tensors. [`ArcState::step`] is the only way
 //! evidence enters, so a stream and a batch give the same state.
 //!
-//! This is the first, simple logic. A message's *gain* is how far its P(level ≥ 2) stands above a
-//! floor; gains add up, halve over real time, and saturate:
+//! Each user message is worth a *gain*, the logarithm of an e-value ([`evidence`]): a bet against "this
+//! history is innocent" that on average wins nothing as long as it is. Bets multiply, and one of them
+//! begins at every message, each with a part `w_n` of the money, for nobody knows when a risk begins:
 //!
 //! ```text
-//! gain_i  = max(0, (p_i − FLOOR) / (1 − FLOOR)) · (1 + P_i(level 3))
-//! E_n     = E_{n−1} · 2^(−Δt / HALF_LIFE) + gain_n          evidence
-//! score   = 1 − exp(−SATURATION · max_n E_n)                 0 to 1
+//! M_n   = (M_{n−1}^d + w_n) · e_n      wealth; d < 1 lets old evidence fade over real time
+//! w_n   = 1 / (c (n+1) ln²(n+1))       Σ w_n = 1
+//! score = S / (S + ln 100),  S = ln(1 + max M_n)
 //! ```
 //!
-//! The sum is what a reviewer can follow: every message's part of the evidence is its gain.
+//! By Ville's inequality an innocent history ever reaches M = 1/α with probability α at most, however
+//! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before
+//! (the e-detector of Shin, Ramdas & Rinaldo 2024, *E-detectors: a nonparametric framework for
+//! sequential change detection*, section 2, with the weights of a spending schedule; Ville 1939). That is, if
+//! the model is calibrated on such histories: an assumption, not a fact, and `models/README.md` says how
+//! often it was kept. The score is ½ at α = 1%.
+//!
+//! The onset is estimated apart from the alarm: the message from which the gains, added up and set
+//! back to 0 whenever they fall below it (Page 1954, the CUSUM), first carried a certain message's worth.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::scoring::{MessageScore, at_least, expected_stance, likeliest};
+use crate::scoring::{MessageScore, expected_level, expected_stance, likeliest};
 
-/// P(level ≥ 2) below this is no evidence: without a floor, long innocent histories add up.
-const FLOOR: f32 = 0.25;
+mod evidence;
+
 /// Evidence halves in this time without any.
 const HALF_LIFE_DAYS: f64 = 180.0;
-/// How fast the score nears 1: two messages certain of level 2 give 0.86.
-const SATURATION: f32 = 1.0;
-/// The score at which the onset is fixed once and for all.
-const ONSET_SCORE: f32 = 0.35;
+/// ln(1/α) at which the score is ½: α = 1%.
+const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
+/// The onset is where a run of gains first reaches this.
+const ONSET_NATS: f64 = 1.5;
+/// The score from which an arc is there, and so has an onset.
+const ARC_SCORE: f32 = 0.35;
+/// Σ 1 / (n ln² n) over n ≥ 2.
+const SPENDING_SUM: f64 = 2.109_742_801;
 /// Messages kept as evidence.
 const EVIDENCE_MAX: usize = 12;
 
@@ -56,6 +69,13 @@ impl ArcKind {
             Self::Delusion => &score.delusion,
         }
     }
+
+    /// Whether a message says at least as much of this harm as of the other: an imminent threat is counted where it
+    /// belongs, and in both where nothing tells them apart.
+    fn leads(self, score: &MessageScore) -> bool {
+        let own = expected_level(self.levels(score));
+        Self::ALL.iter().all(|other| own >= expected_level(other.levels(score)))
+    }
 }
 
 /// Which message of a history: both counted from 0, every role counted.
@@ -82,7 +102,7 @@ pub struct Evidence {
     pub at: MessageAt,
     /// Its likeliest level on the arc's scale, 0–3.
     pub level: u8,
-    /// What it added to the evidence.
+    /// What it added to the evidence, in nats.
     pub gain: f32,
 }
 
@@ -90,8 +110,13 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArcState {
     kind: ArcKind,
-    evidence: f32,
-    evidence_peak: f32,
+    user_messages: u64,
+    /// ln M, and its greatest value.
+    wealth_nats: f64,
+    wealth_nats_max: f64,
+    /// The run of gains since it was last 0, and where it first reached [`ONSET_NATS`].
+    run_nats: f64,
+    run_onset: Option<MessageAt>,
     last_time: Option<Timestamp>,
     onset: Option<MessageAt>,
     imminent: Option<MessageAt>,
@@ -110,8 +135,11 @@ impl ArcState {
     pub fn new(kind: ArcKind) -> Self {
         Self {
             kind,
-            evidence: 0.0,
-            evidence_peak: 0.0,
+            user_messages: 0,
+            wealth_nats: NOTHING_NATS,
+            wealth_nats_max: NOTHING_NATS,
+            run_nats: 0.0,
+            run_onset: None,
             last_time: None,
             onset: None,
             imminent: None,
@@ -140,23 +168,39 @@ impl ArcState {
 
     fn user_message(&mut self, observation: &Observation) {
         let levels = self.kind.levels(&observation.score);
-        let gain = gain(levels);
-        self.last_gain = gain;
-        if observation.score.imminent > self.imminent_max {
-            self.imminent_max = observation.score.imminent;
+        let gain = evidence::gain(self.kind, levels);
+        self.last_gain = gain.max(0.0) as f32;
+        if self.kind.leads(&observation.score) {
+            self.threat(observation);
         }
+        self.bet(gain, observation.at);
+        if gain > 0.0 {
+            self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32 });
+        }
+    }
+
+    fn threat(&mut self, observation: &Observation) {
+        self.imminent_max = self.imminent_max.max(observation.score.imminent);
         if observation.score.imminent >= IMMINENT_AT && self.imminent.is_none() {
             self.imminent = Some(observation.at);
         }
-        if gain == 0.0 {
-            return;
+    }
+
+    fn bet(&mut self, gain: f64, at: MessageAt) {
+        self.user_messages += 1;
+        let stake = (self.user_messages + 1) as f64;
+        let stake_nats = -(SPENDING_SUM * stake * stake.ln().powi(2)).ln();
+        self.wealth_nats = gain + ln_add(self.wealth_nats, stake_nats);
+        self.wealth_nats_max = self.wealth_nats_max.max(self.wealth_nats);
+        self.run_nats = (self.run_nats + gain).max(0.0);
+        if self.run_nats == 0.0 {
+            self.run_onset = None;
+        } else if self.run_nats >= ONSET_NATS && self.run_onset.is_none() {
+            self.run_onset = Some(at);
         }
-        self.evidence += gain;
-        self.evidence_peak = self.evidence_peak.max(self.evidence);
-        if self.onset.is_none() && self.score() >= ONSET_SCORE {
-            self.onset = Some(observation.at);
+        if self.onset.is_none() && self.score() >= ARC_SCORE {
+            self.onset = self.run_onset;
         }
-        self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain });
     }
 
     fn decay(&mut self, time: Option<Timestamp>) {
@@ -164,7 +208,10 @@ impl ArcState {
         if let Some(last) = self.last_time {
             let days = now.duration_since(last).as_secs_f64() / 86_400.0;
             if days > 0.0 {
-                self.evidence *= (-days / HALF_LIFE_DAYS).exp2() as f32;
+                let kept = (-days / HALF_LIFE_DAYS).exp2();
+                // Only what speaks for a risk fades: wealth below 1 stays as it is.
+                self.wealth_nats = if self.wealth_nats > 0.0 { self.wealth_nats * kept } else { self.wealth_nats };
+                self.run_nats *= kept;
             }
         }
         self.last_time = Some(self.last_time.map_or(now, |last| last.max(now)));
@@ -178,15 +225,15 @@ impl ArcState {
 
     /// 0 to 1: how strong the arc was at its height.
     pub fn score(&self) -> f32 {
-        saturate(self.evidence_peak)
+        score(self.wealth_nats_max)
     }
 
     /// 0 to 1: how strong it is at the last message read.
     pub fn score_now(&self) -> f32 {
-        saturate(self.evidence)
+        score(self.wealth_nats)
     }
 
-    /// Where the arc began, once there is one: the message at which the evidence became enough.
+    /// Where the arc began, once there is one: the message from which the evidence never fell back to nothing.
     pub fn onset(&self) -> Option<MessageAt> {
         self.onset
     }
@@ -213,12 +260,17 @@ impl ArcState {
     }
 }
 
-fn gain(levels: &[f32; 4]) -> f32 {
-    ((at_least(levels, 2) - FLOOR) / (1.0 - FLOOR)).max(0.0) * (1.0 + levels[3])
+/// ln M before the first message: less than any stake.
+const NOTHING_NATS: f64 = -1e3;
+
+/// ln(eᵃ + eᵇ), without overflow.
+fn ln_add(a: f64, b: f64) -> f64 {
+    a.max(b) + (-(a - b).abs()).exp().ln_1p()
 }
 
-fn saturate(evidence: f32) -> f32 {
-    1.0 - (-SATURATION * evidence).exp()
+fn score(wealth_nats: f64) -> f32 {
+    let nats = ln_add(wealth_nats, 0.0);
+    (nats / (nats + HALFWAY_NATS)) as f32
 }
 
 #[cfg(test)]
@@ -244,27 +296,83 @@ mod tests {
 
     #[test]
     fn innocent_messages_never_add_up() {
-        let observations: Vec<_> = (0..10_000).map(|i| user(i / 10, i % 10, i as i64 / 10, i % 2)).collect();
+        // One in twenty with a grudge, as in innocent histories.
+        let observations: Vec<_> =
+            (0..10_000).map(|i| user(i / 10, i % 10, i as i64 / 10, usize::from(i % 20 == 0))).collect();
         let arc = arc(&observations);
-        assert_eq!((arc.score(), arc.onset()), (0.0, None));
+        assert!(arc.score() < 0.1, "{}", arc.score());
+        assert_eq!(arc.onset(), None);
     }
 
     #[test]
     fn evidence_adds_up_across_sessions_and_names_its_messages() {
-        let arc = arc(&[user(0, 0, 0, 0), user(1, 2, 3, 2), user(2, 0, 9, 1), user(3, 4, 12, 2)]);
-        assert!(arc.score() > 0.85, "{}", arc.score());
-        assert_eq!(arc.onset(), Some(MessageAt { session: 1, message: 2 }));
+        let arc = arc(&[user(0, 0, 0, 0), user(1, 2, 3, 2), user(2, 0, 9, 0), user(3, 4, 12, 2)]);
+        assert!(arc.score() > 0.5, "{}", arc.score());
+        assert_eq!(arc.onset(), Some(MessageAt { session: 1, message: 2 }), "the first of the run, not the alarm");
         let at: Vec<_> = arc.evidence().iter().map(|e| (e.at.session, e.at.message)).collect();
         assert_eq!(at, [(1, 2), (3, 4)]);
     }
 
     #[test]
+    fn an_old_slip_is_not_the_onset() {
+        let mut observations: Vec<_> = (0..20).map(|i| user(0, i, 0, if i == 19 { 2 } else { 0 })).collect();
+        observations.extend((0..40).map(|i| user(1, i, 1, 0)));
+        observations.extend([user(2, 0, 2, 2), user(2, 2, 2, 2), user(2, 4, 2, 3)]);
+        assert_eq!(arc(&observations).onset(), Some(MessageAt { session: 2, message: 0 }));
+    }
+
+    #[test]
+    fn an_imminent_threat_counts_in_the_arc_it_belongs_to() {
+        let mut threat = user(0, 0, 0, 3);
+        threat.score.imminent = 0.9;
+        threat.score.delusion = [0.0, 1.0, 0.0, 0.0];
+        let imminent = |kind, observation: &Observation| {
+            let mut arc = ArcState::new(kind);
+            arc.step(observation);
+            arc.imminent()
+        };
+        assert_eq!(imminent(ArcKind::Harassment, &threat), Some(threat.at));
+        assert_eq!(imminent(ArcKind::Delusion, &threat), None);
+        threat.score.delusion = threat.score.harassment;
+        assert_eq!(imminent(ArcKind::Delusion, &threat), Some(threat.at), "both, where nothing tells them apart");
+    }
+
+    #[test]
     fn time_lets_the_state_fade_and_leaves_the_height() {
-        let mut arc = arc(&[user(0, 0, 0, 2)]);
-        let before = arc.score();
-        arc.step(&user(1, 0, 180, 0));
-        assert_eq!(arc.score(), before);
-        assert!((arc.evidence - 0.5).abs() < 1e-6, "one half-life: {}", arc.evidence);
+        let mut arc = arc(&[user(0, 0, 0, 2), user(0, 2, 0, 2)]);
+        let (height, nats) = (arc.score(), arc.wealth_nats);
+        arc.decay(Timestamp::from_second(1_750_000_000 + 180 * 86_400).ok());
+        assert_eq!(arc.score(), height);
+        assert!(nats > 0.0 && (arc.wealth_nats - nats / 2.0).abs() < 1e-9, "one half-life: {}", arc.wealth_nats);
+    }
+
+    /// Ville's bound, by simulation: of histories drawn from the innocent shares of the levels, as few as promised ever
+    /// reach the score of α = 1%, however long they are.
+    #[test]
+    fn innocent_histories_alarm_no_more_often_than_promised() {
+        const HISTORIES: usize = 4_000;
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            // xorshift64* (Vigna 2016)
+            random ^= random >> 12;
+            random ^= random << 25;
+            random ^= random >> 27;
+            (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let mut level = || match next() {
+            x if x < 0.938 => 0,
+            x if x < 0.99 => 1,
+            x if x < 0.995 => 2,
+            _ => 3,
+        };
+        let alarms = (0..HISTORIES)
+            .filter(|_| {
+                let history: Vec<_> = (0..400).map(|i| user(i / 10, i % 10, 0, level())).collect();
+                arc(&history).score() >= 0.5
+            })
+            .count();
+        // Three standard deviations above 1%.
+        assert!(alarms <= 59, "{alarms} of {HISTORIES}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe, stance_words,
+    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe,
+    stance_words,
 };
 use crate::verdict::Level;
 

@@ -56,6 +56,9 @@ impl FromStr for Level {
 }
 
 /// Arc scores from which each level holds.
+///
+/// The defaults are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
+/// promises it of a calibrated model: 10% for `watch`, 1% for `review`, 0.01% for `senior`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     pub watch_score_min: f32,
@@ -67,7 +70,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { watch_score_min: 0.35, review_score_min: 0.6, senior_score_min: 0.9, imminent_min: IMMINENT_AT }
+        Self { watch_score_min: 0.342, review_score_min: 0.5, senior_score_min: 0.666, imminent_min: IMMINENT_AT }
     }
 }
 
@@ -95,25 +98,28 @@ mod tests {
     use crate::arc::{ArcKind, MessageAt, Observation};
     use crate::scoring::MessageScore;
 
-    fn arc(delusion: [f32; 4], imminent: f32) -> ArcState {
+    fn arc(delusion: &[[f32; 4]], imminent: f32) -> ArcState {
         let mut arc = ArcState::new(ArcKind::Delusion);
-        let score = MessageScore { delusion, imminent, ..MessageScore::NOTHING };
-        arc.step(&Observation { at: MessageAt { session: 0, message: 0 }, time: None, from_user: true, score });
+        for (message, &delusion) in delusion.iter().enumerate() {
+            let score = MessageScore { delusion, imminent, ..MessageScore::NOTHING };
+            arc.step(&Observation { at: MessageAt { session: 0, message }, time: None, from_user: true, score });
+        }
         arc
     }
 
     #[test]
     fn levels_rise_with_the_score() {
         let policy = Policy::default();
-        assert_eq!(policy.level(&arc([1.0, 0.0, 0.0, 0.0], 0.0)), Level::None);
-        assert_eq!(policy.level(&arc([0.4, 0.0, 0.6, 0.0], 0.0)), Level::Watch);
-        assert_eq!(policy.level(&arc([0.0, 0.0, 1.0, 0.0], 0.0)), Level::Review);
+        let (nothing, fixed) = ([1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]);
+        let found: Vec<Level> = [0, 1, 2, 4].map(|times| policy.level(&arc(&vec![fixed; times], 0.0))).to_vec();
+        assert_eq!(found, [Level::None, Level::Watch, Level::Review, Level::Senior]);
+        assert_eq!(policy.level(&arc(&[nothing; 50], 0.0)), Level::None);
         assert!(Level::None < Level::Watch && Level::Senior < Level::Urgent);
     }
 
     #[test]
     fn an_imminent_threat_is_urgent_at_any_score() {
-        assert_eq!(Policy::default().level(&arc([1.0, 0.0, 0.0, 0.0], 0.9)), Level::Urgent);
+        assert_eq!(Policy::default().level(&arc(&[[1.0, 0.0, 0.0, 0.0]], 0.9)), Level::Urgent);
     }
 
     #[test]

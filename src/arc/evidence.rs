@@ -1,0 +1,93 @@
+//! What one message is worth: from its levels to an e-value.
+
+use super::ArcKind;
+
+/// Shares of the levels 0–3 among user messages: what the probabilities of a message are held against.
+///
+/// Counted on the labels of the training histories in `datasets/arcs` (`models/training/reference.py`).
+struct Reference {
+    /// All messages: the odds a calibrated model starts from.
+    all: [f64; 4],
+    /// Messages after an onset.
+    risk: [f64; 4],
+    /// Messages of histories without an arc; levels 2 and 3, which do not occur there, at [`SLIP`].
+    benign: [f64; 4],
+}
+
+/// How often a message of an innocent history is allowed to look like level 2, and like level 3: no
+/// label says so, but a model slips, and one slip must not be an alarm.
+const SLIP: f64 = 0.005;
+
+const HARASSMENT: Reference = Reference {
+    all: [0.853, 0.061, 0.064, 0.022],
+    risk: [0.255, 0.072, 0.500, 0.173],
+    benign: [0.938, 0.052, SLIP, SLIP],
+};
+const DELUSION: Reference = Reference {
+    all: [0.873, 0.042, 0.047, 0.038],
+    risk: [0.195, 0.009, 0.438, 0.358],
+    benign: [0.953, 0.037, SLIP, SLIP],
+};
+
+/// The share of messages that show the risk once it is there; everyday use goes on beside it.
+const RISK_SHARE: f64 = 0.3;
+
+/// ln of the message's e-value: what it adds to the evidence, in nats.
+///
+/// A calibrated model's probabilities are likelihoods times `all`, so that the likelihood ratio of
+/// "a risk is building" to "an innocent history" is
+///
+/// ```text
+/// LR = Σ_k P(k) risk_k / all_k  /  Σ_k P(k) benign_k / all_k
+/// e  = (1 − RISK_SHARE) + RISK_SHARE · LR
+/// ```
+///
+/// Its mean over innocent messages is 1 as long as `benign` is true of them, and e is never below
+/// 1 − RISK_SHARE: an innocent message is weak evidence of innocence (the mixture, or bet, of Ramdas
+/// et al. 2023, *Game-theoretic statistics and safe anytime-valid inference*, section 3).
+pub(super) fn gain(kind: ArcKind, levels: &[f32; 4]) -> f64 {
+    let reference = match kind {
+        ArcKind::Harassment => &HARASSMENT,
+        ArcKind::Delusion => &DELUSION,
+    };
+    let likelihood = |shares: &[f64; 4]| -> f64 {
+        levels.iter().zip(shares).zip(&reference.all).map(|((&p, share), all)| f64::from(p) * share / all).sum()
+    };
+    let ratio = likelihood(&reference.risk) / likelihood(&reference.benign);
+    (1.0 - RISK_SHARE + RISK_SHARE * ratio).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn higher_levels_are_worth_more_and_innocence_little() {
+        for kind in ArcKind::ALL {
+            let certain: Vec<f64> = (0..4)
+                .map(|level| {
+                    let mut levels = [0.0; 4];
+                    levels[level] = 1.0;
+                    gain(kind, &levels)
+                })
+                .collect();
+            assert!(certain[0] < 0.0 && certain[0] >= (1.0 - RISK_SHARE).ln(), "{kind:?}: {certain:?}");
+            assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
+            assert!(certain[2] > 3.0 && certain[3] > 2.0, "{kind:?}: {certain:?}");
+        }
+    }
+
+    #[test]
+    fn an_innocent_messages_mean_e_value_is_one() {
+        for (kind, reference) in [(ArcKind::Harassment, HARASSMENT), (ArcKind::Delusion, DELUSION)] {
+            let mean: f64 = (0..4)
+                .map(|level| {
+                    let mut levels = [0.0; 4];
+                    levels[level] = 1.0;
+                    reference.benign[level] * gain(kind, &levels).exp()
+                })
+                .sum();
+            assert!((mean - 1.0).abs() < 0.01, "{kind:?}: {mean}");
+        }
+    }
+}
