@@ -24,4 +24,4 @@ fi
 # OpenMP threads that wait by spinning take the very cores the others need as soon as the machine is shared.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-0}"
 "$VENV/bin/python" "$here/train.py" --wheel "$WHEEL" --out "$OUT" "$@"
-"$VENV/bin/python" "$here/finish.py" "$OUT/last.pt" --wheel "$WHEEL" --undo-weights
+"$VENV/bin/python" "$here/finish.py" "$OUT/last.pt" --wheel "$WHEEL"

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import torch
 
 import augment
+import calibrate
 import corpus
 import evaluate
 import export
@@ -85,6 +86,25 @@ class Model(unittest.TestCase):
         self.assertEqual(export.quantisation("blk.2.attn_q.weight", 3), export.Q.Q4_1)
         self.assertEqual(export.quantisation("blk.3.attn_q.weight", 3), export.Q.Q8_0)
         self.assertEqual(export.quantisation("blk.2.attn_norm.weight", 3), export.Q.F32)
+
+
+class Calibration(unittest.TestCase):
+    def test_a_known_distortion_is_found(self):
+        torch.manual_seed(0)
+        true = torch.randn(20000, 1) * 3
+        above = (torch.rand(20000, 1) < torch.sigmoid(true)).float()
+        slope, shifts = calibrate.fit(2 * true + 1.5, above, torch.zeros(1))
+        self.assertAlmostEqual(slope, 0.5, delta=0.03)
+        self.assertAlmostEqual(shifts.item(), -0.75, delta=0.1)
+
+    def test_without_data_the_correction_for_weights_stands(self):
+        slope, shifts = calibrate.fit(torch.zeros(0, 2), torch.zeros(0, 2), torch.tensor([1.0, 2.0]))
+        self.assertAlmostEqual(slope, 1.0, places=4)
+        self.assertTrue(torch.allclose(shifts, torch.tensor([-1.0, -2.0]), atol=1e-4))
+
+    def test_error_of_probabilities(self):
+        p, y = torch.tensor([0.9] * 10 + [0.1] * 10), torch.tensor([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)
+        self.assertAlmostEqual(calibrate.calibration_error(p, y), 0.2, places=5)
 
 
 class Data(unittest.TestCase):

@@ -35,7 +35,7 @@ const HALF_LIFE_DAYS: f64 = 180.0;
 /// ln(1/α) at which the score is ½: α = 1%.
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
 /// The onset is where a run of gains first reaches this.
-const ONSET_NATS: f64 = 1.5;
+const ONSET_NATS: f64 = 1.0;
 /// The score from which an arc is there, and so has an onset.
 const ARC_SCORE: f32 = 0.35;
 /// Σ 1 / (n ln² n) over n ≥ 2.
