@@ -1,16 +1,17 @@
 """The hand-written histories and contrasts, split by author, and the windows a model is trained on."""
 
+import json
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "datasets"))
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+sys.path.insert(0, str(DATASETS))
 import check  # noqa: E402  (the one parser of the format lives beside the data)
 
-TEST_AUTHORS = {"perrin", "tamsin", "wojtek"}  # never read by anything but evaluate.py
-DEV_AUTHORS = {"hale"}
-DEV_CONTRASTS = {"rowan"}
+# Test authors are never read by anything but evaluate.py, baselines.py and `throughline benchmark`.
+SPLITS = json.loads((DATASETS / "splits.json").read_text(encoding="utf-8"))
 
 
 @dataclass
@@ -27,10 +28,9 @@ class Unit:
     aligned: bool = False
 
 
-def split_of(author):
-    if author in TEST_AUTHORS:
-        return "test"
-    return "dev" if author in DEV_AUTHORS else "train"
+def split_of(author, folder="arcs"):
+    """`test`, `dev`, or `train`, as datasets/splits.json says."""
+    return next((split for split in ("test", "dev") if author in SPLITS[folder][split]), "train")
 
 
 def read_arcs(folder, split):
@@ -50,7 +50,7 @@ def read_contrasts(folder, split):
     """Minimal pairs by set id (`alder-s001a` and `…b` are set `alder-s001`); a member with a bad line is left out."""
     sets = defaultdict(list)
     for path in sorted(Path(folder).glob("*.txt")):
-        if ("dev" if path.stem in DEV_CONTRASTS else "train") != split:
+        if split_of(path.stem, "contrasts") != split:
             continue
         for history in contrast_file(path):
             sets[history.id.rstrip("abcdefgh")].append(history)
