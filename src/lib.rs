@@ -18,6 +18,7 @@
 //! | [`verdict`] | levels an operator acts on, and the thresholds to them | IO |
 //! | [`scorer`] | walks one history through the rooms above | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
+//! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report | models: it sees scores |
 //! | `cli` (binary) | `args` as typed → `settings` resolved → one file per command | |
 //!
 //! ```text
@@ -29,6 +30,8 @@
 //! pure functions of their arguments.
 
 pub mod arc;
+#[cfg(feature = "benchmark")]
+pub mod benchmark;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "guard")]

@@ -6,8 +6,16 @@ mod cli_support;
 
 use cli_support::{EXAMPLES, MODEL, code, folder, lines, text, throughline};
 
-const COMMANDS: [&[&str]; 7] =
-    [&[], &["score"], &["model"], &["model", "info"], &["model", "verify"], &["model", "speed"], &["completions"]];
+const COMMANDS: [&[&str]; 8] = [
+    &[],
+    &["score"],
+    &["benchmark"],
+    &["model"],
+    &["model", "info"],
+    &["model", "verify"],
+    &["model", "speed"],
+    &["completions"],
+];
 
 #[test]
 fn every_command_has_help_with_an_example() {

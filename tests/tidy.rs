@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["guard::Tokenize"]),
     ("scorer", &["arc", "engine", "guard", "scoring", "transcript", "verdict", "window"]),
     ("report", &["arc", "scorer", "scoring", "transcript", "verdict"]),
+    ("benchmark", &["arc", "scoring", "transcript", "verdict"]),
 ];
 
 /// Crates that only some rooms may name. What stands here for no room is for the binary alone.
@@ -43,7 +44,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minijinja_contrib", &["guard"]),
     ("csv_core", &["transcript"]),
     ("parquet", &["transcript"]),
-    ("askama", &["report"]),
+    ("askama", &["benchmark", "report"]),
+    ("regex", &["benchmark"]),
     ("anyhow", &[]),
     ("clap", &[]),
     ("clap_complete", &[]),

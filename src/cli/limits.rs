@@ -13,14 +13,19 @@ const THREADS_MAX: usize = 1_024;
 
 /// The text of a settings file.
 pub fn read_small(path: &Path) -> anyhow::Result<String> {
+    read_bounded(path, SMALL_FILE_BYTES_MAX)
+}
+
+/// The text of a file of at most so many bytes.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> anyhow::Result<String> {
     let file = File::open(path).with_context(|| format!("cannot open {}; hint: check the path", path.display()))?;
     let mut text = String::new();
-    file.take(SMALL_FILE_BYTES_MAX + 1)
+    file.take(bytes_max + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("cannot read {} as text", path.display()))?;
     ensure!(
-        text.len() as u64 <= SMALL_FILE_BYTES_MAX,
-        "{} has more than {SMALL_FILE_BYTES_MAX} bytes; hint: is this the right file?",
+        text.len() as u64 <= bytes_max,
+        "{} has more than {bytes_max} bytes; hint: is this the right file?",
         path.display()
     );
     Ok(text)

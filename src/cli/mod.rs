@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command, CompletionsArgs};
 
 mod args;
+mod benchmark;
 mod limits;
 mod model;
 mod output;
@@ -29,6 +30,7 @@ const EXIT_ERROR: u8 = 2;
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(*args),
+        Command::Benchmark(args) => benchmark::run(*args),
         Command::Model(args) => model::run(args),
         Command::Completions(args) => completions(&args),
     };

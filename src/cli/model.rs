@@ -1,4 +1,4 @@
-//! `throughline model …`, and how `score` makes a model ready.
+//! `throughline model …`, and how `score` and `benchmark` make a model ready.
 
 use std::path::Path;
 
@@ -10,7 +10,6 @@ use throughline::scorer::{Scorer, ScorerSettings, VerdictReader};
 
 use super::args::{ModelArgs, ModelCommand};
 use super::limits::read_small;
-use super::settings::ScoreSettings;
 
 mod info;
 mod speed;
@@ -29,18 +28,25 @@ pub fn source(name: &str) -> anyhow::Result<ModelSource> {
     Ok(ModelSource::parse(name)?)
 }
 
+/// How the words of a guard's verdict are to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadAs<'a> {
+    pub guard: Option<&'a str>,
+    pub categories: Option<&'a Path>,
+}
+
 /// The scorer of a model, and how its verdict is read.
-pub fn scorer(model: Model, scoring: ScorerSettings, settings: &ScoreSettings) -> anyhow::Result<(Scorer, String)> {
+pub fn scorer(model: Model, scoring: ScorerSettings, read_as: ReadAs) -> anyhow::Result<(Scorer, String)> {
     if model.has_heads() {
-        if settings.guard.is_some() || settings.categories.is_some() {
+        if read_as.guard.is_some() || read_as.categories.is_some() {
             bail!(
                 "--guard and --categories are for models that say their verdict in words; this one has message heads"
             );
         }
         return Ok((Scorer::with_heads(model, scoring)?, "heads".into()));
     }
-    let family = settings.guard.as_deref().map(family).transpose()?;
-    let policy = settings.categories.as_deref().map(categories).transpose()?;
+    let family = read_as.guard.map(family).transpose()?;
+    let policy = read_as.categories.map(categories).transpose()?;
     let guard_settings = GuardSettings {
         template: model.chat_template.as_deref(),
         model_name: &model.info.name,

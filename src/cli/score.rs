@@ -14,6 +14,7 @@ use throughline::window::WindowSpec;
 
 use super::args::ScoreArgs;
 use super::limits::use_threads;
+use super::model::ReadAs;
 use super::output::Output;
 use super::progress::Progress;
 use super::settings::ScoreSettings;
@@ -62,7 +63,8 @@ fn scorer(model: Model, settings: &ScoreSettings) -> anyhow::Result<(Scorer, Run
     let policy = Policy::default();
     let window = settings.window_tokens.map(WindowSpec::with_tokens);
     let scorer_settings = ScorerSettings { window, policy };
-    let (scorer, reading) = model::scorer(model, scorer_settings, settings)?;
+    let read_as = ReadAs { guard: settings.guard.as_deref(), categories: settings.categories.as_deref() };
+    let (scorer, reading) = model::scorer(model, scorer_settings, read_as)?;
     let run = RunInfo {
         throughline_version: env!("CARGO_PKG_VERSION"),
         model: ModelLine {

@@ -41,13 +41,13 @@ pub(super) fn delimiter(head: &[u8], is_tsv: bool, columns: &CsvColumns) -> u8 {
 
 /// One row, or what is wrong with it.
 #[derive(Debug)]
-enum Row {
+pub(super) enum Row {
     Fields(Vec<String>),
     Bad(Fault),
 }
 
 /// The rows of a stream, each of at most `limit` bytes.
-struct Rows<R> {
+pub(super) struct Rows<R> {
     input: R,
     core: csv_core::Reader,
     output: Vec<u8>,
@@ -58,12 +58,12 @@ struct Rows<R> {
 }
 
 impl<R: BufRead> Rows<R> {
-    fn new(input: R, delimiter: u8, limit: usize) -> Self {
+    pub fn new(input: R, delimiter: u8, limit: usize) -> Self {
         let core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
         Rows { input, core, output: vec![0; 4096], ends: vec![0; 64], limit, number: 0, line: 1 }
     }
 
-    fn next(&mut self) -> std::io::Result<Option<Row>> {
+    pub fn next(&mut self) -> std::io::Result<Option<Row>> {
         let (mut written, mut fields) = (0, 0);
         let mut size = 0_u64;
         let mut too_many = false;
@@ -128,6 +128,11 @@ impl<R: BufRead> Rows<R> {
     }
 
     /// The last row; the header is not one.
+    /// The line in which the row begins that was read last.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
     fn place(&self) -> Place {
         Place::Row { number: self.number.saturating_sub(1), line: self.line }
     }

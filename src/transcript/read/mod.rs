@@ -71,6 +71,7 @@ mod parquet;
 mod problem;
 mod records;
 mod source;
+mod table;
 mod text;
 mod turns;
 mod value;
@@ -80,6 +81,7 @@ pub use error::ReadError;
 pub use format::{Format, UnknownFormatName};
 pub use problem::{Outcome, Place, Problem, Summary};
 pub use source::{CsvColumns, Limits, Progress, Source};
+pub use table::{TableError, TableRow, table};
 
 use collect::{Collector, FileSink};
 use input::InputFile;

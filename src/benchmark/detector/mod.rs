@@ -1,0 +1,279 @@
+//! Detectors: what each says of every example of a set.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::data::{DataSet, Example};
+use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
+use crate::scoring::{MessageScore, expected_level};
+use crate::transcript::Role;
+use crate::verdict::Policy;
+
+mod files;
+mod keywords;
+
+pub use files::{ExternalScores, score_output, scores_file};
+pub use keywords::keyword_matches;
+
+/// Why a detector cannot be judged on a set.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    #[error("{} has no scores of {missing} of {examples} histories, {first} among them; hint: score the same files", .file.display())]
+    Missing { file: PathBuf, missing: usize, examples: usize, first: String },
+    #[error("the scores of {id} in {} are not of this history's messages; hint: score the same files", .file.display())]
+    OtherMessages { file: PathBuf, id: String },
+    #[error("{}:{line}: {found}; hint: {hint}", .file.display())]
+    Line { file: PathBuf, line: usize, found: String, hint: &'static str },
+    #[error("cannot read {}: {source}; hint: check the path and the permissions", .file.display())]
+    Open { file: PathBuf, source: std::io::Error },
+}
+
+/// What a model says of one message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoredMessage {
+    pub at: MessageAt,
+    pub role: Role,
+    pub score: MessageScore,
+}
+
+/// What a model says of the messages of each history, by the history's id.
+pub type ModelScores = HashMap<String, Vec<ScoredMessage>>;
+
+/// How a detector comes to a history's score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// The arc rooms, over a model's message scores.
+    Arc,
+    /// The model's last user message alone: a detector without memory.
+    Last,
+    /// Mean, maximum and skewness over the model's user messages.
+    Mean,
+    Max,
+    Skewness,
+    /// A lexicon: matches per hundred words of the user.
+    Keywords,
+    /// A file that names no more than scores.
+    File,
+}
+
+/// A threshold, and who fixed it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    pub value: f64,
+    pub from: ThresholdFrom,
+}
+
+/// Who fixed a threshold. Never the data that are judged with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThresholdFrom {
+    /// The arc score from which a history is at `review`; ½ for a message's probability.
+    Policy,
+    /// An earlier benchmark, on other data.
+    File,
+}
+
+/// A detector on one set. Lists run along the set's examples; pairs are harassment and delusion.
+#[derive(Debug, Clone)]
+pub struct Detector {
+    pub name: String,
+    pub family: Family,
+    pub whole: Vec<[f64; 2]>,
+    /// The score after each user message, where the detector can be asked that early.
+    pub traces: Option<Vec<[Vec<f64>; 2]>>,
+    /// Where it says that the arc began.
+    pub onsets: Option<Vec<[Option<MessageAt>; 2]>>,
+    /// The user message, from 0, at which a history reaches `review`.
+    pub reviews: Option<Vec<[Option<usize>; 2]>>,
+    /// Of a model.
+    pub messages: Option<Vec<Vec<ScoredMessage>>>,
+    /// Where the policy has one.
+    pub threshold: Option<f64>,
+}
+
+/// A model with the baselines that its own message scores give.
+///
+/// # Errors
+/// When the scores do not cover the set's messages.
+pub fn model_detectors(
+    name: &str,
+    scores: &ModelScores,
+    set: &DataSet,
+    file: &std::path::Path,
+) -> Result<Vec<Detector>, DetectorError> {
+    let missing: Vec<&str> = ids(set).filter(|id| !scores.contains_key(*id)).collect();
+    if let Some(first) = missing.first() {
+        let (file, missing, first) = (file.to_owned(), missing.len(), (*first).to_owned());
+        return Err(DetectorError::Missing { file, missing, examples: set.examples.len(), first });
+    }
+    let mut messages = Vec::with_capacity(set.examples.len());
+    for example in &set.examples {
+        let id = &example.history.user_id;
+        let found = scores.get(id).filter(|found| covers(found, example));
+        let other = || DetectorError::OtherMessages { file: file.to_owned(), id: id.clone() };
+        messages.push(found.ok_or_else(other)?.clone());
+    }
+    let folds = [(Family::Last, "last message alone"), (Family::Mean, "mean"), (Family::Max, "max")];
+    let folds = folds.into_iter().chain([(Family::Skewness, "skewness")]);
+    let baselines: Vec<Detector> =
+        folds.map(|(family, words)| fold(format!("{name}, {words}"), family, &messages)).collect();
+    Ok(std::iter::once(arcs(name, messages, set)).chain(baselines).collect())
+}
+
+/// The lexicon on a set.
+pub fn keywords(set: &DataSet) -> Detector {
+    let trace = |example: &Example| {
+        ArcKind::ALL.map(|kind| {
+            let (mut matches, mut words) = (0, 0);
+            let density = |content: &str| {
+                matches += keyword_matches(kind, content);
+                words += content.split_whitespace().count();
+                100.0 * matches as f64 / words.max(1) as f64
+            };
+            said_by_user(example).map(density).collect::<Vec<f64>>()
+        })
+    };
+    let traces: Vec<[Vec<f64>; 2]> = set.examples.iter().map(trace).collect();
+    let whole = traces.iter().map(|pair| pair.each_ref().map(|trace| trace.last().copied().unwrap_or(0.0)));
+    Detector {
+        name: "keywords".into(),
+        family: Family::Keywords,
+        whole: whole.collect(),
+        traces: Some(traces),
+        onsets: None,
+        reviews: None,
+        messages: None,
+        threshold: None,
+    }
+}
+
+/// A detector of which no more is known than a file of scores.
+///
+/// # Errors
+/// When the file has no line for an example.
+pub fn external(name: &str, scores: &ExternalScores, set: &DataSet) -> Result<Detector, DetectorError> {
+    let missing: Vec<&str> = ids(set).filter(|id| !scores.by_id.contains_key(*id)).collect();
+    if let Some(first) = missing.first() {
+        let (missing, examples) = (missing.len(), set.examples.len());
+        let (file, first) = (scores.file.clone(), (*first).to_owned());
+        return Err(DetectorError::Missing { file, missing, examples, first });
+    }
+    Ok(Detector {
+        name: name.to_owned(),
+        family: Family::File,
+        whole: ids(set).filter_map(|id| scores.by_id.get(id).copied()).collect(),
+        traces: None,
+        onsets: None,
+        reviews: None,
+        messages: None,
+        threshold: None,
+    })
+}
+
+fn ids(set: &DataSet) -> impl Iterator<Item = &str> {
+    set.examples.iter().map(|example| example.history.user_id.as_str())
+}
+
+fn said_by_user(example: &Example) -> impl Iterator<Item = &str> {
+    let messages = example.history.sessions.iter().flat_map(|session| &session.messages);
+    messages.filter(|message| message.role == Role::User).map(|message| message.content.as_str())
+}
+
+/// Whether the scores are of all user and assistant messages of the example, in order.
+fn covers(scores: &[ScoredMessage], example: &Example) -> bool {
+    let sessions = example.history.sessions.iter().enumerate();
+    let places = sessions.flat_map(|(session, held)| {
+        let messages = held.messages.iter().enumerate();
+        messages.map(move |(message, one)| (MessageAt { session, message }, one.role))
+    });
+    let judged = places.filter(|(_, role)| matches!(role, Role::User | Role::Assistant));
+    judged.eq(scores.iter().map(|scored| (scored.at, scored.role)))
+}
+
+/// The detector that the program itself is: the arc rooms over message scores.
+fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet) -> Detector {
+    let policy = Policy::default();
+    let review = f64::from(policy.review_score_min);
+    let (mut whole, mut traces, mut onsets, mut reviews) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (example, scored) in set.examples.iter().zip(&messages) {
+        let read = ArcKind::ALL.map(|kind| walk(kind, example, scored));
+        whole.push(read.each_ref().map(|(state, _)| f64::from(state.score())));
+        onsets.push(read.each_ref().map(|(state, _)| state.onset()));
+        let users: Vec<&ScoredMessage> = scored.iter().filter(|one| one.role == Role::User).collect();
+        reviews.push(read.each_ref().map(|(_, trace)| {
+            let imminent = |one: &ScoredMessage| one.score.imminent >= policy.imminent_min;
+            trace.iter().zip(&users).position(|(score, one)| *score >= review || imminent(one))
+        }));
+        traces.push(read.map(|(_, trace)| trace));
+    }
+    Detector {
+        name: name.to_owned(),
+        family: Family::Arc,
+        whole,
+        traces: Some(traces),
+        onsets: Some(onsets),
+        reviews: Some(reviews),
+        messages: Some(messages),
+        threshold: Some(review),
+    }
+}
+
+/// The arc after the last message, and its score after each user message.
+fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage]) -> (ArcState, Vec<f64>) {
+    let mut state = ArcState::new(kind);
+    let mut trace = Vec::new();
+    for message in scored {
+        let session = &example.history.sessions[message.at.session];
+        let from_user = message.role == Role::User;
+        let time = session.messages[message.at.message].timestamp.or(session.start());
+        state.step(&Observation { at: message.at, time, from_user, score: message.score });
+        if from_user {
+            trace.push(f64::from(state.score_now()));
+        }
+    }
+    (state, trace)
+}
+
+/// A baseline that folds the expected levels of the user's messages into one score.
+fn fold(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Detector {
+    let trace = |scored: &Vec<ScoredMessage>| {
+        ArcKind::ALL.map(|kind| {
+            let users = scored.iter().filter(|one| one.role == Role::User);
+            let levels: Vec<f64> = users.map(|one| f64::from(expected_level(kind.levels(&one.score))) / 3.0).collect();
+            (1..=levels.len()).map(|read| folded(family, &levels[..read])).collect::<Vec<f64>>()
+        })
+    };
+    let traces: Vec<[Vec<f64>; 2]> = messages.iter().map(trace).collect();
+    let whole = traces.iter().map(|pair| pair.each_ref().map(|trace| trace.last().copied().unwrap_or(0.0)));
+    Detector {
+        name,
+        family,
+        whole: whole.collect(),
+        traces: Some(traces),
+        onsets: None,
+        reviews: None,
+        messages: None,
+        threshold: None,
+    }
+}
+
+fn folded(family: Family, levels: &[f64]) -> f64 {
+    let mean = levels.iter().sum::<f64>() / levels.len().max(1) as f64;
+    match family {
+        Family::Last => levels.last().copied().unwrap_or(0.0),
+        Family::Max => levels.iter().copied().fold(0.0, f64::max),
+        Family::Skewness => skewness(levels, mean),
+        _ => mean,
+    }
+}
+
+/// g₁ = m₃ / m₂^(3/2) (Joanes & Gill 1998): a few high messages among many low ones stand out; 0
+/// where nothing varies.
+fn skewness(values: &[f64], mean: f64) -> f64 {
+    let moment = |power: i32| values.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / values.len() as f64;
+    let variance = moment(2);
+    if variance > 1e-18 { moment(3) / variance.powf(1.5) } else { 0.0 }
+}

@@ -1,0 +1,221 @@
+//! Histories judged as a whole.
+
+use super::{ArcReport, BestF1, Curves, Judged, On, Slice, thinned};
+use crate::arc::{ArcKind, MessageAt};
+use crate::benchmark::data::Example;
+use crate::benchmark::detector::Detector;
+use crate::benchmark::metrics::bootstrap::intervals;
+use crate::benchmark::metrics::early::{Decision, Delay, erde, f_latency};
+use crate::benchmark::metrics::ranking::{self, Confusion, Scored};
+use crate::benchmark::metrics::{Values, mean, median};
+use crate::transcript::Role;
+
+/// One detector's scores of one arc, by example.
+struct Scores<'a> {
+    kind: ArcKind,
+    examples: &'a [Example],
+    detector: &'a Detector,
+    threshold: Option<f64>,
+    /// Of each example, where the user speaks.
+    places: &'a [Vec<UserPlace>],
+    /// The user message, from 0, at which the alarm comes; `None` where the detector cannot be asked that early.
+    alarms: Option<Vec<Option<usize>>>,
+}
+
+/// Where a user message stands.
+struct UserPlace {
+    session: usize,
+    /// Over all messages of the history.
+    position: usize,
+}
+
+impl On<'_> {
+    pub(super) fn arc(&self, kind: ArcKind, detectors: &[Detector]) -> ArcReport {
+        let examples = &self.set.examples;
+        let places: Vec<Vec<UserPlace>> = examples.iter().map(user_places).collect();
+        let pairs = |example: &&Example| example.twin_of.is_some_and(|of| examples[of].onset(kind).is_some());
+        ArcReport {
+            arc: kind,
+            positives: examples.iter().filter(|example| example.onset(kind).is_some()).count(),
+            negatives: examples.iter().filter(|example| example.is_negative()).count(),
+            twin_pairs: examples.iter().filter(pairs).count(),
+            detectors: detectors.iter().map(|detector| self.arc_detector(kind, detector, &places)).collect(),
+        }
+    }
+
+    fn arc_detector(&self, kind: ArcKind, detector: &Detector, places: &[Vec<UserPlace>]) -> Judged {
+        let threshold = self.judging.thresholds.get(kind.as_str(), &detector.name, detector.threshold);
+        let at = threshold.map(|threshold| threshold.value);
+        let crossed = |trace: &[Vec<f64>; 2]| {
+            let trace = &trace[kind as usize];
+            at.and_then(|at| trace.iter().position(|score| *score >= at))
+        };
+        let alarms = detector.traces.as_ref().filter(|_| at.is_some());
+        let alarms = alarms.map(|traces| traces.iter().map(crossed).collect());
+        let scores = Scores { kind, examples: &self.set.examples, detector, threshold: at, places, alarms };
+        let all: Vec<usize> = (0..self.set.examples.len()).collect();
+        let scored = scores.scored(&all);
+        let best = ranking::best_f1(&scored).map(|(threshold, f1)| BestF1 { threshold, f1 });
+        let delays: Vec<i64> = all.iter().filter_map(|&i| scores.delay(i)).map(|delay| delay.messages).collect();
+        let timed = scores.alarms.is_some();
+        Judged {
+            detector: detector.name.clone(),
+            family: detector.family,
+            threshold,
+            best_f1: best,
+            figures: intervals(self.clusters, self.judging.draws(), &|drawn| scores.values(drawn)),
+            slices: self.arc_slices(&scores),
+            curves: Curves {
+                roc: thinned(ranking::roc(&scored).unwrap_or_default()),
+                precision_recall: thinned(ranking::precision_recall(&scored).unwrap_or_default()),
+                reliability: Vec::new(),
+                delays_messages: delays,
+                delays_of: if timed { scored.iter().filter(|(_, positive)| *positive).count() } else { 0 },
+            },
+        }
+    }
+
+    fn arc_slices(&self, scores: &Scores) -> Vec<Slice> {
+        let examples = scores.examples;
+        let mut kinds: Vec<&str> = examples.iter().map(|example| example.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let slice = |kind: &str| {
+            let of_kind = |i: usize| examples[i].kind == kind && scores.is_judged(i);
+            let own: Vec<usize> = (0..examples.len()).filter(|&i| of_kind(i)).collect();
+            let whole: Vec<f64> = own.iter().map(|&i| scores.whole(i)).collect();
+            let positives = own.iter().filter(|&&i| scores.is_positive(i)).count();
+            // A kind is compared with the other side, whole.
+            let against = |drawn: &[usize]| -> Values {
+                let kept = drawn.iter().copied().filter(|&i| of_kind(i) || scores.is_positive(i) == (positives == 0));
+                vec![("auroc", ranking::auroc(&scores.scored(&kept.collect::<Vec<_>>())))]
+            };
+            let flagged = |at: f64| whole.iter().filter(|score| **score >= at).count() as f64 / whole.len() as f64;
+            Some(Slice {
+                kind: kind.to_owned(),
+                count: own.len(),
+                positives,
+                flagged: scores.threshold.map(flagged),
+                mean_score: mean(&whole)?,
+                auroc: intervals(self.clusters, self.judging.draws(), &against).get("auroc"),
+            })
+        };
+        kinds.into_iter().filter_map(slice).collect()
+    }
+}
+
+impl Scores<'_> {
+    fn whole(&self, index: usize) -> f64 {
+        self.detector.whole[index][self.kind as usize]
+    }
+
+    fn onset(&self, index: usize) -> Option<MessageAt> {
+        self.examples[index].onset(self.kind)
+    }
+
+    fn is_positive(&self, index: usize) -> bool {
+        self.onset(index).is_some()
+    }
+
+    /// Histories with only the other arc are neither positive nor negative.
+    fn is_judged(&self, index: usize) -> bool {
+        self.is_positive(index) || self.examples[index].is_negative()
+    }
+
+    fn scored(&self, drawn: &[usize]) -> Vec<Scored> {
+        let judged = drawn.iter().filter(|&&i| self.is_judged(i));
+        judged.map(|&i| (self.whole(i), self.is_positive(i))).collect()
+    }
+
+    /// (original, its twin), of originals with this arc.
+    fn pairs(&self, drawn: &[usize]) -> Vec<(f64, f64)> {
+        let twins = drawn.iter().filter_map(|&i| Some((self.examples[i].twin_of?, i)));
+        twins.filter(|&(original, _)| self.is_positive(original)).map(|(o, i)| (self.whole(o), self.whole(i))).collect()
+    }
+
+    fn delay(&self, index: usize) -> Option<Delay> {
+        let onset = self.onset(index)?;
+        let alarm = self.alarms.as_ref()?[index]?;
+        let places = &self.places[index];
+        let at = places.get(alarm)?;
+        let onset_position = position(&self.examples[index], onset);
+        let onset_user = places.iter().take_while(|place| place.position < onset_position).count();
+        Some(Delay {
+            messages: at.position as i64 - onset_position as i64,
+            user_messages: alarm as i64 - onset_user as i64,
+            sessions: at.session as i64 - onset.session as i64,
+        })
+    }
+
+    fn values(&self, drawn: &[usize]) -> Values {
+        let scored = self.scored(drawn);
+        let pairs = self.pairs(drawn);
+        let twins: Vec<Scored> = pairs.iter().flat_map(|&(original, twin)| [(original, true), (twin, false)]).collect();
+        let made = self.threshold.map(|at| Confusion::at(&scored, at));
+        let mut values = vec![
+            ("auroc", ranking::auroc(&scored)),
+            ("auroc_twins", ranking::auroc(&twins)),
+            ("twin_accuracy", ranking::pairs_ordered(&pairs)),
+            ("average_precision", ranking::average_precision(&scored)),
+            ("recall_at_1_fpr", ranking::recall_at(&scored, 0.01)),
+            ("recall_at_5_fpr", ranking::recall_at(&scored, 0.05)),
+            ("f1", made.and_then(|made| made.f1())),
+            ("recall", made.and_then(|made| made.recall())),
+            ("false_positive_rate", made.and_then(|made| made.false_positive_rate())),
+        ];
+        values.extend(self.early(drawn));
+        values.extend(self.named_onsets(drawn));
+        values
+    }
+
+    fn early(&self, drawn: &[usize]) -> Values {
+        let delays: Vec<Delay> = drawn.iter().filter_map(|&i| self.delay(i)).collect();
+        let positives = drawn.iter().filter(|&&i| self.is_positive(i)).count();
+        let timed = self.alarms.as_ref().filter(|_| positives > 0);
+        let early = delays.iter().filter(|delay| delay.messages < 0).count() as f64 / positives.max(1) as f64;
+        let middle = |of: fn(&Delay) -> i64| median(&delays.iter().map(|delay| of(delay) as f64).collect::<Vec<_>>());
+        let judged: Vec<usize> = drawn.iter().copied().filter(|&i| self.is_judged(i)).collect();
+        let decision = |alarms: &Vec<Option<usize>>| {
+            let one = |&i: &usize| Decision { positive: self.is_positive(i), read: alarms[i].map(|alarm| alarm + 1) };
+            judged.iter().map(one).collect::<Vec<_>>()
+        };
+        let decisions = timed.map(decision);
+        let lengths: Vec<f64> = judged.iter().map(|&i| self.places[i].len() as f64).collect();
+        vec![
+            ("alarms_before_onset", timed.map(|_| early)),
+            ("delay_messages", middle(|delay| delay.messages)),
+            ("delay_user_messages", middle(|delay| delay.user_messages)),
+            ("delay_sessions", middle(|delay| delay.sessions)),
+            ("erde_5", decisions.as_ref().and_then(|all| erde(all, 5.0))),
+            ("erde_50", decisions.as_ref().and_then(|all| erde(all, 50.0))),
+            ("f_latency", decisions.as_ref().and_then(|all| f_latency(all, median(&lengths)?))),
+        ]
+    }
+
+    /// Where the detector itself says that the arc began.
+    fn named_onsets(&self, drawn: &[usize]) -> Values {
+        let errors = |onsets: &Vec<[Option<MessageAt>; 2]>| {
+            let error = |i: usize| {
+                let gold = position(&self.examples[i], self.onset(i)?) as f64;
+                Some(onsets[i][self.kind as usize].map(|named| position(&self.examples[i], named) as f64 - gold))
+            };
+            drawn.iter().filter_map(|&i| error(i)).collect::<Vec<Option<f64>>>()
+        };
+        let errors = self.detector.onsets.as_ref().map(errors).unwrap_or_default();
+        let named: Vec<f64> = errors.iter().flatten().copied().collect();
+        let share = (!errors.is_empty()).then(|| named.len() as f64 / errors.len().max(1) as f64);
+        vec![("onset_named", share), ("onset_error_messages", median(&named))]
+    }
+}
+
+fn user_places(example: &Example) -> Vec<UserPlace> {
+    let sessions = example.history.sessions.iter().enumerate();
+    let all = sessions.flat_map(|(session, held)| held.messages.iter().map(move |message| (session, message.role)));
+    let users = all.enumerate().filter(|(_, (_, role))| *role == Role::User);
+    users.map(|(position, (session, _))| UserPlace { session, position }).collect()
+}
+
+/// A message's place over all messages of the history.
+fn position(example: &Example, at: MessageAt) -> usize {
+    example.history.sessions[..at.session].iter().map(|session| session.messages.len()).sum::<usize>() + at.message
+}

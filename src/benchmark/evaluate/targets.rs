@@ -1,0 +1,214 @@
+//! Labels of messages, and of records as a whole.
+
+use std::collections::BTreeMap;
+
+use super::{BestF1, Curves, Judged, On, Slice, TargetReport, thinned};
+use crate::arc::{ArcKind, MessageAt};
+use crate::benchmark::data::{Example, Label, Subject, Target, Truth};
+use crate::benchmark::detector::{Detector, Family, ScoredMessage};
+use crate::benchmark::metrics::agreement::quadratic_kappa;
+use crate::benchmark::metrics::bootstrap::intervals;
+use crate::benchmark::metrics::calibration::{expected_calibration_error, reliability};
+use crate::benchmark::metrics::ranking::{self, Confusion, Scored};
+use crate::benchmark::metrics::{Values, mean};
+use crate::scoring::{at_least, expected_level};
+use crate::transcript::Role;
+
+/// Levels of a scale.
+const LEVELS: usize = 4;
+/// The threshold of a probability where no other is given.
+const HALF: f64 = 0.5;
+
+/// A label and what the detector says.
+struct Pair {
+    truth: Truth,
+    /// P(level ≥ level_min) of a message, or a history's score.
+    score: f64,
+    /// Of a message, in levels from 0.
+    expected: f64,
+}
+
+/// One detector's answers to one target, by example.
+struct Answers<'a> {
+    target: &'a Target,
+    pairs: Vec<Vec<Pair>>,
+    threshold: Option<f64>,
+    /// Scores are a message's probabilities, and there are expected levels.
+    is_probability: bool,
+}
+
+impl On<'_> {
+    pub(super) fn target(&self, index: usize, detectors: &[Detector]) -> TargetReport {
+        let target = &self.set.targets[index];
+        let labels = self.set.examples.iter().flat_map(|example| &example.labels).filter(|one| one.target == index);
+        let truths: Vec<Option<bool>> = labels.map(|label| is_positive(target, label.truth)).collect();
+        let numbers = truths.iter().any(Option::is_none);
+        TargetReport {
+            target: target.name.clone(),
+            subject: target.subject,
+            level_min: target.level_min,
+            labelled: truths.len(),
+            positives: (!numbers).then(|| truths.iter().flatten().filter(|positive| **positive).count()),
+            detectors: detectors.iter().filter_map(|detector| self.target_detector(index, detector)).collect(),
+        }
+    }
+
+    fn target_detector(&self, index: usize, detector: &Detector) -> Option<Judged> {
+        let target = &self.set.targets[index];
+        let is_probability = target.subject.arc().is_none() && detector.messages.is_some();
+        let policy = if is_probability { Some(HALF) } else { detector.threshold };
+        let threshold = self.judging.thresholds.get(&target.name, &detector.name, policy);
+        let at = threshold.map(|threshold| threshold.value);
+        let answers = Answers { target, pairs: self.pairs(index, detector)?, threshold: at, is_probability };
+        let all: Vec<usize> = (0..answers.pairs.len()).collect();
+        let scored = answers.scored(&all);
+        Some(Judged {
+            detector: detector.name.clone(),
+            family: detector.family,
+            threshold: threshold.filter(|_| !scored.is_empty()),
+            best_f1: ranking::best_f1(&scored).map(|(threshold, f1)| BestF1 { threshold, f1 }),
+            figures: intervals(self.clusters, self.judging.draws(), &|drawn| answers.values(drawn)),
+            slices: self.target_slices(&answers),
+            curves: Curves {
+                roc: thinned(ranking::roc(&scored).unwrap_or_default()),
+                precision_recall: thinned(ranking::precision_recall(&scored).unwrap_or_default()),
+                reliability: if is_probability { reliability(&scored) } else { Vec::new() },
+                ..Curves::default()
+            },
+        })
+    }
+
+    /// Each example's labels with the detector's answers; `None` where it has no answer to such.
+    fn pairs(&self, index: usize, detector: &Detector) -> Option<Vec<Vec<Pair>>> {
+        let target = &self.set.targets[index];
+        let whole = target.subject.arc().or_else(|| self.stand_in(target, detector));
+        if whole.is_none() && detector.messages.is_none() {
+            return None;
+        }
+        let mut out = Vec::with_capacity(self.set.examples.len());
+        for (place, example) in self.set.examples.iter().enumerate() {
+            let messages = detector.messages.as_ref().map(|messages| messages[place].as_slice()).unwrap_or_default();
+            let by_place: BTreeMap<MessageAt, &ScoredMessage> = messages.iter().map(|one| (one.at, one)).collect();
+            let labels = example.labels.iter().filter(|label| label.target == index);
+            let pair = |label: &Label| {
+                let (score, expected) = match (whole, label.at) {
+                    (Some(arc), _) => (detector.whole[place][arc as usize], 0.0),
+                    (None, Some(at)) => answer(target, by_place.get(&at)?),
+                    (None, None) => return None,
+                };
+                Some(Pair { truth: label.truth, score, expected })
+            };
+            out.push(labels.filter_map(pair).collect());
+        }
+        Some(out)
+    }
+
+    /// The arc whose score of a whole history stands for its message, where a detector has no other and
+    /// the history is a single message of the user.
+    fn stand_in(&self, target: &Target, detector: &Detector) -> Option<ArcKind> {
+        let words = matches!(detector.family, Family::Keywords | Family::File);
+        let single = |example: &Example| {
+            let messages = example.history.sessions.iter().flat_map(|session| &session.messages);
+            messages.filter(|message| message.role == Role::User).count() == 1
+        };
+        target.subject.scale().filter(|_| words && self.set.examples.iter().all(single))
+    }
+
+    fn target_slices(&self, answers: &Answers) -> Vec<Slice> {
+        let mut kinds: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, example) in self.set.examples.iter().enumerate() {
+            kinds.entry(&example.kind).or_default().push(index);
+        }
+        let slice = |(kind, own): (&str, Vec<usize>)| {
+            let scored = answers.scored(&own);
+            let scores: Vec<f64> = scored.iter().map(|(score, _)| *score).collect();
+            let positives = scored.iter().filter(|(_, positive)| *positive).count();
+            // A kind of one side alone is compared with the other side, whole.
+            let one_sided = positives == 0 || positives == scored.len();
+            let compared = |drawn: &[usize]| -> Values {
+                let is_own = |i: usize| self.set.examples[i].kind == kind;
+                let (own, others): (Vec<usize>, Vec<usize>) = drawn.iter().partition(|&&i| is_own(i));
+                let mut scored = answers.scored(&own);
+                if one_sided {
+                    let other_side = |(_, positive): &Scored| *positive == (positives == 0);
+                    scored.extend(answers.scored(&others).into_iter().filter(other_side));
+                }
+                vec![("auroc", ranking::auroc(&scored))]
+            };
+            let flagged = |at: f64| scores.iter().filter(|score| **score >= at).count() as f64 / scores.len() as f64;
+            Some(Slice {
+                kind: kind.to_owned(),
+                count: scores.len(),
+                positives,
+                flagged: answers.threshold.map(flagged),
+                mean_score: mean(&scores)?,
+                auroc: intervals(self.clusters, self.judging.draws(), &compared).get("auroc"),
+            })
+        };
+        if kinds.len() < 2 { Vec::new() } else { kinds.into_iter().filter_map(slice).collect() }
+    }
+}
+
+/// The score of a message, and its expected level from 0.
+fn answer(target: &Target, message: &ScoredMessage) -> (f64, f64) {
+    let levels = match target.subject {
+        Subject::Harassment => &message.score.harassment,
+        Subject::Delusion => &message.score.delusion,
+        Subject::Stance => &message.score.stance,
+        _ => return (f64::from(message.score.imminent), f64::from(message.score.imminent)),
+    };
+    (f64::from(at_least(levels, usize::from(target.level_min))), f64::from(expected_level(levels)))
+}
+
+/// The level from 0, of scales that do not begin there.
+fn rung(target: &Target, level: i8) -> usize {
+    let from = if target.subject == Subject::Stance { -1 } else { 0 };
+    usize::try_from(level - from).unwrap_or(0)
+}
+
+fn is_positive(target: &Target, truth: Truth) -> Option<bool> {
+    match truth {
+        Truth::Level(level) => Some(rung(target, level) >= usize::from(target.level_min)),
+        Truth::Is(positive) => Some(positive),
+        Truth::Number(_) => None,
+    }
+}
+
+impl Answers<'_> {
+    fn drawn<'a>(&'a self, drawn: &'a [usize]) -> impl Iterator<Item = &'a Pair> {
+        drawn.iter().flat_map(|&example| &self.pairs[example])
+    }
+
+    fn scored(&self, drawn: &[usize]) -> Vec<Scored> {
+        self.drawn(drawn).filter_map(|pair| Some((pair.score, is_positive(self.target, pair.truth)?))).collect()
+    }
+
+    fn values(&self, drawn: &[usize]) -> Values {
+        let number = |pair: &Pair| match pair.truth {
+            Truth::Number(number) => Some((if self.is_probability { pair.expected } else { pair.score }, number)),
+            _ => None,
+        };
+        let numbers: Vec<(f64, f64)> = self.drawn(drawn).filter_map(number).collect();
+        if !numbers.is_empty() {
+            return vec![("rank_correlation", ranking::spearman(&numbers))];
+        }
+        let scored = self.scored(drawn);
+        let level = |pair: &Pair| match pair.truth {
+            Truth::Level(level) if self.is_probability => {
+                Some((rung(self.target, level), pair.expected.round_ties_even() as usize))
+            }
+            _ => None,
+        };
+        let levels: Vec<(usize, usize)> = self.drawn(drawn).filter_map(level).collect();
+        let made = self.threshold.map(|at| Confusion::at(&scored, at));
+        vec![
+            ("auroc", ranking::auroc(&scored)),
+            ("average_precision", ranking::average_precision(&scored)),
+            ("f1", made.and_then(|made| made.f1())),
+            ("recall", made.and_then(|made| made.recall())),
+            ("false_positive_rate", made.and_then(|made| made.false_positive_rate())),
+            ("kappa", quadratic_kappa(&levels, LEVELS).filter(|_| !levels.is_empty())),
+            ("calibration_error", expected_calibration_error(&scored).filter(|_| self.is_probability)),
+        ]
+    }
+}

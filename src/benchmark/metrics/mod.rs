@@ -1,0 +1,53 @@
+//! Figures, each a pure function of scores and labels, with its source.
+//!
+//! A figure that is not defined on what it is given (no positive, no pair) is `None`, never 0.
+
+use serde::{Serialize, Serializer};
+
+pub mod agreement;
+pub mod bootstrap;
+pub mod calibration;
+pub mod early;
+pub mod ranking;
+
+/// A value with its interval; all `None` where it is not defined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Figure {
+    pub value: Option<f64>,
+    /// 2.5th and 97.5th percentile of the bootstrap.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// Named values, in the order of tables.
+pub type Values = Vec<(&'static str, Option<f64>)>;
+
+/// Named figures, in the order of tables; an object in JSON.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures(pub Vec<(&'static str, Figure)>);
+
+impl Figures {
+    /// The figure of a name; undefined where there is none.
+    pub fn get(&self, name: &str) -> Figure {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, figure)| *figure).unwrap_or_default()
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, figure)| (name, figure)))
+    }
+}
+
+/// The mean; `None` of nothing.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The median, of an even count the mean of both in the middle; `None` of nothing.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
+    Some((sorted[low] + sorted[high]) / 2.0)
+}

@@ -1,0 +1,193 @@
+//! A benchmark → tables at a terminal ([`terminal`]), one self-contained page ([`html`]); its JSON is
+//! the [`Benchmark`](super::Benchmark) itself. No example's id or text stands in any of them.
+
+use super::detector::{Family, Threshold, ThresholdFrom};
+use super::evaluate::{ArcReport, Judged, ReviewReport, SetReport, TargetReport};
+use super::metrics::{Figure, Figures};
+
+pub mod html;
+mod plot;
+pub mod terminal;
+
+/// What stands on everything that people read.
+pub const NOTICE: &str = "Figures say how well a detector agrees with these labels, no more.";
+
+/// A table for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    pub title: String,
+    /// The head of each column, the first of the rows' names.
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy)]
+enum As {
+    /// `0.81 [0.61, 0.98]`
+    Share,
+    /// `+3.5 [-1.0, +8.0]`
+    Signed,
+}
+
+/// A column of figures: its head, the figure's name, and how it is written.
+type Column = (&'static str, &'static str, As);
+
+const RANKING: [Column; 6] = [
+    ("AUROC", "auroc", As::Share),
+    ("against twins", "auroc_twins", As::Share),
+    ("twin accuracy", "twin_accuracy", As::Share),
+    ("AUPRC", "average_precision", As::Share),
+    ("recall at 1% FP", "recall_at_1_fpr", As::Share),
+    ("recall at 5% FP", "recall_at_5_fpr", As::Share),
+];
+
+const ALARMS: [Column; 7] = [
+    ("F1", "f1", As::Share),
+    ("recall", "recall", As::Share),
+    ("false positives", "false_positive_rate", As::Share),
+    ("before onset", "alarms_before_onset", As::Share),
+    ("ERDE 5", "erde_5", As::Share),
+    ("ERDE 50", "erde_50", As::Share),
+    ("F-latency", "f_latency", As::Share),
+];
+
+const DELAYS: [Column; 5] = [
+    ("messages", "delay_messages", As::Signed),
+    ("user messages", "delay_user_messages", As::Signed),
+    ("sessions", "delay_sessions", As::Signed),
+    ("onset named", "onset_named", As::Share),
+    ("named onset off by", "onset_error_messages", As::Signed),
+];
+
+const MESSAGES: [Column; 8] = [
+    ("AUROC", "auroc", As::Share),
+    ("AUPRC", "average_precision", As::Share),
+    ("F1", "f1", As::Share),
+    ("recall", "recall", As::Share),
+    ("false positives", "false_positive_rate", As::Share),
+    ("kappa", "kappa", As::Share),
+    ("ECE", "calibration_error", As::Share),
+    ("rank correlation", "rank_correlation", As::Share),
+];
+
+/// All tables of a set, in the order in which they are read.
+pub fn tables(set: &SetReport) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for arc in &set.arcs {
+        tables.extend(arc_tables(arc));
+    }
+    for target in &set.targets {
+        tables.push(target_table(target));
+    }
+    tables.extend(set.targets.iter().filter(|_| set.arcs.is_empty()).filter_map(target_slices));
+    tables.extend(review_table(&set.reviews));
+    tables.retain(|table| !table.rows.is_empty());
+    tables
+}
+
+fn arc_tables(arc: &ArcReport) -> Vec<Table> {
+    let name = arc.arc.as_str();
+    let counts = format!("{} arcs, {} histories without any, {} twins", arc.positives, arc.negatives, arc.twin_pairs);
+    let timed: Vec<&Judged> = arc.detectors.iter().filter(|one| one.curves.delays_of > 0).collect();
+    let all: Vec<&Judged> = arc.detectors.iter().collect();
+    let judged: Vec<&Judged> = all.iter().copied().filter(|one| one.threshold.is_some()).collect();
+    vec![
+        figures(format!("{name}, whole histories: ranking ({counts})"), &RANKING, &all, false),
+        figures(format!("{name}, whole histories: alarms at the threshold"), &ALARMS, &judged, true),
+        figures(format!("{name}: median delay of the alarm after the labelled onset"), &DELAYS, &timed, false),
+        slices(format!("{name}: kinds of history"), &main_detectors(&arc.detectors)),
+    ]
+}
+
+/// Those whose slices are shown: models and files of scores, not their baselines.
+fn main_detectors(all: &[Judged]) -> Vec<&Judged> {
+    all.iter().filter(|one| matches!(one.family, Family::Arc | Family::File)).collect()
+}
+
+fn target_table(target: &TargetReport) -> Table {
+    let positives = target.positives.map(|count| format!("{count} positive of ")).unwrap_or_default();
+    let title = format!("{}: {positives}{} labelled", target.target, target.labelled);
+    let all: Vec<&Judged> = target.detectors.iter().collect();
+    figures(title, &MESSAGES, &all, target.positives.is_some())
+}
+
+fn target_slices(target: &TargetReport) -> Option<Table> {
+    let shown = main_detectors(&target.detectors);
+    target.positives.map(|_| slices(format!("{}: kinds", target.target), &shown))
+}
+
+/// One row a detector; a column in which no detector has a figure is left out.
+fn figures(title: String, columns: &[Column], detectors: &[&Judged], threshold: bool) -> Table {
+    let used = |(_, name, _): &&Column| detectors.iter().any(|one| one.figures.get(name).value.is_some());
+    let columns: Vec<&Column> = columns.iter().filter(used).collect();
+    let mut head = vec!["detector".to_owned()];
+    head.extend(threshold.then(|| "threshold".to_owned()));
+    head.extend(columns.iter().map(|(head, ..)| (*head).to_owned()));
+    let row = |one: &&Judged| {
+        let mut row = vec![one.detector.clone()];
+        row.extend(threshold.then(|| one.threshold.map_or("–".into(), threshold_text)));
+        row.extend(columns.iter().map(|(_, name, way)| cell(&one.figures, name, *way)));
+        row
+    };
+    Table { title, columns: head, rows: detectors.iter().map(row).collect() }
+}
+
+fn slices(title: String, detectors: &[&Judged]) -> Table {
+    let mut columns = vec!["kind".to_owned(), "count".to_owned(), "positives".to_owned()];
+    for one in detectors {
+        let name = if detectors.len() > 1 { format!("{}: ", one.detector) } else { String::new() };
+        columns.extend([format!("{name}flagged"), format!("{name}mean score"), format!("{name}AUROC")]);
+    }
+    let first = detectors.first().map(|one| one.slices.as_slice()).unwrap_or_default();
+    let row = |(index, slice): (usize, &super::evaluate::Slice)| {
+        let mut row = vec![slice.kind.clone(), slice.count.to_string(), slice.positives.to_string()];
+        for slice in detectors.iter().filter_map(|one| one.slices.get(index)) {
+            row.push(slice.flagged.map_or("–".into(), |share| format!("{share:.2}")));
+            row.push(format!("{:.2}", slice.mean_score));
+            row.push(figure_text(slice.auroc, As::Share));
+        }
+        row
+    };
+    Table { title, columns, rows: first.iter().enumerate().map(row).collect() }
+}
+
+fn review_table(reviews: &[ReviewReport]) -> Option<Table> {
+    let arc = reviews.first()?.arc.as_str();
+    let columns = ["detector", "kind", "cases", "reach review", "median turn", "turn of each case"];
+    let row = |one: &ReviewReport| {
+        let turns = one.turns.iter().map(|turn| turn.map_or("–".to_owned(), |turn| turn.to_string()));
+        vec![
+            one.detector.clone(),
+            one.kind.clone(),
+            one.cases.to_string(),
+            one.reached.to_string(),
+            one.turn_median.map_or("–".into(), |turn| format!("{turn:.1}")),
+            turns.collect::<Vec<_>>().join(" "),
+        ]
+    };
+    let rows = reviews.iter().map(row).collect();
+    let title = format!("{arc}: user messages read until a case reaches review");
+    Some(Table { title, columns: columns.map(str::to_owned).to_vec(), rows })
+}
+
+fn threshold_text(threshold: Threshold) -> String {
+    let mark = if threshold.from == ThresholdFrom::File { " (file)" } else { "" };
+    format!("{:.3}{mark}", threshold.value)
+}
+
+fn cell(figures: &Figures, name: &str, way: As) -> String {
+    figure_text(figures.get(name), way)
+}
+
+fn figure_text(figure: Figure, way: As) -> String {
+    let text = |value: f64| match way {
+        As::Share => format!("{value:.2}"),
+        As::Signed => format!("{value:+.1}"),
+    };
+    match (figure.value, figure.low, figure.high) {
+        (Some(value), Some(low), Some(high)) => format!("{} [{}, {}]", text(value), text(low), text(high)),
+        (Some(value), ..) => text(value),
+        _ => "–".into(),
+    }
+}

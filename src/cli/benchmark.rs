@@ -1,0 +1,232 @@
+//! `throughline benchmark`: runs models over labelled histories, and judges them beside others.
+
+use std::collections::HashSet;
+use std::io::{BufWriter, Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use throughline::benchmark::Benchmark;
+use throughline::benchmark::data::labels::LabelMap;
+use throughline::benchmark::data::{DataSet, Opened, open};
+use throughline::benchmark::detector::{
+    Detector, ExternalScores, ModelScores, ScoredMessage, external, keywords, model_detectors, score_output,
+    scores_file,
+};
+use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge};
+use throughline::benchmark::manifest::{BinaryRecord, FileRecord, Manifest, ModelRecord, Settings};
+use throughline::benchmark::report::{html, terminal};
+use throughline::engine::load;
+use throughline::report::{Totals, safe};
+use throughline::scorer::ScorerSettings;
+use throughline::verdict::Policy;
+use throughline::window::WindowSpec;
+
+use super::args::{BenchmarkArgs, NamedFile};
+use super::limits::{read_bounded, read_small, use_threads};
+use super::model::ReadAs;
+use super::output::Output;
+use super::progress::Progress;
+use super::{EXIT_CLEAN, model};
+
+/// The name that stands for no model at all.
+const NO_MODEL: &str = "none";
+/// Characters of a detector's name.
+const NAME_CHARS_MAX: usize = 60;
+/// The largest benchmark output that thresholds are read from, in bytes.
+const THRESHOLDS_BYTES_MAX: u64 = 256 << 20;
+
+/// A model's scores, and what it is called among the detectors.
+struct Scores {
+    name: String,
+    record: ModelRecord,
+    scores: ModelScores,
+    /// Where the scores are from, for errors.
+    from: PathBuf,
+}
+
+pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
+    use_threads(args.threads)?;
+    ensure!(!is_stdout(args.report.as_deref()), "the page is a file; hint: --report FILE.html");
+    let quiet = args.quiet.unwrap_or(false);
+    let map = args.labels.as_deref().map(label_map).transpose()?;
+    let opened = open(&args.paths, args.split, map.as_ref())?;
+    let judging = Judging {
+        thresholds: args.thresholds.as_deref().map(thresholds).transpose()?.unwrap_or_default(),
+        samples: args.samples as usize,
+        seed: args.seed,
+    };
+    let external: Vec<(String, ExternalScores)> = args.scores.iter().map(external_scores).collect::<Result<_, _>>()?;
+    let models = all_models(&args, &opened.sets, &Progress::new(quiet))?;
+    let mut sets = Vec::new();
+    for set in &opened.sets {
+        sets.push(judge(set, &detectors(set, &models, &external)?, &judging));
+    }
+    let manifest = manifest(&args, &opened, models.into_iter().map(|one| one.record).collect())?;
+    tell(&args, &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
+    Ok(EXIT_CLEAN)
+}
+
+/// A built-in map by its name, or one in a file.
+fn label_map(name: &str) -> anyhow::Result<LabelMap> {
+    match LabelMap::named(name) {
+        Some(known) => Ok(known?),
+        None => Ok(LabelMap::parse(Path::new(name), &read_small(Path::new(name))?)?),
+    }
+}
+
+fn thresholds(path: &Path) -> anyhow::Result<Thresholds> {
+    let text = read_bounded(path, THRESHOLDS_BYTES_MAX)?;
+    Thresholds::parse(&text)
+        .with_context(|| format!("{}: no output of `throughline benchmark --output`", path.display()))
+}
+
+fn external_scores(named: &NamedFile) -> anyhow::Result<(String, ExternalScores)> {
+    Ok((safe::line(&named.name, NAME_CHARS_MAX), scores_file(&named.file)?))
+}
+
+/// Every model that was asked for, run or read.
+fn all_models(args: &BenchmarkArgs, sets: &[DataSet], progress: &Progress) -> anyhow::Result<Vec<Scores>> {
+    let mut models = Vec::new();
+    for path in &args.from {
+        let (record, scores) = score_output(path)?;
+        models.push(Scores { name: called(&record, &models), record, scores, from: path.clone() });
+    }
+    let embedded = ["embedded".to_owned()];
+    let asked = if args.model.is_empty() && args.from.is_empty() { &embedded[..] } else { &args.model };
+    let messages: usize =
+        sets.iter().flat_map(|set| &set.examples).map(|example| example.history.message_count()).sum();
+    for name in asked.iter().filter(|name| *name != NO_MODEL) {
+        progress.say("loading the model");
+        let (record, scores) = run_model(name, args, sets, (progress, messages))?;
+        models.push(Scores { name: called(&record, &models), record, scores, from: name.into() });
+    }
+    progress.done();
+    Ok(models)
+}
+
+/// A name that no other model has.
+fn called(record: &ModelRecord, others: &[Scores]) -> String {
+    let taken = |name: &String| others.iter().any(|other| other.name == *name);
+    let version = record.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let plain = safe::line(&format!("{}{version}", record.name), NAME_CHARS_MAX);
+    let digest = safe::line(record.sha256.get(..8).unwrap_or(&record.sha256), 8);
+    let numbered = (2..).map(|number| format!("{plain} ({digest}, {number})"));
+    [plain.clone(), format!("{plain} ({digest})")]
+        .into_iter()
+        .chain(numbered)
+        .find(|name| !taken(name))
+        .unwrap_or(plain)
+}
+
+fn run_model(
+    name: &str,
+    args: &BenchmarkArgs,
+    sets: &[DataSet],
+    (progress, messages): (&Progress, usize),
+) -> anyhow::Result<(ModelRecord, ModelScores)> {
+    let loaded = load(&model::source(name)?)?;
+    let info = loaded.info.clone();
+    let settings =
+        ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: Policy::default() };
+    let read_as = ReadAs { guard: args.guard.as_deref(), categories: args.categories.as_deref() };
+    let (scorer, reading) = model::scorer(loaded, settings, read_as)?;
+    let (mut scores, mut totals) = (ModelScores::new(), Totals::default());
+    progress.scoring(messages as u64);
+    for example in sets.iter().flat_map(|set| &set.examples) {
+        let history = &example.history;
+        let before = totals.messages;
+        let score = scorer
+            .score(history, &mut |done| progress.at(before + done as u64))
+            .with_context(|| format!("history {}", safe::line(&history.user_id, 80)))?;
+        totals.add(history, &score);
+        let scored = score.messages.iter().map(|one| ScoredMessage { at: one.at, role: one.role, score: one.score });
+        scores.insert(history.user_id.clone(), scored.collect());
+    }
+    for remark in totals.remarks() {
+        writeln!(stderr(), "{}: {remark}", safe::line(&info.name, NAME_CHARS_MAX))?;
+    }
+    let record = ModelRecord {
+        name: info.name,
+        version: info.version,
+        sha256: info.sha256,
+        source: info.source,
+        reading,
+        device: info.device,
+        dtype: info.dtype,
+        window_tokens: Some(scorer.window().tokens_max),
+    };
+    Ok((record, scores))
+}
+
+/// All detectors on one set: models with their baselines, the lexicon, files of scores.
+fn detectors(
+    set: &DataSet,
+    models: &[Scores],
+    external_scores: &[(String, ExternalScores)],
+) -> anyhow::Result<Vec<Detector>> {
+    let mut all = Vec::new();
+    for one in models {
+        all.extend(model_detectors(&one.name, &one.scores, set, &one.from)?);
+    }
+    all.push(keywords(set));
+    for (name, scores) in external_scores {
+        all.push(external(name, scores, set)?);
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = all.iter().find(|one| !names.insert(one.name.as_str())) {
+        bail!("two detectors are called `{}`; hint: give --scores another name", twice.name);
+    }
+    Ok(all)
+}
+
+fn manifest(args: &BenchmarkArgs, opened: &Opened, models: Vec<ModelRecord>) -> anyhow::Result<Manifest> {
+    let record = |path: &PathBuf| {
+        let mut record = FileRecord::of(path).with_context(|| format!("cannot read {}", path.display()))?;
+        record.path = safe::line(&record.path, usize::MAX);
+        anyhow::Ok(record)
+    };
+    let map = args.labels.iter().map(PathBuf::from).filter(|path| path.is_file());
+    let scores = args.scores.iter().map(|named| named.file.clone());
+    let inputs: Vec<PathBuf> =
+        args.from.iter().cloned().chain(scores).chain(args.thresholds.clone()).chain(map).collect();
+    Ok(Manifest {
+        binary: BinaryRecord {
+            version: env!("CARGO_PKG_VERSION").into(),
+            git_commit: option_env!("THROUGHLINE_GIT_COMMIT").map(str::to_owned),
+            git_dirty: option_env!("THROUGHLINE_GIT_DIRTY").map(|dirty| dirty == "true"),
+        },
+        settings: Settings {
+            split: args.split.as_str().into(),
+            samples: args.samples as usize,
+            seed: args.seed,
+            review_score_min: Policy::default().review_score_min,
+        },
+        models,
+        data: opened.files.iter().map(record).collect::<Result<_, _>>()?,
+        inputs: inputs.iter().map(record).collect::<Result<_, _>>()?,
+    })
+}
+
+fn tell(args: &BenchmarkArgs, benchmark: &Benchmark) -> anyhow::Result<()> {
+    if !is_stdout(args.output.as_deref()) {
+        let mut out = BufWriter::new(stdout());
+        terminal::write(&mut out, benchmark)?;
+        out.flush()?;
+    }
+    if let Some(path) = &args.output {
+        let mut output = Output::create(path)?;
+        serde_json::to_writer_pretty(&mut output, benchmark)?;
+        output.write_all(b"\n")?;
+        output.finish()?;
+    }
+    if let Some(path) = &args.report {
+        let mut output = Output::create(path)?;
+        html::write(&mut output, benchmark)?;
+        output.finish()?;
+    }
+    Ok(())
+}
+
+fn is_stdout(path: Option<&Path>) -> bool {
+    path == Some(Path::new("-"))
+}
