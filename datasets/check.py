@@ -5,7 +5,7 @@
 
 The format is described in datasets/README.md. Exit status 1 when any file breaks it.
 A file in a folder named `contrasts` holds minimal pairs, every other one histories.
-This file is also the one parser of the format: the training code imports `parse`.
+The training code imports `parse`; `throughline benchmark` has a parser of its own (src/benchmark/data/author.rs).
 """
 
 import re

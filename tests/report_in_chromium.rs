@@ -8,7 +8,7 @@ mod cli_support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cli_support::{EXAMPLES, code, folder, score, session, str, text, write};
+use cli_support::{EXAMPLES, MODEL, code, folder, score, session, str, text, throughline, write};
 
 fn chromium() -> Option<String> {
     let asked = std::env::var("CHROMIUM").ok();
@@ -58,6 +58,38 @@ fn a_report_loads_quietly() {
     }
     assert_eq!(dom.matches("<details class=\"user\"").count(), 9);
     assert_eq!(dom.matches("<svg").count(), 9);
+}
+
+#[test]
+fn a_benchmarks_page_loads_quietly() {
+    let Some(chromium) = chromium() else { return };
+    let folder = folder();
+    let page = folder.path().join("bench.html");
+    let author = "=== <u>a-1 | kind=mundane | style=x\n--- 2026-03-01T20:11\nU h0 d0: hello\nA s0: hello\n\
+        === a-2 | kind=both | style=x\narc harassment onset=1.1\n--- 2026-03-01T20:11\nU h3 d0: hello\nA s0: hello\n";
+    let data = write(&folder, "a.txt", author);
+    let line = |id: &str, score: f64| format!("{{\"user_id\":\"{id}\",\"harassment\":{score},\"delusion\":0}}\n");
+    let scores = write(&folder, "s.jsonl", &(line("<u>a-1", 0.1) + &line("a-2", 0.2)));
+    let named = format!("<img><script>={}", str(&scores));
+    let run = throughline()
+        .args(["benchmark", str(&data), "--split", "all", "--samples", "20", "--model", MODEL])
+        .args(["--scores", &named, "--report", str(&page)])
+        .output()
+        .unwrap();
+    assert_eq!(code(&run), 0, "{}", text(&run.stderr));
+    let output = load(&chromium, &page, &["--dump-dom"]);
+    assert_eq!(complaints(&output), [""; 0]);
+    let dom = text(&output.stdout);
+    assert!(dom.contains("default-src 'none'; style-src 'unsafe-inline'"));
+    for load in ["src=\"", "url(", "@import", "<link", "href=", "srcset", "data:", "<script", "<img", "<u>"] {
+        assert!(!dom.contains(load), "{load}");
+    }
+    for plot in
+        ["ROC: harassment", "Precision and recall: harassment", "Alarms over time: harassment", "Reliability: imminent"]
+    {
+        assert_eq!(dom.matches(&format!("<figcaption>{plot}</figcaption>")).count(), 1, "{plot}");
+    }
+    assert!(dom.contains("&lt;img&gt;"), "a detector's name is text");
 }
 
 /// The test above would see it if a page did break the rules.

@@ -69,6 +69,7 @@ impl Authors {
         files: &mut Vec<PathBuf>,
     ) -> Result<(), DataError> {
         self.read = true;
+        fs::metadata(file).map_err(|error| unreadable(file, &error))?;
         if split != Split::All {
             let (path, splits) = Splits::beside(file)?;
             if !files.contains(&path) {
@@ -126,13 +127,16 @@ fn author_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 fn text(file: &Path) -> Result<String, DataError> {
-    let unreadable = |error: std::io::Error| DataError::file(file, error.to_string(), "UTF-8 text that can be opened");
-    let bytes = fs::metadata(file).map_err(unreadable)?.len();
+    let bytes = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
     if bytes > AUTHOR_BYTES_MAX {
         let found = format!("{bytes} bytes, the limit is {AUTHOR_BYTES_MAX}");
         return Err(DataError::file(file, found, "is this an author file?"));
     }
-    fs::read_to_string(file).map_err(unreadable)
+    fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> DataError {
+    DataError::file(file, error.to_string(), "UTF-8 text that can be opened")
 }
 
 fn known_map(path: &Path) -> Result<LabelMap, DataError> {

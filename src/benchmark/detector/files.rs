@@ -109,7 +109,7 @@ fn typed<T: DeserializeOwned>(file: &Path, line: usize, value: Value, hint: &'st
 }
 
 fn each_line(file: &Path, see: &mut dyn FnMut(usize, Value) -> Result<(), DetectorError>) -> Result<(), DetectorError> {
-    let open = |source| DetectorError::Open { file: file.to_owned(), source };
+    let open = |cause| DetectorError::Open { file: file.to_owned(), cause };
     let mut reader = BufReader::new(File::open(file).map_err(open)?);
     let mut bytes = Vec::new();
     for line in 1..=LINES_MAX {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::data::{DataSet, Example};
+use super::metrics::{mean, skewness};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::scoring::{MessageScore, expected_level};
 use crate::transcript::Role;
@@ -26,8 +27,8 @@ pub enum DetectorError {
     OtherMessages { file: PathBuf, id: String },
     #[error("{}:{line}: {found}; hint: {hint}", .file.display())]
     Line { file: PathBuf, line: usize, found: String, hint: &'static str },
-    #[error("cannot read {}: {source}; hint: check the path and the permissions", .file.display())]
-    Open { file: PathBuf, source: std::io::Error },
+    #[error("cannot read {}: {cause}; hint: check the path and the permissions", .file.display())]
+    Open { file: PathBuf, cause: std::io::Error },
 }
 
 /// What a model says of one message.
@@ -261,19 +262,10 @@ fn fold(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Detect
 }
 
 fn folded(family: Family, levels: &[f64]) -> f64 {
-    let mean = levels.iter().sum::<f64>() / levels.len().max(1) as f64;
     match family {
         Family::Last => levels.last().copied().unwrap_or(0.0),
         Family::Max => levels.iter().copied().fold(0.0, f64::max),
-        Family::Skewness => skewness(levels, mean),
-        _ => mean,
+        Family::Skewness => skewness(levels).unwrap_or(0.0),
+        _ => mean(levels).unwrap_or(0.0),
     }
-}
-
-/// g₁ = m₃ / m₂^(3/2) (Joanes & Gill 1998): a few high messages among many low ones stand out; 0
-/// where nothing varies.
-fn skewness(values: &[f64], mean: f64) -> f64 {
-    let moment = |power: i32| values.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / values.len() as f64;
-    let variance = moment(2);
-    if variance > 1e-18 { moment(3) / variance.powf(1.5) } else { 0.0 }
 }

@@ -44,6 +44,14 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// g₁ = m₃ / m₂^(3/2) (Joanes & Gill 1998): how far a few high values stand out among many low ones;
+/// `None` where nothing varies.
+pub fn skewness(values: &[f64]) -> Option<f64> {
+    let middle = mean(values)?;
+    let moment = |power| values.iter().map(|value| (value - middle).powi(power)).sum::<f64>() / values.len() as f64;
+    (moment(2) > 1e-18).then(|| moment(3) / moment(2).powf(1.5))
+}
+
 /// The median, of an even count the mean of both in the middle; `None` of nothing.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();

@@ -27,8 +27,8 @@ pub struct TableRow {
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The file is not there, cannot be opened, or breaks off.
-    #[error("cannot read {path}: {source}; hint: check the path and the permissions", path = .path.display())]
-    Open { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {cause}; hint: check the path and the permissions", path = .path.display())]
+    Open { path: PathBuf, cause: io::Error },
     /// A record that is none.
     #[error("{path}:{line}: {found}; hint: {hint}", path = .path.display())]
     Row { path: PathBuf, line: u64, found: String, hint: &'static str },
@@ -39,7 +39,7 @@ pub enum TableError {
 /// # Errors
 /// At the first record that cannot be read or is over a limit.
 pub fn table(path: &Path, limits: &Limits) -> Result<Vec<TableRow>, TableError> {
-    let open = |source| TableError::Open { path: path.to_owned(), source };
+    let open = |cause| TableError::Open { path: path.to_owned(), cause };
     let file: Box<dyn Read> = Box::new(File::open(path).map_err(open)?);
     let opened = input::open(file, Rc::new(Cell::new(0)), limits.unpacked_bytes_max).map_err(open)?;
     let at = Reading { path, limits };
@@ -75,7 +75,7 @@ impl Reading<'_> {
         for line in 1.. {
             bytes.clear();
             let read = (&mut reader).take(limit as u64 + 1).read_until(b'\n', &mut bytes);
-            if read.map_err(|source| TableError::Open { path: self.path.to_owned(), source })? == 0 {
+            if read.map_err(|cause| TableError::Open { path: self.path.to_owned(), cause })? == 0 {
                 break;
             }
             if bytes.len() > limit {
@@ -102,7 +102,7 @@ impl Reading<'_> {
         let mut lines = Rows::new(reader, delimiter, self.limits.record_bytes_max);
         let mut header: Option<Vec<String>> = None;
         let mut rows = Vec::new();
-        while let Some(row) = lines.next().map_err(|source| TableError::Open { path: self.path.to_owned(), source })? {
+        while let Some(row) = lines.next().map_err(|cause| TableError::Open { path: self.path.to_owned(), cause })? {
             let line = lines.line();
             let fields = match row {
                 Row::Fields(fields) => fields,

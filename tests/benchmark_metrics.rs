@@ -1,0 +1,189 @@
+//! Metrics against scikit-learn and SciPy (`tests/golden/metrics.py`), and against hand calculation.
+
+#![cfg(feature = "benchmark")]
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+use throughline::benchmark::data::{Split, author, open};
+use throughline::benchmark::detector::keywords;
+use throughline::benchmark::metrics::agreement::quadratic_kappa;
+use throughline::benchmark::metrics::bootstrap::{Draws, SplitMix64, intervals};
+use throughline::benchmark::metrics::calibration::{expected_calibration_error, reliability};
+use throughline::benchmark::metrics::early::{Decision, erde, f_latency};
+use throughline::benchmark::metrics::ranking::{self, Confusion, Scored};
+use throughline::benchmark::metrics::{Figure, mean, median, skewness};
+
+/// Sums in another order.
+const DELTA_MAX: f64 = 1e-9;
+
+#[derive(Deserialize)]
+struct Golden {
+    ranking: Vec<Value>,
+    kappa: Vec<Value>,
+    spearman: Vec<Value>,
+    early: Vec<Value>,
+    skewness: Vec<Value>,
+    splitmix64: Value,
+    keywords: Value,
+}
+
+fn golden() -> Golden {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn field<T: serde::de::DeserializeOwned>(case: &Value, name: &str) -> T {
+    serde_json::from_value(case[name].clone()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn close(found: impl Into<Option<f64>>, case: &Value, name: &str) {
+    let (found, expected): (Option<f64>, f64) = (found.into(), field(case, name));
+    assert!(found.is_some_and(|found| (found - expected).abs() < DELTA_MAX), "{name}: {found:?}, not {expected}");
+}
+
+#[test]
+fn ranking_is_scikit_learns() {
+    for case in &golden().ranking {
+        let scored: Vec<Scored> = field(case, "scored");
+        close(ranking::auroc(&scored), case, "auroc");
+        close(ranking::average_precision(&scored), case, "average_precision");
+        close(ranking::recall_at(&scored, 0.01), case, "recall_at_1");
+        close(ranking::recall_at(&scored, 0.05), case, "recall_at_5");
+        close(Confusion::at(&scored, 0.5).f1(), case, "f1_at_half");
+        let (threshold, f1) = ranking::best_f1(&scored).unwrap();
+        close(f1, case, "best_f1");
+        assert_eq!(Confusion::at(&scored, threshold).f1(), Some(f1), "the threshold gives what it says");
+        close(expected_calibration_error(&scored), case, "calibration_error");
+        for (curve, name) in
+            [(ranking::roc(&scored).unwrap(), "roc"), (ranking::precision_recall(&scored).unwrap(), "precision_recall")]
+        {
+            let expected: Vec<(f64, f64)> = field(case, name);
+            // Recordings may leave out thresholds after full recall.
+            assert!(curve.len() >= expected.len(), "{name}");
+            for (found, expected) in curve.iter().zip(&expected) {
+                let apart = (found.0 - expected.0).abs().max((found.1 - expected.1).abs());
+                assert!(apart < DELTA_MAX, "{name}: {found:?}, not {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn agreement_and_rank_correlation_are_scikit_learns_and_scipys() {
+    let golden = golden();
+    for case in &golden.kappa {
+        close(quadratic_kappa(&field::<Vec<(usize, usize)>>(case, "pairs"), 4), case, "kappa");
+    }
+    for case in &golden.spearman {
+        close(ranking::spearman(&field::<Vec<(f64, f64)>>(case, "pairs")), case, "spearman");
+    }
+    for case in &golden.skewness {
+        close(skewness(&field::<Vec<f64>>(case, "values")), case, "skewness");
+    }
+}
+
+#[test]
+fn early_detection_follows_the_papers() {
+    for case in &golden().early {
+        let decisions: Vec<(bool, Option<usize>)> = field(case, "decisions");
+        let decisions: Vec<Decision> =
+            decisions.into_iter().map(|(positive, read)| Decision { positive, read }).collect();
+        close(erde(&decisions, 5.0), case, "erde_5");
+        close(erde(&decisions, 50.0), case, "erde_50");
+        close(f_latency(&decisions, field(case, "lengths_median")), case, "f_latency");
+    }
+}
+
+/// Worked out on paper: two positives of four histories, so a false alarm costs ½.
+#[test]
+fn early_detection_by_hand() {
+    let decision = |positive, read| Decision { positive, read };
+    let four = [decision(true, Some(5)), decision(true, None), decision(false, Some(1)), decision(false, None)];
+    // At k = o the cost is 1 − 1/2; the miss costs 1, the false alarm ½: (½ + 1 + ½) / 4.
+    assert_eq!(erde(&four, 5.0), Some(0.5));
+    // F1 = 2·1/(2·1 + 1 + 1) = ½. A history of 5 messages is of median length, so its penalty is ½.
+    let found = f_latency(&four, 5.0).unwrap();
+    assert!((found - 0.25).abs() < DELTA_MAX, "{found}");
+    // An answer at the first message is free.
+    assert_eq!(f_latency(&[decision(true, Some(1))], 5.0), Some(1.0));
+    assert_eq!((erde(&four[2..], 5.0), f_latency(&four[2..], 5.0)), (None, None), "no positive");
+    assert_eq!(f_latency(&four[1..2], 5.0), Some(0.0), "only a miss");
+}
+
+#[test]
+fn figures_without_data_are_not_defined() {
+    let (positives, negatives) = ([(0.4, true), (0.9, true)], [(0.4, false)]);
+    for one_sided in [&positives[..], &negatives, &[]] {
+        assert_eq!(ranking::auroc(one_sided), None);
+        assert_eq!(ranking::recall_at(one_sided, 0.05), None);
+        assert_eq!(ranking::roc(one_sided), None);
+    }
+    assert_eq!((ranking::average_precision(&negatives), ranking::best_f1(&negatives)), (None, None));
+    assert_eq!(Confusion::at(&negatives, 0.0).f1(), None);
+    assert_eq!((expected_calibration_error(&[]), reliability(&[])), (None, Vec::new()));
+    assert_eq!((mean(&[]), median(&[]), skewness(&[]), skewness(&[0.5, 0.5])), (None, None, None, None));
+    assert_eq!(
+        (ranking::pairs_ordered(&[]), ranking::spearman(&[]), ranking::spearman(&[(1.0, 2.0)])),
+        (None, None, None)
+    );
+    assert_eq!((quadratic_kappa(&[], 4), quadratic_kappa(&[(1, 1), (1, 1)], 4)), (None, None));
+}
+
+#[test]
+fn ties_count_half_and_medians_stand_in_the_middle() {
+    assert_eq!(ranking::auroc(&[(0.5, true), (0.5, false)]), Some(0.5));
+    assert_eq!(ranking::pairs_ordered(&[(0.9, 0.1), (0.5, 0.5), (0.1, 0.9), (0.3, 0.2)]), Some(0.625));
+    assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 3.0])), (Some(2.0), Some(2.5)));
+    assert_eq!(ranking::midranks(&[0.2, 0.1, 0.2]), [2.5, 1.0, 2.5]);
+}
+
+#[test]
+fn random_numbers_are_the_reference_implementations() {
+    let golden = golden().splitmix64;
+    let mut random = SplitMix64::new(field::<String>(&golden, "seed").parse().unwrap());
+    for expected in field::<Vec<String>>(&golden, "values") {
+        assert_eq!(random.next_u64().to_string(), expected);
+    }
+    let mut seen = [0; 3];
+    (0..3_000).for_each(|_| seen[random.below(3)] += 1);
+    assert!(seen.iter().all(|count| (900..1_100).contains(count)), "{seen:?}");
+}
+
+/// A sum whose distribution is known: k of 40 clusters that each hold one 1 and one 0.
+#[test]
+fn intervals_draw_whole_clusters() {
+    let clusters: Vec<Vec<usize>> = (0..40).map(|i| vec![2 * i, 2 * i + 1]).collect();
+    let share = |drawn: &[usize]| drawn.iter().filter(|i| **i % 2 == 0).count() as f64 / drawn.len() as f64;
+    let draws = Draws { samples: 400, seed: 1 };
+    // Members of a cluster come and go together, so their share never moves…
+    let figures = intervals(&clusters, draws, &|drawn| vec![("share", Some(share(drawn))), ("none", None)]);
+    assert_eq!(figures.get("share"), Figure { value: Some(0.5), low: Some(0.5), high: Some(0.5) });
+    assert_eq!(figures.get("none"), Figure::default());
+    // … and drawn one by one it does: 80 draws of a half have a standard error of 0.056.
+    let single: Vec<Vec<usize>> = (0..80).map(|i| vec![i]).collect();
+    let alone = |seed| intervals(&single, Draws { seed, ..draws }, &|drawn| vec![("share", Some(share(drawn)))]);
+    let figure = alone(1).get("share");
+    let (low, high) = (figure.low.unwrap(), figure.high.unwrap());
+    assert!((0.36..0.43).contains(&low) && (0.57..0.64).contains(&high), "{low} {high}");
+    assert_eq!(alone(1), alone(1), "a seed gives the same draws");
+    assert_ne!(alone(1), alone(2));
+    let none = intervals(&single, Draws { samples: 0, seed: 1 }, &|drawn| vec![("share", Some(share(drawn)))]);
+    assert_eq!(none.get("share"), Figure { value: Some(0.5), low: None, high: None });
+}
+
+/// The lexicon is a port: the same counts as the Python it was ported from.
+#[test]
+fn keywords_are_those_of_the_training_code() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/arcs/hale.txt");
+    let set = open(&[file], Split::All, None).unwrap().sets.remove(0);
+    assert_eq!(set.targets, author::targets());
+    let golden = golden().keywords;
+    assert_eq!(golden.as_object().unwrap().len(), set.examples.len());
+    for (example, [harassment, delusion]) in set.examples.iter().zip(keywords(&set).whole) {
+        let case = &golden[&example.history.user_id];
+        close(harassment, case, "harassment");
+        close(delusion, case, "delusion");
+    }
+}
