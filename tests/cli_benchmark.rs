@@ -109,7 +109,7 @@ fn tables_are_written_for_people() {
     let shown = text(&output.stdout);
     for needed in [
         "arcs: 6 examples, 28 messages",
-        "harassment, whole histories: ranking (1 arcs, 4 histories without any, 1 twins)",
+        "harassment: ranking of whole histories (arcs: 1, histories without any: 4, pairs of twins: 1)",
         "last message alone",
         "keywords",
         "95% intervals from 50 bootstrap draws",

@@ -76,7 +76,11 @@ impl Splits {
     pub fn beside(author_file: &Path) -> Result<(PathBuf, Self), DataError> {
         let folder = author_file.parent().unwrap_or(Path::new(""));
         let here = folder.join(SPLITS_FILE);
-        let path = if here.is_file() { here } else { folder.join("..").join(SPLITS_FILE) };
+        let above = match (folder.file_name(), folder.parent()) {
+            (Some(_), Some(above)) => above.to_owned(),
+            _ => folder.join(".."),
+        };
+        let path = if here.is_file() { here } else { above.join(SPLITS_FILE) };
         let hint = "say --split all, or write the split down as datasets/splits.json does";
         let text = fs::read_to_string(&path)
             .map_err(|error| DataError::file(&path, format!("no split can be read ({error})"), hint))?;

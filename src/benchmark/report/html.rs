@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::plot::{self, Plot};
-use super::{NOTICE, Table, tables};
+use super::{NOTICE, Of, Part, Table, parts};
 use crate::benchmark::Benchmark;
 use crate::benchmark::evaluate::SetReport;
 
@@ -16,23 +16,18 @@ struct Page<'a> {
     notice: &'static str,
 }
 
-/// Drawings under one head, with a legend of their own.
+/// Tables and drawings under one head, with a legend.
 struct Group {
     title: String,
+    tables: Vec<Table>,
     plots: Vec<Plot>,
     /// Style and name of every line.
     legend: Vec<(usize, String)>,
 }
 
 impl Page<'_> {
-    fn tables(&self, set: &SetReport) -> Vec<Table> {
-        tables(set)
-    }
-
     fn groups(&self, set: &SetReport) -> Vec<Group> {
-        let arcs = set.arcs.iter().map(|arc| (format!("{}, whole histories", arc.arc.as_str()), plot::of_arc(arc)));
-        let targets = set.targets.iter().map(|target| (target.target.clone(), plot::of_target(target)));
-        arcs.chain(targets).filter(|(_, plots)| !plots.is_empty()).map(|(title, plots)| group(title, plots)).collect()
+        parts(set).into_iter().map(group).collect()
     }
 
     /// Names of sets, for the title.
@@ -51,7 +46,12 @@ impl Page<'_> {
     }
 }
 
-fn group(title: String, plots: Vec<Plot>) -> Group {
+fn group(part: Part) -> Group {
+    let plots = match part.of {
+        Of::Arc(arc) => plot::of_arc(arc),
+        Of::Target(target) => plot::of_target(target),
+        Of::Reviews => Vec::new(),
+    };
     let mut legend: Vec<(usize, String)> = Vec::new();
     for line in plots.iter().flat_map(|plot| &plot.lines) {
         if !legend.iter().any(|(style, _)| *style == line.style) {
@@ -59,7 +59,7 @@ fn group(title: String, plots: Vec<Plot>) -> Group {
         }
     }
     legend.sort();
-    Group { title, plots, legend }
+    Group { title: part.title, tables: part.tables, plots, legend }
 }
 
 /// The page.

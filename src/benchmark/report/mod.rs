@@ -71,31 +71,62 @@ const MESSAGES: [Column; 8] = [
     ("rank correlation", "rank_correlation", As::Share),
 ];
 
-/// All tables of a set, in the order in which they are read.
-pub fn tables(set: &SetReport) -> Vec<Table> {
-    let mut tables = Vec::new();
-    for arc in &set.arcs {
-        tables.extend(arc_tables(arc));
-    }
-    for target in &set.targets {
-        tables.push(target_table(target));
-    }
-    tables.extend(set.targets.iter().filter(|_| set.arcs.is_empty()).filter_map(target_slices));
-    tables.extend(review_table(&set.reviews));
-    tables.retain(|table| !table.rows.is_empty());
-    tables
+/// What is read together.
+struct Part<'a> {
+    title: String,
+    tables: Vec<Table>,
+    of: Of<'a>,
+}
+
+/// What a part's figures are of.
+enum Of<'a> {
+    Arc(&'a ArcReport),
+    Target(&'a TargetReport),
+    Reviews,
+}
+
+/// A set's parts with any table, in the order in which they are read.
+fn parts(set: &SetReport) -> Vec<Part<'_>> {
+    let arcs = set.arcs.iter().map(|arc| Part {
+        title: format!("{}, whole histories", arc.arc.as_str()),
+        tables: arc_tables(arc),
+        of: Of::Arc(arc),
+    });
+    // Where there are arcs, kinds are kinds of history.
+    let by_kind = |target| if set.arcs.is_empty() { target_slices(target) } else { None };
+    let targets = set.targets.iter().map(|target| Part {
+        title: target.target.clone(),
+        tables: std::iter::once(target_table(target)).chain(by_kind(target)).collect(),
+        of: Of::Target(target),
+    });
+    let reviews = review_table(&set.reviews);
+    let reviews = Part { title: "review".into(), tables: reviews.into_iter().collect(), of: Of::Reviews };
+    let mut parts: Vec<Part> = arcs.chain(targets).chain([reviews]).collect();
+    parts.iter_mut().for_each(|part| part.tables.retain(|table| !table.rows.is_empty()));
+    parts.retain(|part| !part.tables.is_empty());
+    parts
 }
 
 fn arc_tables(arc: &ArcReport) -> Vec<Table> {
     let name = arc.arc.as_str();
-    let counts = format!("{} arcs, {} histories without any, {} twins", arc.positives, arc.negatives, arc.twin_pairs);
+    let counts = format!(
+        "arcs: {}, histories without any: {}, pairs of twins: {}",
+        arc.positives, arc.negatives, arc.twin_pairs
+    );
     let timed: Vec<&Judged> = arc.detectors.iter().filter(|one| one.curves.delays_of > 0).collect();
     let all: Vec<&Judged> = arc.detectors.iter().collect();
     let judged: Vec<&Judged> = all.iter().copied().filter(|one| one.threshold.is_some()).collect();
     vec![
-        figures(format!("{name}, whole histories: ranking ({counts})"), &RANKING, &all, false),
-        figures(format!("{name}, whole histories: alarms at the threshold"), &ALARMS, &judged, true),
-        figures(format!("{name}: median delay of the alarm after the labelled onset"), &DELAYS, &timed, false),
+        figures(format!("{name}: ranking of whole histories ({counts})"), &RANKING, &all, false),
+        figures(format!("{name}: alarms at the threshold"), &ALARMS, &judged, true),
+        figures(
+            format!(
+                "{name}: medians of the delay after the labelled onset, of the alarm and of the onset that is named"
+            ),
+            &DELAYS,
+            &timed,
+            false,
+        ),
         slices(format!("{name}: kinds of history"), &main_detectors(&arc.detectors)),
     ]
 }

@@ -9,14 +9,14 @@ pub const LEFT: f64 = 46.0;
 pub const RIGHT: f64 = 14.0;
 pub const TOP: f64 = 12.0;
 pub const BOTTOM: f64 = 44.0;
-/// Ways of drawing a line that can be told apart.
-pub const STYLES: usize = 8;
+/// Colours, and as many patterns of dashes.
+const STYLES: usize = 8;
 /// Delays further out stand at the edge.
 const DELAY_MAX: i64 = 24;
 
 /// One drawing.
 pub struct Plot {
-    pub title: String,
+    pub title: &'static str,
     pub x_label: &'static str,
     pub y_label: &'static str,
     pub x_ticks: Vec<Tick>,
@@ -34,9 +34,14 @@ pub struct Tick {
     pub text: String,
 }
 
+/// The classes of a line: its colour and its dashes, another pair for each of the first 64.
+pub fn classes(style: &usize) -> String {
+    format!("c{} d{}", style % STYLES, (style + style / STYLES) % STYLES)
+}
+
 /// A detector's curve.
 pub struct Line {
-    /// Its place in the legend, from 0; styles repeat after [`STYLES`].
+    /// Its place in the legend, from 0.
     pub style: usize,
     pub name: String,
     /// The `points` of a polyline.
@@ -63,17 +68,14 @@ fn shares(along: fn(f64) -> f64) -> Vec<Tick> {
 
 /// ROC, precision and recall, and delays of an arc.
 pub fn of_arc(arc: &ArcReport) -> Vec<Plot> {
-    let name = arc.arc.as_str();
-    [roc(name, &arc.detectors), precision_recall(name, &arc.detectors), delays(name, &arc.detectors)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = &arc.detectors;
+    [roc(all), precision_recall(all), delays(all)].into_iter().flatten().collect()
 }
 
 /// ROC, precision and recall, and reliability of a target.
 pub fn of_target(target: &TargetReport) -> Vec<Plot> {
-    let (name, all) = (target.target.as_str(), &target.detectors);
-    [roc(name, all), precision_recall(name, all), reliability(name, all)].into_iter().flatten().collect()
+    let all = &target.detectors;
+    [roc(all), precision_recall(all), reliability(all)].into_iter().flatten().collect()
 }
 
 /// A line for each detector that has points.
@@ -92,10 +94,10 @@ fn areas(detectors: &[Judged], figure: &str) -> String {
     detectors.iter().filter_map(area).collect::<Vec<_>>().join(", ")
 }
 
-fn roc(name: &str, detectors: &[Judged]) -> Option<Plot> {
+fn roc(detectors: &[Judged]) -> Option<Plot> {
     let lines = lines(detectors, |one| polyline(one.curves.roc.iter().copied()));
     (!lines.is_empty()).then(|| Plot {
-        title: format!("ROC: {name}"),
+        title: "ROC",
         x_label: "false positive rate",
         y_label: "recall",
         x_ticks: shares(x),
@@ -106,10 +108,17 @@ fn roc(name: &str, detectors: &[Judged]) -> Option<Plot> {
     })
 }
 
-fn precision_recall(name: &str, detectors: &[Judged]) -> Option<Plot> {
-    let lines = lines(detectors, |one| polyline(one.curves.precision_recall.iter().copied()));
+fn precision_recall(detectors: &[Judged]) -> Option<Plot> {
+    // Steps, as average precision sums them: a line between two thresholds would promise too much.
+    let steps = |one: &Judged| {
+        let points = &one.curves.precision_recall;
+        let before = std::iter::once(0.0).chain(points.iter().map(|(recall, _)| *recall));
+        let gained = before.zip(points).filter(|(before, (recall, _))| recall > before);
+        polyline(gained.flat_map(|(before, &(recall, precision))| [(before, precision), (recall, precision)]))
+    };
+    let lines = lines(detectors, steps);
     (!lines.is_empty()).then(|| Plot {
-        title: format!("Precision and recall: {name}"),
+        title: "Precision and recall",
         x_label: "recall",
         y_label: "precision",
         x_ticks: shares(x),
@@ -120,7 +129,7 @@ fn precision_recall(name: &str, detectors: &[Judged]) -> Option<Plot> {
     })
 }
 
-fn reliability(name: &str, detectors: &[Judged]) -> Option<Plot> {
+fn reliability(detectors: &[Judged]) -> Option<Plot> {
     let mut lines = lines(detectors, |one| {
         let bins = &one.curves.reliability;
         if bins.is_empty() { String::new() } else { polyline(bins.iter().map(|bin| (bin.said, bin.found))) }
@@ -129,11 +138,11 @@ fn reliability(name: &str, detectors: &[Judged]) -> Option<Plot> {
         let bins = &detectors[line.style].curves.reliability;
         let all = bins.iter().map(|bin| bin.count).sum::<usize>().max(1) as f64;
         // The area of a dot is the bin's share.
-        let radius = |count: usize| 2.0 + 12.0 * (count as f64 / all).sqrt();
+        let radius = |count: usize| 1.5 + 9.0 * (count as f64 / all).sqrt();
         line.dots = bins.iter().map(|bin| (x(bin.said), y(bin.found), radius(bin.count))).collect();
     }
     (!lines.is_empty()).then(|| Plot {
-        title: format!("Reliability: {name}"),
+        title: "Reliability",
         x_label: "probability said",
         y_label: "share of positives",
         x_ticks: shares(x),
@@ -145,7 +154,7 @@ fn reliability(name: &str, detectors: &[Judged]) -> Option<Plot> {
 }
 
 /// The share of arcs with an alarm so many messages after the labelled onset, or earlier.
-fn delays(name: &str, detectors: &[Judged]) -> Option<Plot> {
+fn delays(detectors: &[Judged]) -> Option<Plot> {
     let along = |delay: i64| (delay.clamp(-DELAY_MAX, DELAY_MAX) + DELAY_MAX) as f64 / (2 * DELAY_MAX) as f64;
     let steps = |one: &Judged| {
         let mut delays: Vec<i64> =
@@ -162,10 +171,13 @@ fn delays(name: &str, detectors: &[Judged]) -> Option<Plot> {
         points.push((1.0, share(delays.len())));
         polyline(points.into_iter())
     };
-    let tick = |delay: i64| Tick { at: x(along(delay)), text: format!("{delay:+}").replace('-', "−") };
+    let tick = |delay: i64| Tick {
+        at: x(along(delay)),
+        text: if delay == 0 { "0".into() } else { format!("{delay:+}").replace('-', "−") },
+    };
     let lines = lines(detectors, steps);
     (!lines.is_empty()).then(|| Plot {
-        title: format!("Alarms over time: {name}"),
+        title: "Alarms over time",
         x_label: "messages after the labelled onset",
         y_label: "share of arcs with an alarm",
         x_ticks: [-DELAY_MAX, -DELAY_MAX / 2, 0, DELAY_MAX / 2, DELAY_MAX].map(tick).into(),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{NOTICE, Table, tables};
+use super::{NOTICE, Table, parts};
 use crate::benchmark::Benchmark;
 
 /// Writes all tables, and what was run.
@@ -15,9 +15,9 @@ pub fn write(out: &mut dyn Write, benchmark: &Benchmark) -> io::Result<()> {
         for (why, count) in &set.left_out {
             writeln!(out, "not judged: {count} {why}")?;
         }
-        for one in tables(set) {
+        for one in parts(set).iter().flat_map(|part| &part.tables) {
             writeln!(out)?;
-            table(out, &one)?;
+            table(out, one)?;
         }
         writeln!(out)?;
     }
