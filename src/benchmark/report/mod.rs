@@ -161,7 +161,9 @@ fn figures(title: String, columns: &[Column], detectors: &[&Judged], threshold: 
         row.extend(columns.iter().map(|(_, name, way)| cell(&one.figures, name, *way)));
         row
     };
-    Table { title, columns: head, rows: detectors.iter().map(row).collect() }
+    // Where no figure is defined there is nothing to show.
+    let shown = if columns.is_empty() { &[] } else { detectors };
+    Table { title, columns: head, rows: shown.iter().map(row).collect() }
 }
 
 fn slices(title: String, detectors: &[&Judged]) -> Table {
