@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
+use throughline::arc::ArcKind;
 use throughline::benchmark::data::{Split, author, open};
-use throughline::benchmark::detector::keywords;
+use throughline::benchmark::detector::{keyword_matches, keywords};
 use throughline::benchmark::metrics::agreement::quadratic_kappa;
 use throughline::benchmark::metrics::bootstrap::{Draws, SplitMix64, intervals};
 use throughline::benchmark::metrics::calibration::{expected_calibration_error, reliability};
@@ -27,6 +28,8 @@ struct Golden {
     skewness: Vec<Value>,
     splitmix64: Value,
     keywords: Value,
+    /// With matches of harassment and of delusion.
+    phrases: Vec<(String, usize, usize)>,
 }
 
 fn golden() -> Golden {
@@ -179,7 +182,11 @@ fn keywords_are_those_of_the_training_code() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/arcs/hale.txt");
     let set = open(&[file], Split::All, None).unwrap().sets.remove(0);
     assert_eq!(set.targets, author::targets());
-    let golden = golden().keywords;
+    let Golden { keywords: golden, phrases, .. } = golden();
+    for (phrase, harassment, delusion) in phrases {
+        let found = ArcKind::ALL.map(|kind| keyword_matches(kind, &phrase));
+        assert_eq!(found, [harassment, delusion], "{phrase}");
+    }
     assert_eq!(golden.as_object().unwrap().len(), set.examples.len());
     for (example, [harassment, delusion]) in set.examples.iter().zip(keywords(&set).whole) {
         let case = &golden[&example.history.user_id];

@@ -125,6 +125,22 @@ def splitmix64(seed, count):
     return out
 
 
+# Every branch of the lexicon, and words beside it.
+PHRASES = """stalk|stalking|stalks|followed her|following them|follow her|track|tracks|tracker|tracked|GPS|watch her|watching him|
+watches her|her address|his address|their address|where she lives|where he parks|where they work|new account|fake account|burner|
+blocked me|restraining order|no contact|no-contact|nocontact|expose|exposed|ruin|destroy|revenge|make her pay|make them pay|deserve|
+deserves|threat|threaten|hurt|hurts|kill|killing|gun|gunner|knife|dox|doxxed|screenshot|screenshots|dossier|evidence on|evidence|
+sign|signs|design|chosen|destiny|mission|awaken|awakening|conscious|consciousness|sentient|alive|frequency|vibration|signal|signals|
+code|coded|codes|coder|pattern|patterns|simulation|prophecy|prophet|message for me|messages for me|they're watching|they are listening|
+they listen|surveillance|implant|implanted|poison|poisoned|microphone|gangstalking|meds|medication|pills|soul|souls|divine|god told|
+only you|our bond|real you|proof|proofs|breakthrough|İs signs|straße code""".replace("\n", "").split("|")
+
+
+def phrase_cases():
+    return [[p, len(baselines.LEXICON["harassment"].findall(p)), len(baselines.LEXICON["delusion"].findall(p))]
+            for p in (f"so, {p.strip()}." for p in PHRASES)]
+
+
 def keyword_cases():
     """Matches by arc of every history of a dev author."""
     out = {}
@@ -144,6 +160,7 @@ def main():
         "skewness": [{"values": values, "skewness": float(skew(values))} for values in levels],
         "splitmix64": {"seed": "1234567", "values": splitmix64(1234567, 5)},
         "keywords": keyword_cases(),
+        "phrases": phrase_cases(),
     }
     path = Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(golden) + "\n", encoding="utf-8")
