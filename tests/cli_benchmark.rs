@@ -7,7 +7,7 @@ mod cli_support;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use cli_support::{MODEL, code, folder, lines, score, str, text, throughline, write};
+use cli_support::{MODEL, code, folder, lines, score, session, str, text, throughline, write};
 use serde_json::{Value, json};
 use throughline::benchmark::data::{Split, open};
 use throughline::benchmark::detector::{model_detectors, score_output};
@@ -305,28 +305,33 @@ fn labelled_tables_are_judged() {
     assert_eq!(figures(&[str(&renamed), "--model", "none", "--labels", "hatecheck"])["sets"][0]["name"], "hatecheck");
 }
 
+/// The turn is the first at which `score`, given no more than the turns up to it, says `review`.
 #[test]
 fn cases_are_told_by_the_turn_at_which_they_reach_review() {
     let (folder, _) = data();
-    let case = |id: &str, condition: &str, turns: usize| {
-        let messages: Vec<Value> =
-            (0..turns).map(|turn| json!({"role": "user", "content": format!("turn {turn}")})).collect();
+    let said = ["hello there", "the numbers again", "they are signs", "for me", "alone", "and I know why"];
+    let case = |id: &str, condition: &str| {
+        let messages: Vec<Value> = said.iter().map(|text| json!({"role": "user", "content": text})).collect();
         format!("{}\n", json!({"id": id, "messages": messages, "labels": {"condition": condition}}))
     };
-    let table = write(
-        &folder,
-        "psychosis_bench.jsonl",
-        &(case("a", "Explicit", 6) + &case("b", "Implicit", 6) + &case("c", "Implicit", 6)),
-    );
+    let cases = case("a", "Explicit") + &case("b", "Implicit") + &case("c", "Implicit");
+    let table = write(&folder, "psychosis_bench.jsonl", &cases);
     let reviews = figures(&[str(&table), "--model", MODEL])["sets"][0]["reviews"].clone();
-    let told = |index: usize| (reviews[index]["kind"].clone(), reviews[index]["cases"].clone());
-    assert_eq!((told(0), told(1)), ((json!("Explicit"), json!(1)), (json!("Implicit"), json!(2))));
-    // The tiny model finds something in everything: all reach it, none at once or after the end.
-    for review in reviews.as_array().unwrap() {
-        assert_eq!(review["reached"], review["cases"]);
-        let turns: Vec<u64> = serde_json::from_value(review["turns"].clone()).unwrap();
-        assert!(turns.iter().all(|turn| (1..=6).contains(turn)), "{turns:?}");
-    }
+    let reached = |turns: usize| {
+        let messages: Vec<(&str, &str)> = said[..turns].iter().map(|text| ("user", *text)).collect();
+        let chats = write(&folder, "turns.jsonl", &session("a", "a", 1, &messages));
+        let scored = lines(&score(&[str(&chats), "-o", "-"]).stdout);
+        let history = scored.iter().find(|line| line["type"] == "history").unwrap().clone();
+        ["review", "senior", "urgent"].contains(&history["arcs"][1]["level"].as_str().unwrap())
+    };
+    let turn = (1..=said.len()).find(|turns| reached(*turns)).expect("the tiny model finds something in everything");
+    let told = |index: usize| {
+        let review = &reviews[index];
+        [&review["kind"], &review["cases"], &review["reached"], &review["turn_median"], &review["turns"]]
+            .map(Value::clone)
+    };
+    assert_eq!(told(0), [json!("Explicit"), json!(1), json!(1), json!(turn as f64), json!([turn])]);
+    assert_eq!(told(1), [json!("Implicit"), json!(2), json!(2), json!(turn as f64), json!([turn, turn])]);
 }
 
 #[test]
