@@ -214,8 +214,10 @@ fn an_id_in_two_files_is_refused() {
     assert!(error.contains("ada-01 stands in arcs and again"), "{error}");
 }
 
-/// Invented rows in the shape of each public set: what the built-in map makes of them, by id:
-/// labels as (message, truth), or the kinds where no label is meant.
+/// The message that a label is about, `None` for the record; and what it says.
+type Labels = Vec<(Option<usize>, Truth)>;
+
+/// Invented rows in the shape of each public set: the labels that the built-in map makes of them.
 #[test]
 fn built_in_maps_mean_what_they_say() {
     let message = |role: &str, labels: Value| json!({"role": role, "content": "text", "labels": labels});
@@ -233,7 +235,7 @@ fn built_in_maps_mean_what_they_say() {
         message("assistant", Value::Null),
     ];
     let (is, number) = (|is: bool| Truth::Is(is), Truth::Number);
-    let cases: Vec<(&str, Value, Vec<(Option<usize>, Truth)>)> = vec![
+    let cases: Vec<(&str, Value, Labels)> = vec![
         ("hatecheck", row("1", said(), json!({"label_gold": "hateful"})), vec![(Some(0), is(true))]),
         ("hatecheck", row("2", said(), json!({"label_gold": "non-hateful"})), vec![(Some(0), is(false))]),
         ("hatecheck", row("3", said(), json!({"label_gold": "unclear"})), vec![]),
@@ -289,6 +291,17 @@ fn csv_has_labels_too() {
     let found: Vec<_> = set.examples.iter().map(|e| (e.kind.as_str(), e.cluster.as_str(), e.labels[0].truth)).collect();
     assert_eq!(found, [("x", "t", Truth::Is(true)), ("y", "t", Truth::Is(false))]);
     assert_eq!(set.examples[0].history.sessions[0].messages[0].content, "a, b");
+}
+
+/// The fixture's fourth row has a role that is none; the rows before it are read.
+#[test]
+#[cfg(feature = "parquet")]
+fn parquet_has_labels_too() {
+    let map = "name = 'mine'\nabout = 'x'\nid = 'conversation_hash'\nmessages = 'conversation'\n\
+        [[judge]]\nname = 'bad'\nsubject = 'harassment'\nof = 'message'\nfields = ['toxic']\nat_least = 1\n";
+    let map = LabelMap::parse(Path::new("mine.toml"), map).unwrap();
+    let error = map.read(&root().join("tests/fixtures/transcripts/wildchat.parquet"), Split::Test).unwrap_err();
+    assert!(error.to_string().contains("wildchat.parquet:4: message 0: no role"), "{error}");
 }
 
 #[test]

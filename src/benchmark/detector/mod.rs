@@ -10,7 +10,7 @@ use super::metrics::{mean, skewness};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::scoring::{MessageScore, expected_level};
 use crate::transcript::Role;
-use crate::verdict::Policy;
+use crate::verdict::{Level, Policy};
 
 mod files;
 mod keywords;
@@ -196,46 +196,48 @@ fn covers(scores: &[ScoredMessage], example: &Example) -> bool {
 
 /// The detector that the program itself is: the arc rooms over message scores.
 fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet) -> Detector {
-    let policy = Policy::default();
-    let review = f64::from(policy.review_score_min);
-    let (mut whole, mut traces, mut onsets, mut reviews) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (example, scored) in set.examples.iter().zip(&messages) {
-        let read = ArcKind::ALL.map(|kind| walk(kind, example, scored));
-        whole.push(read.each_ref().map(|(state, _)| f64::from(state.score())));
-        onsets.push(read.each_ref().map(|(state, _)| state.onset()));
-        let users: Vec<&ScoredMessage> = scored.iter().filter(|one| one.role == Role::User).collect();
-        reviews.push(read.each_ref().map(|(_, trace)| {
-            let imminent = |one: &ScoredMessage| one.score.imminent >= policy.imminent_min;
-            trace.iter().zip(&users).position(|(score, one)| *score >= review || imminent(one))
-        }));
-        traces.push(read.map(|(_, trace)| trace));
-    }
+    let read =
+        |(example, scored): (&Example, &Vec<ScoredMessage>)| ArcKind::ALL.map(|kind| walk(kind, example, scored));
+    let walks: Vec<[Walk; 2]> = set.examples.iter().zip(&messages).map(read).collect();
     Detector {
         name: name.to_owned(),
         family: Family::Arc,
-        whole,
-        traces: Some(traces),
-        onsets: Some(onsets),
-        reviews: Some(reviews),
+        whole: walks.iter().map(|pair| pair.each_ref().map(|walk| walk.score)).collect(),
+        onsets: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.onset)).collect()),
+        reviews: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.review)).collect()),
+        traces: Some(walks.into_iter().map(|pair| pair.map(|walk| walk.trace)).collect()),
         messages: Some(messages),
-        threshold: Some(review),
+        threshold: Some(f64::from(Policy::default().review_score_min)),
     }
 }
 
-/// The arc after the last message, and its score after each user message.
-fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage]) -> (ArcState, Vec<f64>) {
+/// What an arc came to.
+struct Walk {
+    score: f64,
+    onset: Option<MessageAt>,
+    /// The user message, from 0, at which its level is `review` or higher.
+    review: Option<usize>,
+    /// The score after each user message.
+    trace: Vec<f64>,
+}
+
+fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage]) -> Walk {
+    let policy = Policy::default();
     let mut state = ArcState::new(kind);
-    let mut trace = Vec::new();
+    let (mut trace, mut review) = (Vec::new(), None);
     for message in scored {
         let session = &example.history.sessions[message.at.session];
         let from_user = message.role == Role::User;
         let time = session.messages[message.at.message].timestamp.or(session.start());
         state.step(&Observation { at: message.at, time, from_user, score: message.score });
         if from_user {
+            if review.is_none() && policy.level(&state) >= Level::Review {
+                review = Some(trace.len());
+            }
             trace.push(f64::from(state.score_now()));
         }
     }
-    (state, trace)
+    Walk { score: f64::from(state.score()), onset: state.onset(), review, trace }
 }
 
 /// A baseline that folds the expected levels of the user's messages into one score.

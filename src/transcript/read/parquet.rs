@@ -71,16 +71,16 @@ pub(super) fn read(mut input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Resu
 
 /// All rows with all their columns; or the row at which it breaks off, from 1 (0: before any), and why.
 pub(super) fn table(mut input: impl BufRead, row_bytes_max: usize) -> Result<Vec<Value>, (u64, String)> {
-    let unreadable = |error: std::io::Error| (0, format!("an unreadable file ({error})"));
+    let unreadable = |error: std::io::Error| (0_u64, format!("an unreadable file ({error})"));
     let mut file = tempfile::tempfile().map_err(unreadable)?;
     std::io::copy(&mut input, &mut file).and_then(|_| file.rewind()).map_err(unreadable)?;
-    let broken = |row| move |_| (row, "damaged Parquet".to_owned());
+    let broken = |row: u64| (row, "damaged Parquet".to_owned());
     let all = || SerializedFileReader::new(file).map(|reader| RowIter::from_file_into(Box::new(reader)));
-    let rows = catch_unwind(AssertUnwindSafe(all)).map_err(broken(0))?;
-    let mut rows = rows.map_err(|error| (0, format!("unreadable Parquet ({})", short(&error))))?;
+    let rows = catch_unwind(AssertUnwindSafe(all)).map_err(|_| broken(0))?;
+    let mut rows = rows.map_err(|error| (0_u64, format!("unreadable Parquet ({})", short(&error))))?;
     let mut values = Vec::new();
-    for number in 1.. {
-        let next = catch_unwind(AssertUnwindSafe(|| rows.next())).map_err(broken(number))?;
+    for number in 1_u64.. {
+        let next = catch_unwind(AssertUnwindSafe(|| rows.next())).map_err(|_| broken(number))?;
         let Some(row) = next else { break };
         let row = row.map_err(|error| (number, format!("a row that cannot be read ({})", short(&error))))?;
         if row_bytes(&row) > row_bytes_max {
