@@ -71,7 +71,8 @@ pub struct Threshold {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThresholdFrom {
-    /// The arc score from which a history is at `review`; ½ for a message's probability.
+    /// The arc score from which a history is at `review`, which an imminent threat also is; ½ for a
+    /// message's probability.
     Policy,
     /// An earlier benchmark, on other data.
     File,

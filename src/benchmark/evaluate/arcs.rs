@@ -3,7 +3,7 @@
 use super::{ArcReport, BestF1, Curves, Judged, On, Slice, thinned};
 use crate::arc::{ArcKind, MessageAt};
 use crate::benchmark::data::Example;
-use crate::benchmark::detector::Detector;
+use crate::benchmark::detector::{Detector, ThresholdFrom};
 use crate::benchmark::metrics::bootstrap::intervals;
 use crate::benchmark::metrics::early::{Decision, Delay, erde, f_latency};
 use crate::benchmark::metrics::ranking::{self, Confusion, Scored};
@@ -20,6 +20,8 @@ struct Scores<'a> {
     places: &'a [Vec<UserPlace>],
     /// The user message, from 0, at which the alarm comes; `None` where the detector cannot be asked that early.
     alarms: Option<Vec<Option<usize>>>,
+    /// The alarms, where they are the policy's: more than a score at the threshold.
+    reviews: Option<Vec<Option<usize>>>,
 }
 
 /// Where a user message stands.
@@ -50,9 +52,13 @@ impl On<'_> {
             let trace = &trace[kind as usize];
             at.and_then(|at| trace.iter().position(|score| *score >= at))
         };
+        // Where the policy fixed the threshold, it also says what else is an alarm: an imminent threat.
+        let policy = threshold.is_some_and(|threshold| threshold.from == ThresholdFrom::Policy);
+        let reviews = detector.reviews.as_ref().filter(|_| policy);
+        let reviews: Option<Vec<_>> = reviews.map(|all| all.iter().map(|review| review[kind as usize]).collect());
         let alarms = detector.traces.as_ref().filter(|_| at.is_some());
-        let alarms = alarms.map(|traces| traces.iter().map(crossed).collect());
-        let scores = Scores { kind, examples: &self.set.examples, detector, threshold: at, places, alarms };
+        let alarms = reviews.clone().or(alarms.map(|traces| traces.iter().map(crossed).collect()));
+        let scores = Scores { kind, examples: &self.set.examples, detector, threshold: at, places, alarms, reviews };
         let all: Vec<usize> = (0..self.set.examples.len()).collect();
         let scored = scores.scored(&all);
         let best = ranking::best_f1(&scored).map(|(threshold, f1)| BestF1 { threshold, f1 });
@@ -90,7 +96,7 @@ impl On<'_> {
                 let kept = drawn.iter().copied().filter(|&i| of_kind(i) || scores.is_positive(i) == (positives == 0));
                 vec![("auroc", ranking::auroc(&scores.scored(&kept.collect::<Vec<_>>())))]
             };
-            let flagged = |at: f64| whole.iter().filter(|score| **score >= at).count() as f64 / whole.len() as f64;
+            let flagged = |at: f64| own.iter().filter(|&&i| scores.flagged(i, at)).count() as f64 / own.len() as f64;
             Some(Slice {
                 kind: kind.to_owned(),
                 count: own.len(),
@@ -107,6 +113,10 @@ impl On<'_> {
 impl Scores<'_> {
     fn whole(&self, index: usize) -> f64 {
         self.detector.whole[index][self.kind as usize]
+    }
+
+    fn flagged(&self, index: usize, at: f64) -> bool {
+        self.reviews.as_ref().map_or_else(|| self.whole(index) >= at, |reviews| reviews[index].is_some())
     }
 
     fn onset(&self, index: usize) -> Option<MessageAt> {
@@ -151,7 +161,9 @@ impl Scores<'_> {
         let scored = self.scored(drawn);
         let pairs = self.pairs(drawn);
         let twins: Vec<Scored> = pairs.iter().flat_map(|&(original, twin)| [(original, true), (twin, false)]).collect();
-        let made = self.threshold.map(|at| Confusion::at(&scored, at));
+        let judged = || drawn.iter().filter(|&&i| self.is_judged(i));
+        let flags = |at| judged().map(move |&i| (self.flagged(i, at), self.is_positive(i)));
+        let made = self.threshold.map(|at| Confusion::of(flags(at)));
         let mut values = vec![
             ("auroc", ranking::auroc(&scored)),
             ("auroc_twins", ranking::auroc(&twins)),

@@ -112,9 +112,14 @@ pub struct Confusion {
 impl Confusion {
     /// Counts at a threshold.
     pub fn at(scored: &[Scored], threshold: f64) -> Self {
+        Self::of(scored.iter().map(|(score, positive)| (*score >= threshold, *positive)))
+    }
+
+    /// Counts of (flagged, positive).
+    pub fn of(flagged: impl Iterator<Item = (bool, bool)>) -> Self {
         let mut out = Self::default();
-        for (score, positive) in scored {
-            *match (*score >= threshold, positive) {
+        for (flagged, positive) in flagged {
+            *match (flagged, positive) {
                 (true, true) => &mut out.true_positives,
                 (true, false) => &mut out.false_positives,
                 (false, true) => &mut out.false_negatives,

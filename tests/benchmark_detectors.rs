@@ -1,0 +1,91 @@
+//! Detectors on invented message scores: what counts as an alarm, and when.
+
+#![cfg(feature = "benchmark")]
+
+use std::path::Path;
+
+use throughline::arc::MessageAt;
+use throughline::benchmark::data::{DataSet, author};
+use throughline::benchmark::detector::{ModelScores, ScoredMessage, keywords, model_detectors};
+use throughline::benchmark::evaluate::{Judging, SetReport, judge};
+use throughline::scoring::MessageScore;
+use throughline::transcript::Role;
+
+const AUTHOR: &str = "\
+=== a-1 | kind=harassment_escalation | style=x
+arc harassment onset=1.3
+--- 2026-03-01T20:11
+U h0 d0: one
+A s0: two
+U h3 d0 !: three
+=== a-2 | kind=mundane | style=x
+--- 2026-03-01T20:11
+U h0 d0: one
+A s0: two
+U h0 d0: three
+";
+
+fn set() -> DataSet {
+    DataSet {
+        name: "arcs".into(),
+        about: "invented".into(),
+        targets: author::targets(),
+        examples: author::parse(Path::new("a.txt"), AUTHOR).unwrap(),
+        review: None,
+        left_out: Vec::new(),
+    }
+}
+
+/// `third` is said of the third message of a-1, and nothing of any other.
+fn report(third: MessageScore) -> SetReport {
+    let set = set();
+    let mut scores = ModelScores::new();
+    for example in &set.examples {
+        let scored = [Role::User, Role::Assistant, Role::User].into_iter().enumerate().map(|(message, role)| {
+            let marked = example.history.user_id == "a-1" && message == 2;
+            let score = if marked { third } else { MessageScore::NOTHING };
+            ScoredMessage { at: MessageAt { session: 0, message }, role, score }
+        });
+        scores.insert(example.history.user_id.clone(), scored.collect());
+    }
+    let mut detectors = model_detectors("m", &scores, &set, Path::new("m")).unwrap();
+    detectors.push(keywords(&set));
+    judge(&set, &detectors, &Judging::default())
+}
+
+/// A mild message that is an imminent threat: far below the score of `review`, and an alarm all the same.
+#[test]
+fn an_imminent_threat_is_an_alarm_of_its_arc() {
+    let threat = MessageScore { harassment: [0.4, 0.6, 0.0, 0.0], imminent: 0.9, ..MessageScore::NOTHING };
+    let value = |report: &SetReport, arc: usize, name: &str| report.arcs[arc].detectors[0].figures.get(name).value;
+    let found = report(threat);
+    assert_eq!((value(&found, 0, "recall"), value(&found, 0, "false_positive_rate")), (Some(1.0), Some(0.0)));
+    assert_eq!((value(&found, 0, "delay_messages"), value(&found, 0, "alarms_before_onset")), (Some(0.0), Some(0.0)));
+    assert_eq!(value(&found, 1, "false_positive_rate"), Some(0.0), "not of the other arc");
+    assert_eq!(found.arcs[0].detectors[0].slices[0].flagged, Some(1.0));
+    let calm = report(MessageScore { imminent: 0.1, ..threat });
+    assert_eq!((value(&calm, 0, "recall"), value(&calm, 0, "delay_messages")), (Some(0.0), None));
+}
+
+/// By hand, of expected levels 0 and 2 of 3: the last is 2/3, the mean 1/3, the greatest 2/3.
+#[test]
+fn baselines_fold_the_users_messages() {
+    let found = report(MessageScore { harassment: [0.0, 0.0, 1.0, 0.0], ..MessageScore::NOTHING });
+    let whole: Vec<(&str, f64)> = found.arcs[0]
+        .detectors
+        .iter()
+        .map(|one| {
+            (one.detector.as_str(), one.slices.iter().find(|s| s.kind == "harassment_escalation").unwrap().mean_score)
+        })
+        .collect();
+    for (name, expected) in [
+        ("m, last message alone", 2.0 / 3.0),
+        ("m, mean", 1.0 / 3.0),
+        ("m, max", 2.0 / 3.0),
+        ("m, skewness", 0.0),
+        ("keywords", 0.0),
+    ] {
+        let (_, score) = whole.iter().find(|(known, _)| *known == name).unwrap();
+        assert!((score - expected).abs() < 1e-6, "{name}: {score}");
+    }
+}
