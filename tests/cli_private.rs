@@ -65,7 +65,7 @@ const HOSTILE: &str = "\u{1b}[2J\u{1b}[31mred\u{1b}]0;owned\u{7} \u{9b}1m </scri
 fn hostile_text_drives_no_terminal() {
     let folder = folder();
     let user = "\u{1b}[31muser\u{202e}\u{7}<b>";
-    let chats = write(&folder, "chats.jsonl", &session(user, "\u{1b}]0;s\u{7}\u{2028}id", 1, &[("user", HOSTILE)]));
+    let chats = write(&folder, "chats.jsonl", &session(user, "\u{1b}]0;s\u{7}\u{2028}id", 1, &[("user", HOSTILE); 12]));
     let bad = write(&folder, "bad\u{1b}[31m.jsonl", "{\"oops\n");
     let output = score(&[str(&chats), str(&bad)]);
     assert_eq!(code(&output), 0, "{output:?}");

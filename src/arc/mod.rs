@@ -3,7 +3,7 @@
 //! Pure: no IO, no clock (time is an argument), no tensors. [`ArcState::step`] is the only way
 //! evidence enters, so a stream and a batch give the same state.
 //!
-//! Each user message is worth a *gain*, the logarithm of an e-value ([`evidence`]): a bet against "this
+//! Each user message is worth a *gain*, the logarithm of an e-value (`evidence`): a bet against "this
 //! history is innocent" that on average wins nothing as long as it is. Bets multiply, and one of them
 //! begins at every message, each with a part `w_n` of the money, for nobody knows when a risk begins:
 //!
