@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arc::{ArcState, IMMINENT_AT};
+use crate::arc::{ARC_SCORE_MIN, ArcState, IMMINENT_AT};
 
 /// What an operator should do, in rising order. A signal for human review, never a diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,7 +70,12 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { watch_score_min: 0.342, review_score_min: 0.5, senior_score_min: 0.666, imminent_min: IMMINENT_AT }
+        Self {
+            watch_score_min: ARC_SCORE_MIN,
+            review_score_min: 0.5,
+            senior_score_min: 0.666,
+            imminent_min: IMMINENT_AT,
+        }
     }
 }
 
@@ -115,6 +120,19 @@ mod tests {
         assert_eq!(found, [Level::None, Level::Watch, Level::Review, Level::Senior]);
         assert_eq!(policy.level(&arc(&[nothing; 50], 0.0)), Level::None);
         assert!(Level::None < Level::Watch && Level::Senior < Level::Urgent);
+    }
+
+    #[test]
+    fn whatever_has_a_level_has_an_onset() {
+        let mut watches = 0;
+        for thousandths in 0..=1_000 {
+            let p = thousandths as f32 / 1_000.0;
+            let arc = arc(&[[1.0 - p, 0.0, p, 0.0]; 2], 0.0);
+            let level = Policy::default().level(&arc);
+            watches += usize::from(level == Level::Watch);
+            assert_eq!(level > Level::None, arc.onset().is_some(), "p {p}: {level}, {}", arc.score());
+        }
+        assert!(watches > 0);
     }
 
     #[test]
