@@ -122,10 +122,11 @@ pub struct ArcState {
     imminent: Option<MessageAt>,
     imminent_max: f32,
     strongest: Vec<Evidence>,
-    /// Σ gain·stance and Σ gain of the user message before each assistant message.
+    /// Σ gain·stance and Σ gain of the user messages that an assistant message directly answered.
     stance_sum: f32,
     stance_weight: f32,
-    last_gain: f32,
+    /// The session of the last message, if a user's, and its gain.
+    unanswered: Option<(usize, f32)>,
 }
 
 /// Probability at which a message counts as an imminent threat.
@@ -147,7 +148,7 @@ impl ArcState {
             strongest: Vec::new(),
             stance_sum: 0.0,
             stance_weight: 0.0,
-            last_gain: 0.0,
+            unanswered: None,
         }
     }
 
@@ -160,16 +161,18 @@ impl ArcState {
         self.decay(observation.time);
         if observation.from_user {
             self.user_message(observation);
-        } else {
-            self.stance_sum += self.last_gain * expected_stance(&observation.score.stance);
-            self.stance_weight += self.last_gain;
+        } else if let Some((session, gain)) = self.unanswered.take()
+            && session == observation.at.session
+        {
+            self.stance_sum += gain * expected_stance(&observation.score.stance);
+            self.stance_weight += gain;
         }
     }
 
     fn user_message(&mut self, observation: &Observation) {
         let levels = self.kind.levels(&observation.score);
         let gain = evidence::gain(self.kind, levels);
-        self.last_gain = gain.max(0.0) as f32;
+        self.unanswered = Some((observation.at.session, gain.max(0.0) as f32));
         if self.kind.leads(&observation.score) {
             self.threat(observation);
         }
@@ -375,16 +378,25 @@ mod tests {
         assert!(alarms <= 59, "{alarms} of {HISTORIES}");
     }
 
+    fn reply(session: usize, message: usize, stance: [f32; 4]) -> Observation {
+        let score = MessageScore { stance, ..MessageScore::NOTHING };
+        Observation { from_user: false, score, ..user(session, message, 0, 0) }
+    }
+
+    #[test]
+    fn only_the_reply_right_after_a_message_counts() {
+        let (amplifying, protective) = ([0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]);
+        let mut observations = vec![user(0, 0, 0, 2), reply(0, 1, protective), reply(0, 2, amplifying)];
+        assert_eq!(arc(&observations).assistant_stance(), Some(-1.0), "the second of two replies");
+        observations.extend([user(0, 3, 0, 2), reply(1, 0, amplifying)]);
+        assert_eq!(arc(&observations).assistant_stance(), Some(-1.0), "the beginning of the next session");
+    }
+
     #[test]
     fn the_assistants_part_is_weighed_by_what_it_answered() {
-        let reply = |stance: [f32; 4], message| Observation {
-            from_user: false,
-            score: MessageScore { stance, ..MessageScore::NOTHING },
-            ..user(0, message, 0, 0)
-        };
         let amplifying = [0.0, 0.0, 0.0, 1.0];
         let protective = [1.0, 0.0, 0.0, 0.0];
-        let arc = arc(&[user(0, 0, 0, 0), reply(amplifying, 1), user(0, 2, 0, 2), reply(protective, 3)]);
+        let arc = arc(&[user(0, 0, 0, 0), reply(0, 1, amplifying), user(0, 2, 0, 2), reply(0, 3, protective)]);
         assert_eq!(arc.assistant_stance(), Some(-1.0), "the reply to an innocent message does not count");
     }
 
