@@ -4,11 +4,12 @@ use super::ArcKind;
 
 /// Shares of the levels 0–3 among user messages: what the probabilities of a message are held against.
 ///
-/// Counted on the labels of the training histories in `datasets/arcs` (`models/training/reference.py`).
+/// Counted on the labels of the training histories in `datasets/arcs`; `models/training/reference.py` counts again, and
+/// what it finds must not differ by more than 0.01.
 struct Reference {
     /// All messages: the odds a calibrated model starts from.
     all: [f64; 4],
-    /// Messages after an onset.
+    /// Messages from the onset on.
     risk: [f64; 4],
     /// Messages of histories without an arc; levels 2 and 3, which do not occur there, at [`SLIP`].
     benign: [f64; 4],

@@ -1,0 +1,48 @@
+"""Count how often user messages have which level in the training histories: the constants of src/arc/evidence.rs.
+
+    python3 models/training/reference.py
+"""
+
+from collections import Counter
+
+from corpus import DATASETS, read_arcs
+
+SLIP = 0.005  # as in src/arc/evidence.rs: what `benign` has at levels 2 and 3, where nothing is counted
+
+
+def tables(histories, kind):
+    """Counts of the levels of one kind: of all messages, of those from its onset on, of those of histories without any arc."""
+    counts = {"all": Counter(), "risk": Counter(), "benign": Counter()}
+    for history in histories:
+        onset = next(((session, message) for arc, session, message, _ in history.arcs if arc == kind), None)
+        for at_session, (_, messages) in enumerate(history.sessions):
+            for at_message, message in enumerate(messages):
+                if message.role != "user":
+                    continue
+                level = getattr(message, kind)
+                counts["all"][level] += 1
+                if not history.arcs:
+                    counts["benign"][level] += 1
+                elif onset is not None and (at_session, at_message) >= onset:
+                    counts["risk"][level] += 1
+    return counts
+
+
+def shares(counts, slip=0.0):
+    """The counts as shares of 1, of which levels 2 and 3 get `slip` each where it is given."""
+    total = sum(counts.values())
+    out = [counts[level] / total for level in range(4)]
+    if slip:
+        below = out[0] + out[1]
+        out = [share * (1 - 2 * slip) / below for share in out[:2]] + [slip, slip]
+    return out
+
+
+if __name__ == "__main__":
+    train = read_arcs(DATASETS / "arcs", "train")
+    print(f"{len(train)} histories of training authors")
+    for kind in ("harassment", "delusion"):
+        print(kind)
+        for name, counts in tables(train, kind).items():
+            row = ", ".join(f"{share:.3f}" for share in shares(counts, SLIP if name == "benign" else 0.0))
+            print(f"  {name}: [{row}],  of {sum(counts.values())} messages")
