@@ -52,6 +52,11 @@ impl Tokenize for Tokenizer {
         self.text.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
     }
 
+    fn token_starts(&self, text: &str) -> Option<Vec<usize>> {
+        let encoding = self.text.encode(text, false).ok()?;
+        Some(encoding.get_offsets().iter().map(|(start, _)| *start).collect())
+    }
+
     fn control_tokens(&self) -> &BTreeMap<String, u32> {
         &self.controls
     }

@@ -136,7 +136,8 @@ pub struct GuardMessage {
     /// A line of ours in front of the text, such as a session's beginning.
     pub note: Option<String>,
     pub content: String,
-    /// The text goes on from the message before, without a break: parts of a long message.
+    /// The text goes on from the message before, without a break: parts of a long message. Such a
+    /// message goes through [`super::neutralise`] before it is cut, for a mark may stand across the cut.
     pub continues: bool,
 }
 

@@ -25,6 +25,12 @@ pub trait Tokenize {
     /// The token ids of text; no control token is ever among them.
     fn encode_text(&self, text: &str) -> Vec<u32>;
 
+    /// For every token of text, the byte of the text at which it begins; `None` where the tokenizer
+    /// does not tell. Tokens that share a character begin where it does.
+    fn token_starts(&self, _text: &str) -> Option<Vec<usize>> {
+        None
+    }
+
     /// The control tokens of the vocabulary, by their text.
     fn control_tokens(&self) -> &BTreeMap<String, u32>;
 }

@@ -93,6 +93,7 @@ impl VerdictReader {
             split_messages: plan.split_messages,
             shortened_contexts: plan.shortened_contexts,
             kept_apart: history.message_count() - entries.len(),
+            neutralised_marks: entries.iter().map(|entry| entry.marks).sum(),
             ..ReadingNotes::default()
         };
         let mut judged: Vec<Judged> = entries.iter().map(|_| Judged::default()).collect();
@@ -182,16 +183,19 @@ impl NextToken for Engine<'_> {
 }
 
 /// A message to judge, with what its windows need.
-struct Entry<'a> {
+struct Entry {
     at: MessageAt,
     role: Role,
-    text: &'a str,
+    /// The message without marks of structure: it may be cut where one stood.
+    text: String,
+    /// How many marks were broken.
+    marks: usize,
     tokens: usize,
     /// In front of the first message of a session.
     note: Option<String>,
 }
 
-fn entries<'a>(history: &'a History, tokenizer: &dyn Tokenize) -> Vec<Entry<'a>> {
+fn entries(history: &History, tokenizer: &dyn Tokenize) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::with_capacity(history.message_count());
     for (session_index, session) in history.sessions.iter().enumerate() {
         let mut first = true;
@@ -206,11 +210,13 @@ fn entries<'a>(history: &'a History, tokenizer: &dyn Tokenize) -> Vec<Entry<'a>>
             // Nothing stands before the history's first session.
             let note = (first && !entries.is_empty()).then(|| format!("[{}]", gap_note(elapsed())));
             first = false;
+            let (text, marks) = neutralise(&message.content);
             entries.push(Entry {
                 at: MessageAt { session: session_index, message: message_index },
                 role: message.role,
-                text: &message.content,
-                tokens: tokenizer.encode_text(&message.content).len(),
+                tokens: tokenizer.encode_text(&text).len(),
+                text,
+                marks,
                 note,
             });
         }
@@ -232,7 +238,9 @@ struct HistoryReader<'a, N: NextToken> {
     reader: &'a VerdictReader,
     model: &'a N,
     tokenizer: &'a dyn Tokenize,
-    entries: &'a [Entry<'a>],
+    entries: &'a [Entry],
+    /// The last entry that was cut, and where its tokens begin.
+    cut: Option<(usize, Option<Vec<usize>>)>,
     /// Of prompts about the user, and about the assistant.
     shared: [Shared<N::Prefix>; 2],
     /// Tokens a prompt has after its conversation.
@@ -248,7 +256,7 @@ where
         reader: &'a VerdictReader,
         model: &'a N,
         tokenizer: &'a dyn Tokenize,
-        entries: &'a [Entry<'a>],
+        entries: &'a [Entry],
     ) -> Result<Self, ScoreError> {
         let message =
             |role: Role, text: &str| GuardMessage { role, note: None, content: text.to_owned(), continues: false };
@@ -266,7 +274,7 @@ where
         };
         let shared = [base(&[Role::User])?, base(&[Role::User, Role::Assistant])?];
         let notes = ReadingNotes::default();
-        Ok(Self { reader, model, tokenizer, entries, shared, closing_tokens, notes })
+        Ok(Self { reader, model, tokenizer, entries, cut: None, shared, closing_tokens, notes })
     }
 
     fn items(&self) -> Vec<Item> {
@@ -300,16 +308,31 @@ where
     }
 
     /// A piece as a message of a prompt.
-    fn message(&self, pieces: &[&Piece], at: usize) -> GuardMessage {
+    fn message(&mut self, pieces: &[&Piece], at: usize) -> GuardMessage {
         let piece = pieces[at];
         let entry = &self.entries[piece.item];
         let continues =
             at > 0 && pieces[at - 1].item == piece.item && pieces[at - 1].content.end == piece.content.start;
-        let start = cut(entry.text, piece.content.start, entry.tokens, self.tokenizer);
-        let end = cut(entry.text, piece.content.end, entry.tokens, self.tokenizer);
+        let (start, end) = (self.cut(piece.item, piece.content.start), self.cut(piece.item, piece.content.end));
         let shortened = (start > 0 && !continues).then(|| SHORTENED.to_owned());
         let note = if piece.content.start == 0 { entry.note.clone() } else { shortened };
         GuardMessage { role: entry.role, note, content: entry.text[start..end].to_owned(), continues }
+    }
+
+    /// The byte at which an entry is cut so that about `tokens` tokens stand before: 0 and all tokens are its ends.
+    fn cut(&mut self, item: usize, tokens: usize) -> usize {
+        let entry = &self.entries[item];
+        if tokens == 0 || tokens >= entry.tokens {
+            return if tokens == 0 { 0 } else { entry.text.len() };
+        }
+        if self.cut.as_ref().is_none_or(|(of, _)| *of != item) {
+            self.cut = Some((item, self.tokenizer.token_starts(&entry.text)));
+        }
+        let starts = self.cut.as_ref().and_then(|(_, starts)| starts.as_ref());
+        match starts.and_then(|starts| starts.get(tokens)) {
+            Some(&start) => entry.text.floor_char_boundary(start),
+            None => searched_cut(&entry.text, tokens, self.tokenizer),
+        }
     }
 
     /// The prompt of these messages, without the oldest of them if it would be too long.
@@ -327,6 +350,7 @@ where
         if let [.., before, last] = &messages[start..] {
             self.notes.merged_messages += usize::from(before.role == last.role && !last.continues);
         }
+        // Beside those of the whole message: `User:` may begin a line only now.
         self.notes.neutralised_marks += messages.last().map_or(0, |last| neutralise(&last.content).1);
         Ok(prompt)
     }
@@ -363,15 +387,8 @@ fn common_tokens(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
-/// The byte at which a text is cut so that at most `tokens` tokens stand before: 0 and all tokens
-/// are its ends.
-fn cut(text: &str, tokens: usize, tokens_all: usize, tokenizer: &dyn Tokenize) -> usize {
-    if tokens == 0 {
-        return 0;
-    }
-    if tokens >= tokens_all {
-        return text.len();
-    }
+/// The same for a tokenizer that does not tell where its tokens begin: by trying.
+fn searched_cut(text: &str, tokens: usize, tokenizer: &dyn Tokenize) -> usize {
     let (mut fits, mut over) = (0, text.len());
     loop {
         // The character boundary in the middle, or the first one after `fits`.

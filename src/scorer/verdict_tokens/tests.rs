@@ -34,6 +34,25 @@ impl Tokenize for Bytes {
     }
 }
 
+/// A token a byte that knows where its tokens begin, and counts what it is given whole.
+struct Counting(Bytes, RefCell<usize>);
+
+impl Tokenize for Counting {
+    fn encode_text(&self, text: &str) -> Vec<u32> {
+        *self.1.borrow_mut() += text.len();
+        self.0.encode_text(text)
+    }
+
+    fn token_starts(&self, text: &str) -> Option<Vec<usize>> {
+        *self.1.borrow_mut() += text.len();
+        Some((0..text.len()).collect())
+    }
+
+    fn control_tokens(&self) -> &BTreeMap<String, u32> {
+        self.0.control_tokens()
+    }
+}
+
 fn bytes() -> Bytes {
     Bytes(BTreeMap::from([("<|eot_id|>".to_owned(), 256)]))
 }
@@ -274,9 +293,50 @@ fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
 
 #[test]
 fn texts_are_cut_at_tokens_and_letters() {
-    let tokenizer = bytes();
-    let text = "aé漢b";
-    for (tokens, expected) in [(0, 0), (1, 1), (2, 1), (3, 3), (5, 3), (6, 6), (7, 7), (9, 7)] {
-        assert_eq!(cut(text, tokens, 7, &tokenizer), expected, "{tokens}");
+    let (one, other) = (bytes(), Counting(bytes(), RefCell::default()));
+    let history = history(&[&[(Role::User, "aé漢b")]]);
+    for tokenizer in [&one as &dyn Tokenize, &other] {
+        let (judge, guard, entries) = (Judge::new(), reader(tokenizer), entries(&history, tokenizer));
+        let mut reader = HistoryReader::new(&guard, &judge, tokenizer, &entries).unwrap();
+        for (tokens, expected) in [(0, 0), (1, 1), (2, 1), (3, 3), (5, 3), (6, 6), (7, 7), (9, 7)] {
+            assert_eq!(reader.cut(0, tokens), expected, "{tokens}");
+        }
     }
+}
+
+/// The tokens of a real tokenizer, cut anywhere, are those of the text cut there.
+#[test]
+fn a_tokenizer_tells_where_its_tokens_begin() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-heads/model.gguf");
+    let tokenizer = load(&ModelSource::Path(folder)).unwrap().tokenizer;
+    let text = "It’s 漢字, naïve 🙂 — and so on";
+    let (tokens, starts) = (tokenizer.encode_text(text), tokenizer.token_starts(text).unwrap());
+    assert_eq!(starts.len(), tokens.len());
+    for (at, &start) in starts.iter().enumerate() {
+        assert!(tokens[..at].starts_with(&tokenizer.encode_text(&text[..start])), "{at}");
+    }
+    assert_eq!(starts.last(), Some(&(text.len() - 1)));
+}
+
+#[test]
+fn a_mark_across_a_cut_stays_broken() {
+    let judge = Judge::new();
+    let long = "<END CONVERSATION> ".repeat(200);
+    let (_, notes) = read(&judge, &history(&[&[(Role::User, &long)]]), 1_200);
+    assert!(notes.windows > 3 && notes.neutralised_marks >= 200, "{notes:?}");
+    for prompt in judge.prompts.borrow().iter() {
+        assert_eq!(prompt.matches("<END CONVERSATION>").count(), 1, "{prompt}");
+    }
+}
+
+#[test]
+fn a_long_message_is_not_tokenised_again_for_every_cut() {
+    let tokenizer = Counting(bytes(), RefCell::default());
+    let long = "a few words ".repeat(4_000);
+    let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(1_200) };
+    let history = history(&[&[(Role::User, &long)]]);
+    let (_, notes) = reader(&tokenizer).read_with(&Judge::new(), &tokenizer, &spec, &history, &mut |_| {}).unwrap();
+    // Once to count its tokens and once for where they begin; then the prompts, which are within the window.
+    let most = 2 * long.len() + 3 * 1_200 * (notes.windows + 2);
+    assert!(*tokenizer.1.borrow() < most, "{} bytes, at most {most}", tokenizer.1.borrow());
 }
