@@ -81,6 +81,46 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     assert_eq!(run(Some("senior"), &["--fail-at", "urgent"]), 0);
 }
 
+/// NaN compares as less than every threshold: unnoticed, it would be level none.
+#[test]
+fn weights_that_are_not_numbers_are_an_error() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &session("ada", "a", 1, &[("user", "hello"), ("assistant", "yes")]));
+    let model = std::fs::read(MODEL).unwrap();
+    let nan = f32::NAN.to_le_bytes();
+    // From the end: the weights of the head `imminent`, and of the last norm, which every answer goes through.
+    for (from_end, heads) in [(160, true), (768, true), (768, false)] {
+        let mut model = if heads { model.clone() } else { without_heads(&model) };
+        let at = model.len() - from_end;
+        model[at..at + 4].copy_from_slice(&nan);
+        let (path, categories) = guard_files(&folder, &model);
+        let guard = ["--guard", "llama-guard-1", "--categories", str(&categories)];
+        let reading = if heads { &[][..] } else { &guard[..] };
+        let output = throughline().args(["score", str(&chats), "--model", str(&path)]).args(reading).output().unwrap();
+        assert_eq!(code(&output), 2, "{from_end} {heads}: {output:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains("not finite; hint") && error.contains("user ada"), "{from_end} {heads}: {error}");
+    }
+}
+
+/// The tiny model as one that answers in words.
+fn without_heads(model: &[u8]) -> Vec<u8> {
+    let name = b"throughline.heads";
+    let at = model.windows(name.len()).position(|window| window == name).unwrap();
+    let mut model = model.to_vec();
+    model[at] = b'T';
+    model
+}
+
+/// A model, and categories short enough for its window.
+fn guard_files(folder: &tempfile::TempDir, model: &[u8]) -> (std::path::PathBuf, std::path::PathBuf) {
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, model).unwrap();
+    let category = |id, risk| format!("[[category]]\nid = \"{id}\"\ntitle = \"a\"\nrisk = \"{risk}\"\n");
+    let categories = format!("list = \"replace\"\n{}{}", category("S1", "harassment"), category("S2", "delusion"));
+    (path, write(folder, "categories.toml", &categories))
+}
+
 #[test]
 fn every_line_follows_the_schema() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/score.schema.json");

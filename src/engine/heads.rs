@@ -95,17 +95,23 @@ impl Heads {
     }
 
     /// Every head's logits at one hidden state `(C)`.
-    pub fn logits(&self, hidden: &[f32]) -> HeadLogits {
+    ///
+    /// # Errors
+    /// When one of them is not finite.
+    pub fn logits(&self, hidden: &[f32]) -> Result<HeadLogits, EngineError> {
         let three = |head: &Head| {
             let mut out = [0.0; 3];
             out.iter_mut().zip(head.logits(hidden)).for_each(|(slot, logit)| *slot = logit);
             out
         };
-        HeadLogits {
+        let logits = HeadLogits {
             harassment: three(&self.heads[0]),
             delusion: three(&self.heads[1]),
             stance: three(&self.heads[2]),
             imminent: self.heads[3].logits(hidden).next().unwrap_or(0.0),
-        }
+        };
+        let mut all = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
+        let finite = all.all(f32::is_finite) && logits.imminent.is_finite();
+        if finite { Ok(logits) } else { Err(EngineError::NotFinite) }
     }
 }

@@ -57,6 +57,10 @@ pub enum EngineError {
         "model `{0}` was not found; hint: give a folder with config.json, tokenizer.json and *.safetensors, a .gguf file, or `org/name` of a hub"
     )]
     NotFound(String),
+    #[error(
+        "the model answers with a number that is not finite; hint: its weights are damaged, get the file again and try `throughline model verify`"
+    )]
+    NotFinite,
     #[error("hub: {0}")]
     Hub(String),
     #[error("inference: {0}")]
@@ -105,7 +109,8 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// When a sequence is empty or longer than the model's positions, a token id is not in the
-    /// vocabulary, a position lies beyond its sequence's tokens, or the device fails.
+    /// vocabulary, a position lies beyond its sequence's tokens, a number that was asked for is not
+    /// finite, or the device fails.
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError>;
 }
 
@@ -148,7 +153,9 @@ impl CandleBackend {
         let rows = Tensor::new(rows, x.device())?; // (rows)
         let hidden = self.llama.hidden(x, &rows)?; // (rows, C)
         let wanted = if matches!(read, Read::Logits(_)) { self.llama.logits(&hidden)? } else { hidden };
-        Ok(rows_f32(&wanted)?)
+        let rows = rows_f32(&wanted)?;
+        // Comparisons with NaN are false: it would pass for innocence.
+        if rows.iter().flatten().all(|number| number.is_finite()) { Ok(rows) } else { Err(EngineError::NotFinite) }
     }
 }
 
@@ -208,7 +215,7 @@ impl Model {
             .map(|(tokens, positions)| Sequence { prefix: None, tokens, read: Read::Hidden(positions) })
             .collect();
         let outputs = self.backend.forward(&sequences)?;
-        Ok(outputs.iter().map(|output| output.rows.iter().map(|row| heads.logits(row)).collect()).collect())
+        outputs.iter().map(|output| output.rows.iter().map(|row| heads.logits(row)).collect()).collect()
     }
 }
 
