@@ -75,7 +75,7 @@ pub enum WindowError {
     )]
     TooSmall { tokens_max: usize, needed: usize },
     #[error(
-        "{context_tokens_max} context tokens are too few for K messages, at least {needed}; hint: raise --window-tokens or lower K"
+        "{context_tokens_max} context tokens are too few for K messages, at least {needed}; hint: raise --window-tokens"
     )]
     ContextTooSmall { context_tokens_max: usize, needed: usize },
 }

@@ -180,7 +180,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         let fault = Fault::new(
             format!("an unreadable rest of the file ({error})"),
             "a whole file",
-            "the records before it were read; get the file again, or raise the limit that is named",
+            "the records before it were read; get the file again, or split it where it is too large",
         );
         self.left_out(place, fault, 1);
     }

@@ -31,7 +31,7 @@ pub enum ReadError {
     )]
     NothingFound { files: u64 },
     /// More files than [`Limits::files_max`](super::Limits::files_max).
-    #[error("found more than {limit} files; hint: name fewer, or raise `files_max`")]
+    #[error("found more than {limit} files; hint: name fewer, in several runs")]
     TooManyFiles { limit: u64 },
     /// A file that was named itself is in no format known here.
     #[error(

@@ -71,7 +71,7 @@ impl Found {
         if depth > source.limits.folder_depth_max {
             let fault = format!("a folder {depth} levels down");
             let expected = format!("at most {}", source.limits.folder_depth_max);
-            self.skip(folder, &fault, &expected, "name the folder itself, or raise `folder_depth_max`");
+            self.skip(folder, &fault, &expected, "name the folder itself");
             return Ok(());
         }
         let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
@@ -220,7 +220,7 @@ impl<R: Read> Read for Limited<R> {
         let n = self.inner.read(buf)?;
         if n as u64 > self.left {
             let limit = self.limit;
-            return Err(io::Error::other(format!("more than {limit} bytes after unpacking (`unpacked_bytes_max`)")));
+            return Err(io::Error::other(format!("more than {limit} bytes after unpacking")));
         }
         self.left -= n as u64;
         Ok(n)

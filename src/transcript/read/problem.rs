@@ -96,9 +96,16 @@ impl Fault {
         Fault { found: found.into(), expected: expected.into(), hint: hint.into() }
     }
 
-    /// Over a limit: names the value, the limit and the setting.
+    /// Over a limit, by its name in [`Limits`](super::Limits): names the value, the limit, and what to do about it.
     pub fn limit(what: &str, value: u64, limit: u64, setting: &str) -> Self {
-        Fault::new(format!("{value} {what}"), format!("at most {limit}"), format!("raise `{setting}` to read it"))
+        let hint = match setting {
+            "id_bytes_max" => "give it a shorter id",
+            "messages_per_session_max" => "split the session into several",
+            "sessions_per_user_max" | "user_bytes_max" => "split this user's sessions over several runs",
+            "users_max" | "spool_bytes_max" => "split the files over several runs",
+            _ => "split it into several",
+        };
+        Fault::new(format!("{value} {what}"), format!("at most {limit}"), hint)
     }
 
     /// Gives the fault its place.
