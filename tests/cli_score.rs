@@ -18,6 +18,8 @@ fn exit_codes_follow_the_level_asked_for() {
         (&["--fail-at", "senior"], 1),
         (&["--fail-at", "watch"], 1),
         (&["--fail-at", "high"], 2),
+        // Every history is at `none` or above.
+        (&["--fail-at", "none"], 2),
         (&["--nothing"], 2),
     ] {
         let output = score(&[&[str(&chats)], arguments].concat());
@@ -30,7 +32,7 @@ fn errors_name_the_value_and_a_hint_and_leave_standard_output_alone() {
     let folder = folder();
     let chats = write(&folder, "chats.jsonl", &sessions().concat());
     let config = write(&folder, "wrong.toml", "modell = 'x'\n");
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["nowhere.jsonl"], &["nowhere.jsonl", "hint"]),
         (&[str(&chats), "--model", "no/such/model"], &["no/such/model", "hint"]),
         (&[str(&chats), "--window-tokens", "100"], &["100", "hint"]),
@@ -39,6 +41,8 @@ fn errors_name_the_value_and_a_hint_and_leave_standard_output_alone() {
         (&[str(&chats), "--config", str(&config)], &["modell", "unknown field"]),
         (&[str(&chats), "--guard", "llama-guard-9"], &["message heads"]),
         (&[str(&chats), "--output", "no/such/folder/o.jsonl"], &["no/such/folder", "hint"]),
+        (&[str(&chats), "--report", "-"], &["hint: --report FILE.html"]),
+        (&[str(&chats), "--fail-at", "none"], &["none", "hint: --fail-at watch"]),
     ];
     for (arguments, says) in cases {
         let output = throughline().args(["score"]).args(arguments).env("THROUGHLINE_MODEL", MODEL).output().unwrap();
@@ -79,6 +83,25 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     assert_eq!(run(None, &[]), 0);
     assert_eq!(run(Some("senior"), &[]), 1);
     assert_eq!(run(Some("senior"), &["--fail-at", "urgent"]), 0);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &session("ada", "a", 1, &[("user", "hello")]));
+    let help = text(&throughline().args(["score", "--help"]).output().unwrap().stdout);
+    let names: Vec<&str> = help
+        .split("[env: ")
+        .skip(1)
+        .map(|rest| rest.split_once('=').unwrap().0)
+        .filter(|n| *n != "THROUGHLINE_MODEL")
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let mut command = throughline();
+        let output = command.args(["score", "--model", MODEL, str(&chats)]).env(name, "").output().unwrap();
+        assert_eq!(code(&output), 0, "{name}: {}", text(&output.stderr));
+    }
 }
 
 /// NaN compares as less than every threshold: unnoticed, it would be level none.

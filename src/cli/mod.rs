@@ -28,6 +28,7 @@ const EXIT_FOUND: u8 = 1;
 const EXIT_ERROR: u8 = 2;
 
 pub fn main() -> ExitCode {
+    forget_empty_variables();
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(*args),
         Command::Benchmark(args) => benchmark::run(*args),
@@ -43,6 +44,16 @@ pub fn main() -> ExitCode {
         }
         EXIT_ERROR
     }))
+}
+
+/// An empty variable of ours counts as unset, whichever option it is of.
+fn forget_empty_variables() {
+    for (name, value) in std::env::vars_os() {
+        if value.is_empty() && name.as_encoded_bytes().starts_with(b"THROUGHLINE_") {
+            // SAFETY: the first thing that `main` does; no other thread exists yet.
+            unsafe { std::env::remove_var(&name) };
+        }
+    }
 }
 
 fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {

@@ -1,8 +1,8 @@
 //! Settings resolved: file < environment < flag. The environment is read by the parser of flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use throughline::transcript::read::{CsvColumns, Format, Source};
@@ -72,6 +72,12 @@ impl ScoreSettings {
             }
             None => FileSettings::default(),
         };
+        let (report, fail_at) = (args.report.or(file.report), args.fail_at.or(file.fail_at));
+        ensure!(report.as_deref() != Some(Path::new("-")), "the page is a file; hint: --report FILE.html");
+        ensure!(
+            fail_at != Some(Level::None),
+            "every history is at level none or above; hint: --fail-at watch, review, senior or urgent, or leave it out"
+        );
         Ok(Self {
             source: Source {
                 format: args.format.or(file.format),
@@ -81,8 +87,8 @@ impl ScoreSettings {
             },
             model: args.model.or(file.model).unwrap_or_else(|| "embedded".into()),
             output: args.output.or(file.output),
-            report: args.report.or(file.report),
-            fail_at: args.fail_at.or(file.fail_at),
+            report,
+            fail_at,
             redact: args.redact.or(file.redact).unwrap_or(false),
             strict: args.strict.or(file.strict).unwrap_or(false),
             quiet: args.quiet.or(file.quiet).unwrap_or(false),
