@@ -60,7 +60,9 @@ fn what_could_not_be_read_is_told_and_counted() {
     assert_eq!(code(&output), 0);
     assert!(text(&output.stderr).contains("chats.jsonl:13: left out"), "{output:?}");
     assert!(text(&output.stdout).contains("left out: 1\n"), "{output:?}");
-    assert_eq!(code(&score(&[str(&chats), "--strict"])), 2);
+    let strict = score(&[str(&chats), "--strict", "-q"]);
+    assert_eq!((code(&strict), text(&strict.stderr).lines().count()), (2, 1), "{strict:?}");
+    assert!(text(&strict.stderr).contains("error: --strict"), "{strict:?}");
     let quiet = score(&[str(&chats), "-q"]);
     assert_eq!(text(&quiet.stderr), "");
     let nothing = write(&folder, "nothing.jsonl", "{\"oops\n");
@@ -124,6 +126,21 @@ fn weights_that_are_not_numbers_are_an_error() {
         let error = text(&output.stderr);
         assert!(error.contains("not finite; hint") && error.contains("user ada"), "{from_end} {heads}: {error}");
     }
+}
+
+/// A guard that puts nothing on its verdicts refuses every message, which is no clean history.
+#[test]
+fn a_guard_that_refuses_everything_is_an_error_at_the_end() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &session("ada", "a", 1, &[("user", "hello"), ("assistant", "yes")]));
+    let (path, categories) = guard_files(&folder, &without_heads(&std::fs::read(MODEL).unwrap()));
+    let mut command = throughline();
+    command.args(["score", str(&chats), "--model", str(&path), "--guard", "llama-guard-1"]);
+    let output = command.args(["--categories", str(&categories), "-q"]).output().unwrap();
+    assert_eq!(code(&output), 2, "{output:?}");
+    let (shown, error) = (text(&output.stdout), text(&output.stderr));
+    assert!(shown.contains("refused to judge: 2") && shown.contains("judged no message"), "{shown}");
+    assert!(error.contains("every message of 1 of 1 histories") && error.contains("hint"), "{error}");
 }
 
 /// The tiny model as one that answers in words.

@@ -135,10 +135,17 @@ fn tell(settings: &ScoreSettings, run: &RunInfo, mut scored: Scored) -> anyhow::
         html::write(&mut output, run, &mut scored.users, &scored.totals)?;
         output.finish()?;
     }
-    Ok(if settings.strict && scored.totals.incomplete() {
-        if !settings.quiet {
-            writeln!(stderr(), "error: --strict, and not everything was read")?;
-        }
+    let unjudged = scored.totals.unjudged_histories;
+    Ok(if unjudged > 0 {
+        writeln!(
+            stderr(),
+            "error: the guard refused to judge every message of {unjudged} of {} histories, whose level none says \
+             nothing; hint: is this a guard model, and of the family it is read as (--guard)?",
+            scored.totals.users
+        )?;
+        EXIT_ERROR
+    } else if settings.strict && scored.totals.incomplete() {
+        writeln!(stderr(), "error: --strict, and not everything was read and judged")?;
         EXIT_ERROR
     } else if settings.fail_at.is_some_and(|level| scored.level_max >= level) {
         EXIT_FOUND

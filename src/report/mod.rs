@@ -93,6 +93,8 @@ pub struct Totals {
     pub kept_apart: u64,
     /// Messages about which the guard refused to answer.
     pub refused: u64,
+    /// Histories of which the guard judged no message at all; their level says nothing.
+    pub unjudged_histories: u64,
     /// Messages that shared a turn of a prompt with the one before them.
     pub merged_messages: u64,
     /// Places where a message imitated the structure of a prompt, broken visibly.
@@ -129,13 +131,14 @@ impl Totals {
         self.shortened_contexts += notes.shortened_contexts as u64;
         self.kept_apart += notes.kept_apart as u64;
         self.refused += notes.refused as u64;
+        self.unjudged_histories += u64::from(score.is_unjudged());
         self.merged_messages += notes.merged_messages as u64;
         self.neutralised_marks += notes.neutralised_marks as u64;
     }
 
-    /// Whether anything was not read.
+    /// Whether anything was not read, or not judged.
     pub fn incomplete(&self) -> bool {
-        self.left_out > 0 || self.skipped_files > 0
+        self.left_out > 0 || self.skipped_files > 0 || self.refused > 0
     }
 
     /// The counts that are not zero, in words: what was done to the text on the way.
@@ -144,6 +147,7 @@ impl Totals {
             (self.left_out, "records that could not be read, left out"),
             (self.skipped_files, "files skipped"),
             (self.refused, "messages the guard refused to judge"),
+            (self.unjudged_histories, "histories of which the guard judged no message: their level says nothing"),
             (self.split_messages, "messages longer than a window, scored in parts"),
             (self.shortened_contexts, "times a long message was shortened where it was only context"),
             (self.merged_messages, "messages that shared a turn with the one before"),

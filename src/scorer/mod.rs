@@ -94,6 +94,9 @@ pub struct ReadingNotes {
     pub kept_apart: usize,
     /// Messages about which the guard refused to answer.
     pub refused: usize,
+    /// Of these, messages of which no part could be judged.
+    #[serde(default)]
+    pub unjudged: usize,
     /// Messages that shared a turn with the message before them, of the same role.
     #[serde(default)]
     pub merged_messages: usize,
@@ -113,6 +116,11 @@ pub struct HistoryScore {
 }
 
 impl HistoryScore {
+    /// Whether there were messages to judge and the guard refused all of them: the level then says nothing.
+    pub fn is_unjudged(&self) -> bool {
+        self.notes.unjudged > 0 && self.notes.unjudged == self.messages.len()
+    }
+
     /// The highest level of its arcs.
     pub fn level(&self) -> Level {
         self.arcs.iter().map(|arc| arc.level).max().unwrap_or(Level::None)

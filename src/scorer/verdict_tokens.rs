@@ -105,6 +105,7 @@ impl VerdictReader {
         }
         let mut notes = reader.notes;
         notes.refused = judged.iter().filter(|judged| judged.refused).count();
+        notes.unjudged = judged.iter().filter(|judged| judged.score.is_none()).count();
         let messages = entries.iter().zip(judged).map(|(entry, judged)| ScoredMessage {
             at: entry.at,
             role: entry.role,
