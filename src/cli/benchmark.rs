@@ -24,7 +24,7 @@ use throughline::window::WindowSpec;
 use super::args::{BenchmarkArgs, NamedFile};
 use super::limits::{read_bounded, read_small, use_threads};
 use super::model::ReadAs;
-use super::output::Output;
+use super::output::{Output, Target, refuse_input, targets};
 use super::progress::Progress;
 use super::{EXIT_CLEAN, model};
 
@@ -48,8 +48,15 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
     ensure!(!is_stdout(args.report.as_deref()), "the page is a file; hint: --report FILE.html");
     let quiet = args.quiet.unwrap_or(false);
+    let named = args.scores.iter().map(|named| &named.file);
+    let inputs: Vec<PathBuf> =
+        args.paths.iter().chain(&args.from).chain(named).chain(&args.thresholds).cloned().collect();
+    let (figures, page) = targets(args.output.as_deref(), args.report.as_deref(), &inputs)?;
     let map = args.labels.as_deref().map(label_map).transpose()?;
     let opened = open(&args.paths, args.split, map.as_ref())?;
+    for file in &opened.files {
+        refuse_input([&figures, &page], file)?;
+    }
     let judging = Judging {
         thresholds: args.thresholds.as_deref().map(thresholds).transpose()?.unwrap_or_default(),
         samples: args.samples as usize,
@@ -62,7 +69,7 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
         sets.push(judge(set, &detectors(set, &models, &external)?, &judging));
     }
     let manifest = manifest(&args, &opened, models.into_iter().map(|one| one.record).collect())?;
-    tell(&args, &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
+    tell([figures, page], &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
     Ok(EXIT_CLEAN)
 }
 
@@ -207,22 +214,23 @@ fn manifest(args: &BenchmarkArgs, opened: &Opened, models: Vec<ModelRecord>) -> 
     })
 }
 
-fn tell(args: &BenchmarkArgs, benchmark: &Benchmark) -> anyhow::Result<()> {
-    if !is_stdout(args.output.as_deref()) {
-        let mut out = BufWriter::new(stdout());
-        terminal::write(&mut out, benchmark)?;
-        out.flush()?;
+/// The files first: whoever reads the tables may be gone.
+fn tell([figures, page]: [Option<Target>; 2], benchmark: &Benchmark) -> anyhow::Result<()> {
+    if let Some(target) = &page {
+        let mut output = Output::create(target)?;
+        html::write(&mut output, benchmark)?;
+        output.finish()?;
     }
-    if let Some(path) = &args.output {
-        let mut output = Output::create(path)?;
+    if let Some(target) = &figures {
+        let mut output = Output::create(target)?;
         serde_json::to_writer_pretty(&mut output, benchmark)?;
         output.write_all(b"\n")?;
         output.finish()?;
     }
-    if let Some(path) = &args.report {
-        let mut output = Output::create(path)?;
-        html::write(&mut output, benchmark)?;
-        output.finish()?;
+    if figures != Some(Target::Stdout) {
+        let mut out = BufWriter::new(stdout());
+        terminal::write(&mut out, benchmark)?;
+        out.flush()?;
     }
     Ok(())
 }

@@ -15,13 +15,21 @@ use throughline::window::WindowSpec;
 use super::args::ScoreArgs;
 use super::limits::use_threads;
 use super::model::ReadAs;
-use super::output::Output;
+use super::output::{Output, refuse_input, targets};
 use super::progress::Progress;
 use super::settings::ScoreSettings;
 use super::{EXIT_CLEAN, EXIT_ERROR, EXIT_FOUND, model};
 
 /// Problems told one by one; the others are counted.
 const PROBLEMS_SHOWN: usize = 20;
+
+/// What is written beside the summary.
+struct Outputs {
+    lines: Option<Output>,
+    page: Option<Output>,
+    /// Whoever read the lines was gone before their end.
+    closed: Option<io::Error>,
+}
 
 /// What all histories came to.
 struct Scored {
@@ -35,7 +43,17 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     let settings = ScoreSettings::resolve(args)?;
     use_threads(settings.threads)?;
     let progress = Progress::new(settings.quiet);
-    let corpus = read_transcripts(&settings.source, &mut |at| progress.reading(at))?;
+    let inputs = &settings.source.paths;
+    let (lines, page) = targets(settings.output.as_deref(), settings.report.as_deref(), inputs)?;
+    let mut writes_over_input = Ok(());
+    let corpus = read_transcripts(&settings.source, &mut |at| {
+        // Files that folders and globs led to are known only now.
+        if writes_over_input.is_ok() {
+            writes_over_input = refuse_input([&lines, &page], Path::new(at.file));
+        }
+        progress.reading(at);
+    })?;
+    writes_over_input?;
     if !settings.quiet {
         tell_problems(&corpus)?;
     }
@@ -49,12 +67,15 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
             summary.skipped_files
         );
     }
+    let create = |target: Option<_>| target.as_ref().map(Output::create).transpose();
+    let mut outputs = Outputs { lines: create(lines)?, page: create(page)?, closed: None };
     progress.say("loading the model");
     let source = model::source(&settings.model)?;
     let model = load(&source)?;
     let (scorer, run) = scorer(model, &settings)?;
-    let scored = score_all(&scorer, &run, &corpus, (&settings, &progress))?;
+    let mut scored = score_all(&scorer, &run, &corpus, (&settings, &progress, &mut outputs))?;
     progress.done();
+    outputs.finish(&run, &mut scored)?;
     tell(&settings, &run, scored)
 }
 
@@ -87,14 +108,11 @@ fn score_all(
     scorer: &Scorer,
     run: &RunInfo,
     corpus: &Corpus,
-    (settings, progress): (&ScoreSettings, &Progress),
+    (settings, progress, outputs): (&ScoreSettings, &Progress, &mut Outputs),
 ) -> anyhow::Result<Scored> {
-    let mut output = settings.output.as_deref().map(Output::create).transpose()?;
     let people_read = settings.report.is_some() || !to_stdout(settings);
     let mut scored = Scored { users: MostUrgent::default(), totals: Totals::default(), level_max: Level::None };
-    if let Some(output) = &mut output {
-        json::write_run(output, run)?;
-    }
+    outputs.line(|out| json::write_run(out, run))?;
     // The order of ids, so that the order of files and lines changes nothing.
     let mut order: Vec<usize> = (0..corpus.users().len()).collect();
     order.sort_by_key(|&index| corpus.users()[index].user_id());
@@ -108,32 +126,46 @@ fn score_all(
             .with_context(|| format!("user {}", safe::line(&history.user_id, 80)))?;
         scored.totals.add(&history, &score);
         scored.level_max = scored.level_max.max(score.level());
-        if let Some(output) = &mut output {
-            json::write_history(output, &history, &score)?;
-        }
+        outputs.line(|out| json::write_history(out, &history, &score))?;
         if people_read {
             scored.users.add(UserView::new(&history, &score, settings.redact));
         }
     }
     count_reading(corpus, &mut scored.totals);
-    if let Some(mut output) = output {
-        json::write_summary(&mut output, &scored.totals)?;
-        output.finish()?;
-    }
+    outputs.line(|out| json::write_summary(out, &scored.totals))?;
     Ok(scored)
+}
+
+impl Outputs {
+    /// Writes a part of the JSON lines. Where their reader has closed them, the page is still made.
+    fn line(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        match write(lines) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.page.is_some() => {
+                (self.lines, self.closed) = (None, Some(error));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Makes both visible: before the summary, whose reader may be gone.
+    fn finish(self, run: &RunInfo, scored: &mut Scored) -> anyhow::Result<()> {
+        let lines = self.lines.map_or(Ok(()), Output::finish);
+        if let Some(mut page) = self.page {
+            html::write(&mut page, run, &mut scored.users, &scored.totals)?;
+            page.finish()?;
+        }
+        self.closed.map_or(lines, |error| Err(error.into()))
+    }
 }
 
 fn tell(settings: &ScoreSettings, run: &RunInfo, mut scored: Scored) -> anyhow::Result<u8> {
     if !to_stdout(settings) {
-        let mut out = BufWriter::new(stdout());
-        let colour = colour_wanted(stdout().is_terminal());
-        Terminal { out: &mut out, colour }.write(run, &mut scored.users, &scored.totals)?;
-        out.flush()?;
-    }
-    if let Some(path) = &settings.report {
-        let mut output = Output::create(path)?;
-        html::write(&mut output, run, &mut scored.users, &scored.totals)?;
-        output.finish()?;
+        match summary(run, &mut scored) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {} // Nobody reads it.
+            result => result?,
+        }
     }
     let unjudged = scored.totals.unjudged_histories;
     Ok(if unjudged > 0 {
@@ -152,6 +184,13 @@ fn tell(settings: &ScoreSettings, run: &RunInfo, mut scored: Scored) -> anyhow::
     } else {
         EXIT_CLEAN
     })
+}
+
+fn summary(run: &RunInfo, scored: &mut Scored) -> io::Result<()> {
+    let mut out = BufWriter::new(stdout());
+    let colour = colour_wanted(stdout().is_terminal());
+    Terminal { out: &mut out, colour }.write(run, &mut scored.users, &scored.totals)?;
+    out.flush()
 }
 
 fn to_stdout(settings: &ScoreSettings) -> bool {
