@@ -28,6 +28,24 @@ fn every_command_has_help_with_an_example() {
     }
 }
 
+/// At a terminal of 80 columns nothing after the options is wrapped in the middle of a line.
+#[test]
+fn what_follows_the_options_fits_into_80_columns() {
+    for command in COMMANDS {
+        let help = text(&throughline().args(command).arg("--help").output().unwrap().stdout);
+        let long: Vec<&str> =
+            help.lines().skip_while(|line| *line != "EXAMPLE").filter(|line| line.chars().count() > 80).collect();
+        assert_eq!(long, [""; 0], "{command:?}");
+    }
+}
+
+#[test]
+fn the_formats_stand_in_the_help_of_score() {
+    let help = |command: &str| text(&throughline().args([command, "--help"]).output().unwrap().stdout);
+    assert!(help("score").contains("ShareGPT, WildChat"), "{}", help("score"));
+    assert!(help("benchmark").contains("bootstrap interval"), "{}", help("benchmark"));
+}
+
 #[test]
 fn exit_codes_and_settings_stand_in_the_help_of_score() {
     let help = text(&throughline().args(["score", "--help"]).output().unwrap().stdout);

@@ -103,3 +103,17 @@ fn ids_stay_as_they_are_for_machines() {
     let found = lines(&score(&[str(&chats), "-o", "-"]).stdout);
     assert_eq!(found[1]["user_id"], user);
 }
+
+#[test]
+fn a_page_that_leaves_users_out_says_so() {
+    let folder = folder();
+    let users = |count: usize| -> String {
+        (0..count).map(|user| session(&format!("user-{user:04}"), "s", 1, &[("user", "hello")])).collect()
+    };
+    let report = folder.path().join("report.html");
+    for (count, says) in [(2, "<caption>Every user,"), (1_001, "<caption>1000 of 1001 users, the most urgent first")] {
+        let chats = write(&folder, "chats.jsonl", &users(count));
+        assert_eq!(code(&score(&[str(&chats), "-q", "--report", str(&report)])), 0);
+        assert!(std::fs::read_to_string(&report).unwrap().contains(says), "{count} users");
+    }
+}

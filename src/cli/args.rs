@@ -26,11 +26,10 @@ pub struct Cli {
     pub command: Command,
 }
 
+// A command's text stands at its arguments: a line here would take the place of all its paragraphs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Score transcripts: every message, every user's arcs
     Score(Box<ScoreArgs>),
-    /// Judge models and other detectors against labelled histories
     Benchmark(Box<BenchmarkArgs>),
     /// Look at a model: what it is, whether it is whole, how fast it is
     Model(ModelArgs),
@@ -43,18 +42,24 @@ const SCORE_HELP: &str = "\
 EXAMPLE
   throughline score datasets/examples
   throughline score 'exports/*.json.gz' --report report.html --redact
-  throughline score chats.csv --csv-user customer --csv-content body --output - | jq 'select(.type == \"history\")'
+  throughline score chats.csv --csv-user customer --csv-content body
+  throughline score chats.jsonl -o - | jq 'select(.type == \"history\")'
   throughline score chats.jsonl --fail-at review && echo clean
 
 SETTINGS
-  Every option can stand in a TOML file (--config FILE; names as the options, with _ for -; CSV columns in
-  [csv] without the prefix) or in the environment (THROUGHLINE_…). An option beats the environment, which
-  beats the file. Paths are taken from the current folder. Keys that are not known are errors.
+  Every option can stand in a TOML file (--config FILE; names as the options,
+  with _ for -; CSV columns in [csv] without the prefix) or in the environment
+  (THROUGHLINE_…; an empty variable counts as unset). An option beats the
+  environment, which beats the file. Paths are taken from the current folder.
+  Keys that are not known are errors.
 
 EXIT CODES
-  0  clean: also when records were left out and the rest was scored; the summary counts them
+  0  clean: also when records were left out and the rest was scored; the
+     summary counts them
   1  a history at or above --fail-at (without that option never)
-  2  error: nothing could be read, or with --strict anything was left out; the output is written all the same
+  2  error: nothing could be read; or the guard judged no message of a history;
+     or, with --strict, anything was left out or refused. Of the last two the
+     output is written all the same
 ";
 
 /// Score transcripts: every message, every user's arcs
@@ -103,7 +108,7 @@ pub struct ScoreArgs {
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub redact: Option<bool>,
 
-    /// Exit with 2 when any record or file was left out
+    /// Exit with 2 when any record or file was left out, or any message refused by the guard
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_STRICT", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub strict: Option<bool>,
@@ -162,18 +167,21 @@ const BENCHMARK_HELP: &str = "\
 EXAMPLE
   throughline benchmark datasets/arcs --split test --report bench.html
   throughline benchmark datasets/arcs --split dev --output dev.json
-  throughline benchmark datasets/arcs --split test --thresholds dev.json --model guard.gguf --model embedded
-  throughline benchmark datasets/arcs --from scores.jsonl --scores tfidf=tfidf.jsonl
+  throughline benchmark datasets/arcs --thresholds dev.json --model guard.gguf
+  throughline benchmark datasets/arcs --from scores.jsonl --scores tfidf=t.jsonl
   throughline benchmark hatecheck.jsonl.gz --samples 200
 
 DATA
-  Author files (.txt in the writing format of datasets/README.md, or a folder of them), split as the file
-  splits.json beside them says; or tables (JSON lines, CSV, Parquet) with a label map. Maps are built in for
-  convabuse, hatecheck, openai_moderation, psychosis_bench, spiral_bench, toxichat and xstest, by the file's name.
+  Author files (.txt in the writing format of datasets/README.md, or a folder
+  of them), split as the file splits.json beside them says; or tables (JSON
+  lines, CSV, Parquet) with a label map. Maps are built in for convabuse,
+  hatecheck, openai_moderation, psychosis_bench, spiral_bench, toxichat and
+  xstest, by the file's name.
 
 DETECTORS
-  Each model by its arc score, and as baselines from its message scores the last user message alone, mean,
-  maximum and skewness; a keyword lexicon; files of scores, a line a history:
+  Each model by its arc score, and as baselines from its message scores the
+  last user message alone, mean, maximum and skewness; a keyword lexicon; files
+  of scores, a line a history:
   {\"user_id\": \"hale-01\", \"harassment\": 0.2, \"delusion\": 1.4}
 ";
 

@@ -45,6 +45,14 @@ impl Page<'_> {
         all.map(|(number, of)| count(*number as usize, of)).join(", ")
     }
 
+    /// `Every user`, or how many of them are shown.
+    fn shown_users(&self) -> String {
+        match self.users.len() {
+            shown if shown as u64 == self.totals.users => "Every user".into(),
+            shown => format!("{shown} of {} users", self.totals.users),
+        }
+    }
+
     fn dates(&self, user: &UserView) -> String {
         match user.dates() {
             Some((first, last)) if first == last => first.to_owned(),
