@@ -342,7 +342,7 @@ fn errors_name_the_value_and_a_hint() {
     let table = write(&folder, "unknown.jsonl", "{}\n");
     let named = |path: &Path| format!("mine={}", str(path));
     let (some, broken_scores) = (named(&some), named(&broken));
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 15] = [
         (&["nowhere.txt"], &["nowhere.txt", "hint"]),
         (&[str(&file), "--split", "dev"], &["no labelled history of the split `dev`", "hint"]),
         (&[str(&file), "--split", "tests"], &["unknown split `tests`", "hint"]),
@@ -355,6 +355,9 @@ fn errors_name_the_value_and_a_hint() {
         (&[str(&table)], &["a table without a label map", "hatecheck", "hint"]),
         (&[str(&table), "--labels", "hatecheck"], &["unknown.jsonl:1", "no `id`", "hint"]),
         (&[str(&file), "--model", "none", "--report", "-"], &["--report FILE.html"]),
+        (&[str(&file), "--model", "none", "-o", str(&file)], &["is read, and would be written over", "hint"]),
+        (&[str(folder.path()), "--model", "none", "-o", str(&file)], &["is read, and would be written over", "hint"]),
+        (&[str(&file), "--model", "no/such/model", "-o", "/nonexistent/o"], &["cannot write in /nonexistent", "hint"]),
     ];
     for (arguments, says) in cases {
         let output = benchmark(arguments);
