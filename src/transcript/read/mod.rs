@@ -48,7 +48,8 @@
 //!
 //! Roles go by many names (`human`, `gpt`, `developer`, `function`, …); one that is unknown is a
 //! problem of its record. Times are RFC 3339, with any offset; without a zone they are UTC; numbers
-//! are unix seconds, or milliseconds where they are that large. A time that cannot be read is
+//! are unix seconds, or milliseconds where they are that large, or a calendar date without its
+//! marks (`20260301201100`). A time that cannot be read is
 //! counted, and what it dates is kept undated.
 
 use std::io::{self, BufRead, Read};
