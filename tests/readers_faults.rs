@@ -58,3 +58,27 @@ fn quotes_as_they_should_be_are_no_problem() {
         (vec!["x \"y\", z\r\n\r\nmore".into(), "5\" wide".into(), "\"".into()], String::new())
     );
 }
+
+#[test]
+fn too_much_text_in_one_session_stops_at_the_first_fault() {
+    let begun = std::time::Instant::now();
+    let many = "User:a\n".repeat(1_202_000) + "---\nUser: b\n";
+    let corpus = read(many, "x.txt");
+    assert_eq!((session_ids(&corpus), corpus.summary().left_out), (vec!["x/2".to_owned()], 1));
+    let expected = "x.txt:1: left out: found more than 100000 messages in one session, expected at most 100000; hint: \
+                    raise `messages_per_session_max`";
+    assert!(shown(&corpus).contains(expected), "{}", shown(&corpus));
+    let bad = ["User:a\n".repeat(90_000).as_bytes(), &b"\xff\n".repeat(200_000), b"\n\nUser: b\n"].concat();
+    let corpus = read(bad, "x.txt");
+    assert_eq!((session_ids(&corpus), corpus.summary().left_out), (vec!["x/2".to_owned()], 1));
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_bytes_of_a_session_of_text_are_those_of_the_file() {
+    let mut source = Source::default();
+    source.limits.record_bytes_max = 100;
+    let stream = "User: a\n".repeat(12);
+    let corpus = load_stream(Path::new("x.txt"), stream.as_bytes(), &source, &mut |_| {}).unwrap();
+    assert_eq!((corpus.summary().messages, shown(&corpus).contains("left out")), (12, false));
+}
