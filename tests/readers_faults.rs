@@ -82,3 +82,19 @@ fn the_bytes_of_a_session_of_text_are_those_of_the_file() {
     let corpus = load_stream(Path::new("x.txt"), stream.as_bytes(), &source, &mut |_| {}).unwrap();
     assert_eq!((corpus.summary().messages, shown(&corpus).contains("left out")), (12, false));
 }
+
+#[test]
+fn only_known_extensions_are_cut_from_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["mary.smith.txt", "mary.jones.txt", "mary.lee.JSONL.gz", "mary.kay.text.zst", "mary.2026"];
+    for name in names {
+        fs::write(dir.path().join(name), "User: hello\nAssistant: hello\n").unwrap();
+    }
+    let corpus = load(&Source::new(names.map(|name| dir.path().join(name))), &mut |_| {}).unwrap();
+    let mut users: Vec<&str> = corpus.users().iter().map(|u| u.user_id()).collect();
+    users.sort_unstable();
+    // The lines of the third are no JSON.
+    assert_eq!(users, ["mary.2026", "mary.jones", "mary.kay", "mary.smith"]);
+    let corpus = read(line("", "").replace(r#""user_id":"u","#, ""), "mary.lee.JSONL.gz");
+    assert_eq!(corpus.users()[0].user_id(), "mary.lee");
+}

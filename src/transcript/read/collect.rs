@@ -136,7 +136,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         self.all.source
     }
 
-    /// The name of the file without folder and extensions.
+    /// The name of the file without folder and known extensions.
     pub fn stem(&self) -> &str {
         &self.stem
     }

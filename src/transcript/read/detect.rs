@@ -21,15 +21,34 @@ pub(super) enum Extension {
 
 /// Reads the extension, the one before `.gz` or `.zst` where there is one of these.
 pub(super) fn extension(path: &Path) -> Extension {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
-    match plain.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("jsonl" | "ndjson") => Extension::JsonLines,
-        Some("json") => Extension::Json,
-        Some("csv" | "tsv") => Extension::Csv,
-        Some("txt" | "text") => Extension::Text,
-        Some("md" | "markdown") => Extension::Markdown,
-        Some("parquet" | "pq") => Extension::Parquet,
+    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+    without_packing(&name).rsplit_once('.').map_or(Extension::Unknown, |(_, last)| known(last))
+}
+
+/// The name of a file without the extensions of a known format and packing.
+pub(super) fn without_extensions(name: &str) -> &str {
+    let plain = without_packing(name);
+    match plain.rsplit_once('.') {
+        Some((stem, last)) if known(last) != Extension::Unknown => stem,
+        _ => plain,
+    }
+}
+
+fn without_packing(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((plain, last)) if ["gz", "zst", "zstd"].iter().any(|packed| last.eq_ignore_ascii_case(packed)) => plain,
+        _ => name,
+    }
+}
+
+fn known(extension: &str) -> Extension {
+    match extension.to_ascii_lowercase().as_str() {
+        "jsonl" | "ndjson" => Extension::JsonLines,
+        "json" => Extension::Json,
+        "csv" | "tsv" => Extension::Csv,
+        "txt" | "text" => Extension::Text,
+        "md" | "markdown" => Extension::Markdown,
+        "parquet" | "pq" => Extension::Parquet,
         _ => Extension::Unknown,
     }
 }

@@ -35,7 +35,7 @@
 //! # Whose session, and which
 //!
 //! The user is who the record names, else [`Source::user`], else the file: its name without
-//! extensions, or the name of its folder where it has the name that every export has
+//! the extensions of its format and packing, or the name of its folder where it has the name that every export has
 //! (`conversations.json`); where files of different folders would get the same name, the whole path
 //! without extensions. The formats of collections of many people (ShareGPT, WildChat, LMSYS)
 //! are the exception: there a record that names nobody is a person of its own, named after its
