@@ -98,3 +98,51 @@ fn only_known_extensions_are_cut_from_a_name() {
     let corpus = read(line("", "").replace(r#""user_id":"u","#, ""), "mary.lee.JSONL.gz");
     assert_eq!(corpus.users()[0].user_id(), "mary.lee");
 }
+
+#[cfg(unix)]
+#[test]
+fn globs_open_only_files_and_follow_no_links_they_find() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("f/deep/er")).unwrap();
+    fs::write(at("f/a.jsonl"), line("a", "")).unwrap();
+    fs::write(at("f/deep/er/b.jsonl"), line("b", "")).unwrap();
+    std::os::unix::fs::symlink("..", at("f/one")).unwrap();
+    std::os::unix::fs::symlink("..", at("f/two")).unwrap();
+    std::os::unix::fs::symlink("a.jsonl", at("f/c.jsonl")).unwrap();
+    std::os::unix::fs::symlink("f", at("named")).unwrap();
+    let read = |pattern: &str| load(&Source::new([at(pattern)]), &mut |_| {}).unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(session_ids(&read("**/*.jsonl")), ["a", "b"]);
+    assert_eq!(session_ids(&read("f/**/b.jsonl")), ["b"]);
+    assert_eq!(session_ids(&read("f/**")), ["a", "b"]);
+    assert_eq!(session_ids(&read("?/d*p/[e]r/*")), ["b"]);
+    assert_eq!(session_ids(&read("named/*.jsonl")), ["a"]);
+    assert!(shown(&read("f/*")).contains("f/one: file skipped: found a link to a folder"));
+    assert!(std::process::Command::new("mkfifo").arg(at("f/fifo")).status().unwrap().success());
+    let corpus = read("f/*");
+    assert_eq!(session_ids(&corpus), ["a", "b"]);
+    assert!(shown(&corpus).contains("f/fifo: file skipped: found neither a file nor a folder"), "{}", shown(&corpus));
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+/// Bites only for a user to whom folders can be closed, so not for root.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_opened_stops_a_read_only_where_it_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, closed) = (dir.path().join("a.jsonl"), dir.path().join("b"));
+    fs::write(&file, line("a", "")).unwrap();
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read_dir(&closed).is_ok() {
+        return;
+    }
+    for pattern in ["*", "**/*", "**", ""] {
+        let corpus = load(&Source::new([dir.path().join(pattern)]), &mut |_| {}).unwrap();
+        assert_eq!(session_ids(&corpus), ["a"], "{pattern}");
+        assert!(shown(&corpus).contains("b: file skipped: found a folder that cannot be opened"), "{}", shown(&corpus));
+    }
+    assert!(load(&Source::new([&file, &closed]), &mut |_| {}).is_err());
+}

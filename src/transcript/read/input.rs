@@ -1,7 +1,7 @@
 //! Finds the files and opens them: folders, globs, standard input, unpacking, byte order marks.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::detect;
 use super::problem::{Fault, Outcome, Place, Problem};
+use super::wildcard::{self, Matches, Passed};
 use super::{ReadError, Source};
 
 /// How much of a file is looked at to tell its format.
@@ -40,6 +41,8 @@ pub(super) struct Found {
     pub skipped_count: u64,
     skipped_kept_max: usize,
     seen: HashSet<PathBuf>,
+    /// What the glob at hand matches itself, not to be met again in a folder that it matches too.
+    matched: HashSet<PathBuf>,
 }
 
 impl Found {
@@ -69,19 +72,14 @@ impl Found {
 
     fn walk(&mut self, folder: &Path, depth: u32, source: &Source) -> Result<(), ReadError> {
         if depth > source.limits.folder_depth_max {
-            let fault = format!("a folder {depth} levels down");
-            let expected = format!("at most {}", source.limits.folder_depth_max);
-            self.skip(folder, &fault, &expected, "name the folder itself, or raise `folder_depth_max`");
+            self.pass(folder, Passed::Deep(depth), source);
             return Ok(());
         }
         let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries: Vec<PathBuf> = match entries {
             Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
-            Err(source) if depth == 1 => {
-                return Err(ReadError::Open { path: folder.to_owned(), source });
-            }
             Err(_) => {
-                self.skip(folder, "a folder that cannot be opened", "a folder", "check the permissions");
+                self.pass(folder, Passed::Closed, source);
                 return Ok(());
             }
         };
@@ -94,12 +92,14 @@ impl Found {
 
     /// One entry of a folder.
     fn visit(&mut self, path: PathBuf, depth: u32, source: &Source) -> Result<(), ReadError> {
+        if self.matched.contains(&path) {
+            return Ok(());
+        }
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink());
         if hidden {
             self.skip(&path, "a hidden name", "a transcript", "name it itself to read it");
-        } else if path.is_dir() && is_link {
-            self.skip(&path, "a link to a folder", "a folder", "name it itself to read it");
+        } else if path.is_dir() && wildcard::is_link(&path) {
+            self.pass(&path, Passed::Link, source);
         } else if path.is_dir() {
             self.walk(&path, depth + 1, source)?;
         } else if !path.is_file() {
@@ -112,19 +112,47 @@ impl Found {
         Ok(())
     }
 
-    fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
-        let bad = |reason: String| ReadError::BadGlob { pattern: pattern.to_owned(), reason };
-        let matches = glob::glob(pattern).map_err(|e| bad(e.to_string()))?;
-        let mut any = false;
-        for path in matches {
-            any = true;
-            match path {
-                Ok(path) if path.is_dir() => self.walk(&path, 1, source)?,
-                Ok(path) => self.add(path, false, source)?,
-                Err(e) => self.skip(e.path(), "a path that cannot be opened", "a file", "check the permissions"),
+    fn pass(&mut self, folder: &Path, why: Passed, source: &Source) {
+        match why {
+            Passed::Link => self.skip(folder, "a link to a folder", "a folder", "name it itself to read it"),
+            Passed::Closed => self.skip(folder, "a folder that cannot be opened", "a folder", "check the permissions"),
+            Passed::Deep(depth) => {
+                let fault = format!("a folder {depth} levels down");
+                let expected = format!("at most {}", source.limits.folder_depth_max);
+                self.skip(folder, &fault, &expected, "name the folder itself, or raise `folder_depth_max`");
             }
         }
-        if any { Ok(()) } else { Err(ReadError::NoMatch { pattern: pattern.to_owned() }) }
+    }
+
+    fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
+        let named = || pattern.to_owned();
+        let Matches { paths, passed, .. } = wildcard::matches(pattern, source.limits.folder_depth_max)
+            .map_err(|reason| ReadError::BadGlob { pattern: named(), reason })?;
+        if paths.is_empty() && !passed.values().any(|why| *why == Passed::Closed) {
+            return Err(ReadError::NoMatch { pattern: named() });
+        }
+        let (folders, others): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            paths.into_iter().partition(|path| path.is_dir() && !wildcard::is_link(path));
+        self.matched = others.iter().cloned().collect();
+        for path in others {
+            match fs::metadata(&path) {
+                Ok(meta) if meta.is_dir() => self.pass(&path, Passed::Link, source),
+                Ok(meta) if meta.is_file() => self.add(path, false, source)?,
+                _ => self.skip(&path, "neither a file nor a folder", "a file", "name it itself to read it"),
+            }
+        }
+        // A folder inside another that is read is read with that one.
+        let inside = |path: &Path| path.ancestors().skip(1).any(|above| folders.contains(above));
+        for (folder, why) in &passed {
+            if !self.matched.contains(folder) && !folders.contains(folder) && !inside(folder) {
+                self.pass(folder, *why, source);
+            }
+        }
+        for folder in folders.iter().filter(|folder| !inside(folder)) {
+            self.walk(folder, 1, source)?;
+        }
+        self.matched.clear();
+        Ok(())
     }
 }
 
@@ -145,7 +173,10 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
         }
         let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
         match (fs::metadata(path), pattern) {
-            (Ok(meta), _) if meta.is_dir() => found.walk(path, 1, source)?,
+            (Ok(meta), _) if meta.is_dir() => {
+                fs::read_dir(path).map_err(|source| ReadError::Open { path: path.clone(), source })?;
+                found.walk(path, 1, source)?;
+            }
             (Ok(_), _) => found.add(path.clone(), true, source)?,
             (Err(_), Some(pattern)) => found.glob(pattern, source)?,
             (Err(e), None) => {

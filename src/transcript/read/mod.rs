@@ -76,6 +76,7 @@ mod table;
 mod text;
 mod turns;
 mod value;
+mod wildcard;
 
 pub use corpus::{Corpus, UserEntry};
 pub use error::ReadError;

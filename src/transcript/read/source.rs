@@ -10,8 +10,8 @@ pub struct Source {
     /// Files, folders (walked in the order of names), globs, or `-` for standard input.
     ///
     /// A path that exists is taken as it stands, even with `*` or `[` in its name. Links to
-    /// folders inside a folder are not followed. Names that begin with `.` inside a folder are
-    /// skipped and counted.
+    /// folders inside a folder or matched by a glob are not followed. Names that begin with `.`
+    /// inside a folder are skipped and counted.
     pub paths: Vec<PathBuf>,
     /// The format of every file; `None` tells it per file from the content, then the extension.
     pub format: Option<Format>,
