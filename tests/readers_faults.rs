@@ -146,3 +146,30 @@ fn a_folder_that_cannot_be_opened_stops_a_read_only_where_it_is_named() {
     }
     assert!(load(&Source::new([&file, &closed]), &mut |_| {}).is_err());
 }
+
+#[test]
+fn an_undated_session_stays_behind_the_one_before_it() {
+    let (first, third) = (line("s1", "2026-01-01T10:00:00Z"), line("s3", "2026-01-03T10:00:00Z"));
+    let text = first.clone() + &line("s2", "2 Jan 2026") + &third;
+    assert_eq!(session_ids(&read(text, "a.jsonl")), ["s1", "s2", "s3"]);
+    // None before it: in front of the one after it.
+    let text = line("s0", "") + &third + &line("s4", "") + &line("s5", "") + &first;
+    assert_eq!(session_ids(&read(text, "a.jsonl")), ["s1", "s0", "s3", "s4", "s5"]);
+}
+
+#[test]
+fn the_order_in_which_files_are_named_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = [
+        ("a.jsonl", line("a", "") + &line("d", "2026-01-04T10:00:00Z") + &line("same", "") + &line("b", "")),
+        ("b.jsonl", line("c", "") + &line("e", "2026-01-03T10:00:00Z") + &line("same", "2026-01-04T10:00:00Z")),
+        ("c.jsonl", line("z", "") + &line("y", "")),
+    ];
+    for (name, text) in &files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let corpus = load(&Source::new(order.map(|at| dir.path().join(files[at].0))), &mut |_| {}).unwrap();
+        assert_eq!(session_ids(&corpus), ["z", "y", "c", "e", "a", "d", "same", "b", "same#2"], "{order:?}");
+    }
+}

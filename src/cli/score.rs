@@ -95,7 +95,7 @@ fn score_all(
     if let Some(output) = &mut output {
         json::write_run(output, run)?;
     }
-    // The order of ids, so that the order of files and lines changes nothing.
+    // The order of ids, not that in which users are first met in the files.
     let mut order: Vec<usize> = (0..corpus.users().len()).collect();
     order.sort_by_key(|&index| corpus.users()[index].user_id());
     let messages: u64 = corpus.users().iter().map(|user| user.message_count()).sum();

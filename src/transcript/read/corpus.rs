@@ -1,6 +1,6 @@
 //! What was read: an index in memory, the sessions in a temporary file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use tempfile::SpooledTempFile;
 
 use super::ReadError;
 use super::problem::{Problem, Summary};
-use crate::transcript::{History, Session};
+use crate::transcript::{History, Session, in_order_of_time};
 
 /// Where a session, or a part of one, lies in the spool.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ struct Entry {
     bytes: u64,
     /// Which of the user's sessions this belongs to, in the order met.
     session: u32,
+    /// Which of the files it was read from.
+    file: u32,
     /// Rows of a table: ordered by time when the session is read back.
     rows: bool,
 }
@@ -112,32 +114,36 @@ impl Corpus {
         self.users.iter().map(user).sum()
     }
 
-    /// Reads back all sessions of one user, in the order of time ([`History::sort_sessions`]).
-    /// Holds that one user in memory.
+    /// Reads back all sessions of one user, in the order of time. A session without a time stays
+    /// beside its neighbour in its file, as [`History::sort_sessions`] says; those of a file without
+    /// any come first, in the order of file names. Holds that one user in memory.
     ///
     /// # Errors
     /// An index past the end; a temporary file that fails or gives back something else.
     pub fn history(&self, index: usize) -> Result<History, ReadError> {
         let user = self.users.get(index).ok_or(ReadError::NoSuchUser { index, users: self.users.len() })?;
         let mut sessions: Vec<Option<Session>> = vec![None; user.sessions as usize];
-        let mut from_rows = vec![false; user.sessions as usize];
+        let mut origins = vec![(0, false); user.sessions as usize];
         for entry in &user.entries {
             let number = entry.session as usize;
             let damaged = || ReadError::SpoolDamaged { user: index, session: number };
             let bytes = self.read_entry(entry)?;
             let part: Session = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-            from_rows[number] = entry.rows;
+            origins[number] = (entry.file, entry.rows);
             match &mut sessions[number] {
                 Some(session) => session.messages.extend(part.messages),
                 empty => *empty = Some(part),
             }
         }
-        for (session, _) in sessions.iter_mut().flatten().zip(from_rows).filter(|(_, rows)| *rows) {
-            sort_rows(session);
+        let mut files: BTreeMap<u32, Vec<Session>> = BTreeMap::new();
+        for (session, (file, rows)) in sessions.into_iter().zip(origins) {
+            let Some(mut session) = session else { continue };
+            if rows {
+                sort_rows(&mut session);
+            }
+            files.entry(file).or_default().push(session);
         }
-        let mut history = History { user_id: user.user_id.clone(), sessions: sessions.into_iter().flatten().collect() };
-        history.sort_sessions();
-        Ok(history)
+        Ok(History { user_id: user.user_id.clone(), sessions: in_order_of_time(files.into_values()) })
     }
 
     fn read_entry(&self, entry: &Entry) -> Result<Vec<u8>, ReadError> {
@@ -252,7 +258,7 @@ impl Index {
         if let Some(one) = ids.get_mut(asked_id) {
             one.messages += part.messages;
         }
-        entry.entries.push(Entry { offset, bytes, session: number, rows: part.rows });
+        entry.entries.push(Entry { offset, bytes, session: number, file: part.file as u32, rows: part.rows });
         entry.messages += part.messages as u64;
         entry.bytes += bytes;
         if let Some(start) = part.start {

@@ -156,7 +156,8 @@ impl Found {
     }
 }
 
-/// Finds all files of a source, in the order they will be read.
+/// Finds all files of a source, in the order they will be read: that of their names, so that the
+/// order in which they were given changes nothing. Standard input comes first.
 ///
 /// # Errors
 /// No path at all, one that is not there, a glob that is invalid or matches nothing, too many
@@ -190,6 +191,7 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
     if found.files.is_empty() {
         return Err(ReadError::NothingFound { files: found.skipped_count });
     }
+    found.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 

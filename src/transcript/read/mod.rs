@@ -51,6 +51,14 @@
 //! are unix seconds, or milliseconds where they are that large, or a calendar date without its
 //! marks (`20260301201100`). A time that cannot be read is
 //! counted, and what it dates is kept undated.
+//!
+//! # Order
+//!
+//! A user's sessions come in the order of time, and an undated one stays beside its neighbour in
+//! its file ([`Corpus::history`]). The order in which files are given changes nothing, as files are
+//! read in the order of their names. The order inside a file changes nothing about sessions that
+//! are dated and have ids of their own; it decides where an undated session stands, and which of
+//! two sessions keeps an id that both have.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
