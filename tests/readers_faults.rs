@@ -173,3 +173,21 @@ fn the_order_in_which_files_are_named_changes_nothing() {
         assert_eq!(session_ids(&corpus), ["z", "y", "c", "e", "a", "d", "same", "b", "same#2"], "{order:?}");
     }
 }
+
+#[test]
+fn half_a_character_costs_no_more_than_itself() {
+    let text = line("a", "").replace("hi", r"cut \ud83d, \\ud83d \ude00\uD83D\uDE00 \ud83d\ud83d\ude00\u00e4")
+        + &line("b", "");
+    for name in ["a.jsonl", "a.json"] {
+        let corpus = read(&text, name);
+        assert_eq!(said(&corpus), ["cut \u{fffd}, \\ud83d \u{fffd}😀 \u{fffd}😀ä", "hi"]);
+        let s = corpus.summary();
+        assert_eq!((s.records_read, s.left_out, s.half_characters), (2, 0, 3));
+        let expected = "notice: found 3 halves of characters (lone surrogates), expected whole characters; hint: each \
+                        was replaced by U+FFFD";
+        assert!(shown(&corpus).contains(expected), "{}", shown(&corpus));
+    }
+    let broken = line("a", "").replace("hi", r"\ud83d \x");
+    let corpus = read(broken, "a.jsonl");
+    assert_eq!((corpus.summary().left_out, corpus.summary().half_characters), (1, 0));
+}

@@ -178,6 +178,7 @@ fn count_reading(corpus: &Corpus, totals: &mut Totals) {
     totals.empty_messages = summary.empty_messages;
     totals.other_branches = summary.other_branches;
     totals.unread_times = summary.unread_times;
+    totals.half_characters = summary.half_characters;
     totals.repeated_sessions = summary.repeated_sessions;
     totals.problems = summary.problems;
 }

@@ -31,6 +31,8 @@ pub(super) struct Parsed {
 pub(super) struct Notes {
     /// Times that could not be read.
     pub unread_times: u64,
+    /// Halves of characters that were replaced.
+    pub half_characters: u64,
     /// Messages off the active branch.
     pub other_branches: u64,
     /// Further notices, each with its own words.
@@ -102,6 +104,7 @@ struct Tally {
     empty: u64,
     kept_apart: u64,
     unread_times: u64,
+    half_characters: u64,
     other_branches: u64,
     nameless: u64,
 }
@@ -229,6 +232,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         self.tally.empty += empty;
         self.tally.kept_apart += apart;
         self.tally.unread_times += notes.unread_times;
+        self.tally.half_characters += notes.half_characters;
         self.tally.other_branches += notes.other_branches;
         self.tally.nameless += u64::from(nameless);
         if matches!(slot, Slot::New { repeated: Some(_), .. }) {
@@ -324,11 +328,13 @@ impl<'c, 'a> FileSink<'c, 'a> {
 
     /// Tells the sums of the file.
     pub fn finish(mut self) {
-        let Tally { empty, kept_apart, unread_times, other_branches, nameless } = std::mem::take(&mut self.tally);
+        let Tally { empty, kept_apart, unread_times, half_characters, other_branches, nameless } =
+            std::mem::take(&mut self.tally);
         let sum = &mut self.all.summary;
         sum.empty_messages += empty;
         sum.kept_apart += kept_apart;
         sum.unread_times += unread_times;
+        sum.half_characters += half_characters;
         sum.other_branches += other_branches;
         let whose = match self.manner.each_its_own_user {
             true => "each was read as a person of its own; name one with `user` if they are all of one person",
@@ -343,6 +349,12 @@ impl<'c, 'a> FileSink<'c, 'a> {
                 "they are kept apart, in the role `system`",
             ),
             (unread_times, "times that cannot be read", "RFC 3339 or unix time", "what they date is kept, undated"),
+            (
+                half_characters,
+                "halves of characters (lone surrogates)",
+                "whole characters",
+                "each was replaced by U+FFFD",
+            ),
             (other_branches, "messages off the active branch", "", "edited and regenerated turns are not read"),
             (nameless, "sessions that name no user", "a user id", whose),
         ];

@@ -30,7 +30,11 @@ pub(super) fn read(
             Ok(Some(Raw::TooLong { bytes })) => {
                 Err(Fault::limit("bytes in one record", bytes, limit as u64, "record_bytes_max"))
             }
-            Ok(Some(Raw::Bytes(bytes))) => value(bytes).and_then(|value| parse(&value)),
+            Ok(Some(Raw::Bytes(bytes))) => value(bytes).and_then(|(value, half_characters)| {
+                let mut parsed = parse(&value)?;
+                parsed.notes.half_characters = half_characters;
+                Ok(parsed)
+            }),
             Err(error) => {
                 sink.broke_off(records.here(), &error);
                 return Ok(());
@@ -49,18 +53,47 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Parses a record. The errors of `serde_json` on untyped values name positions, never content.
-fn value(bytes: &[u8]) -> Result<Value, Fault> {
+/// Parses a record, and counts the halves of characters replaced in it. The errors of `serde_json`
+/// on untyped values name positions, never content.
+fn value(bytes: &[u8]) -> Result<(Value, u64), Fault> {
     if let Err(e) = std::str::from_utf8(bytes) {
         return Err(bad_utf8(e.valid_up_to()));
     }
-    serde_json::from_slice(bytes).map_err(|e| {
+    let parsed = serde_json::from_slice(bytes).map(|value| (value, 0)).or_else(|error| {
+        let (mended, halves) = without_lone_surrogates(bytes);
+        if halves == 0 { Err(error) } else { serde_json::from_slice(&mended).map(|value| (value, halves)) }
+    });
+    parsed.map_err(|e| {
         let what = match e.classify() {
             serde_json::error::Category::Eof => "JSON that ends in the middle",
             _ => "invalid JSON",
         };
         Fault::new(format!("{what} (line {}, column {} of the record)", e.line(), e.column()), "one JSON object", "")
     })
+}
+
+/// JSON with `\ufffd` for every escape that is one half of a surrogate pair without the other, and
+/// their number. Text cut by UTF-16 units, as in JavaScript, ends in such a half, and no text in
+/// UTF-8 can hold one. No byte moves.
+fn without_lone_surrogates(json: &[u8]) -> (Vec<u8>, u64) {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut out, mut halves, mut at) = (json.to_vec(), 0, 0);
+    while at < json.len() {
+        at += match (json[at], unit(at)) {
+            (b'\\', Some(0xd800..0xdc00)) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => 12,
+            (b'\\', Some(0xd800..0xe000)) => {
+                out[at..at + 6].copy_from_slice(b"\\ufffd");
+                halves += 1;
+                6
+            }
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+    }
+    (out, halves)
 }
 
 /// Bytes that are not UTF-8.

@@ -170,6 +170,8 @@ pub struct Summary {
     pub other_branches: u64,
     /// Times that could not be read; what they date is kept, undated.
     pub unread_times: u64,
+    /// Halves of characters (lone surrogates in JSON), each replaced by U+FFFD.
+    pub half_characters: u64,
     /// Sessions whose id the user already had, kept under `id#2`, `id#3`, ….
     pub repeated_sessions: u64,
     /// All problems, also those past [`Limits::problems_max`](super::Limits::problems_max).
