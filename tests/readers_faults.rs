@@ -191,3 +191,23 @@ fn half_a_character_costs_no_more_than_itself() {
     let corpus = read(broken, "a.jsonl");
     assert_eq!((corpus.summary().left_out, corpus.summary().half_characters), (1, 0));
 }
+
+#[test]
+fn one_object_over_several_lines_is_read_however_it_is_broken() {
+    let pretty = "{\"user_id\":\"u\",\n \"session_id\": \"s\", \"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    let turns = "{\"user_id\":\"u\",\"session_id\":\"s\",\"messages\":[\n{\"role\":\"user\",\"content\":\"hi\"}\n]}\n";
+    for (text, name) in [(pretty, "a.json"), (pretty, "stdin"), (turns, "a.json"), (turns, "stdin")] {
+        let corpus = read(text, name);
+        assert_eq!((session_ids(&corpus), shown(&corpus)), (vec!["s".to_owned()], String::new()), "{name}");
+    }
+    let two = pretty.to_owned() + "\n" + &turns.replace("\"s\"", "\"t\"");
+    assert_eq!(session_ids(&read(two, "a.json")), ["s", "t"]);
+    // A line cut off is one bad line, and swallows none.
+    for cut in [
+        "{\"user_id\":\"u\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\n",
+        "{\"user_id\":\"u\",\"messages\":[\n",
+    ] {
+        let corpus = read(cut.to_owned() + &line("a", "") + &line("b", ""), "a.json");
+        assert_eq!((session_ids(&corpus).join(" "), corpus.summary().left_out), ("a b".to_owned(), 1), "{cut}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::records::Shape;
+use super::records::{Piece, Shape, first_object};
 use super::{Format, csv, text};
 
 pub(super) const EXTENSIONS: &str = ".jsonl .ndjson .json .csv .tsv .txt .md .parquet, also with .gz or .zst";
@@ -100,11 +100,27 @@ pub(super) fn shape(head: &[u8], path: Option<&Path>) -> Shape {
     if path.is_some_and(|p| extension(p) == Extension::JsonLines) {
         return Shape::Lines;
     }
-    let first = head.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
-    match first {
-        Some([b'[', ..] | [b'{']) => Shape::Values,
+    let head = head.trim_ascii_start();
+    match head.first() {
+        Some(b'[') => Shape::Values,
+        Some(b'{') if is_spread(head) => Shape::Values,
         _ => Shape::Lines,
     }
+}
+
+/// Whether the first object goes on past its first line, and is not a line cut off.
+fn is_spread(head: &[u8]) -> bool {
+    let Some(end) = head.iter().position(|&b| b == b'\n') else {
+        return false;
+    };
+    let (first, rest) = head.split_at(end);
+    // No string goes on past its line.
+    if first_object(first) != Piece::Open {
+        return false;
+    }
+    let next = rest.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty()).unwrap_or_default();
+    let is_record = next.starts_with(b"{") && first_object(next) == Piece::Ends(next.len() - 1);
+    !is_record || matches!(first_object(head), Piece::Ends(_))
 }
 
 /// The JSON format whose fields the first record has.
@@ -210,6 +226,10 @@ mod tests {
         assert_eq!(shape(b"\n [{\"a\":1}]", None), Shape::Values);
         assert_eq!(shape(b"{\n \"a\":1}", None), Shape::Values);
         assert_eq!(shape(b"{\"a\":1}\n{}", None), Shape::Lines);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":\"\\n\"}\n]}", None), Shape::Values);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":1},\n{", None), Shape::Values);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":1}\n{\"b\":1}\n", None), Shape::Lines);
+        assert_eq!(shape(b"{\"a\":\"\n{\"b\":\"1\"}", None), Shape::Lines);
         assert_eq!(shape(b"[", Some(Path::new("a.jsonl"))), Shape::Lines);
     }
 }

@@ -106,6 +106,27 @@ impl JsonCut {
     }
 }
 
+/// What a piece of a JSON text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// It has the end of a first list or object at this byte.
+    Ends(usize),
+    /// It breaks off inside a string.
+    InString,
+    /// It breaks off elsewhere.
+    Open,
+}
+
+/// How far the first object of a text goes.
+pub(super) fn first_object(text: &[u8]) -> Piece {
+    let mut cut = JsonCut::default();
+    match text.iter().position(|&byte| cut.step(byte) == Step::KeepAndEnd) {
+        Some(at) => Piece::Ends(at),
+        None if cut.in_string => Piece::InString,
+        None => Piece::Open,
+    }
+}
+
 #[derive(Debug)]
 enum Cut {
     Lines,
