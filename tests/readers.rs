@@ -75,7 +75,7 @@ fn native_lines() {
         problems(&corpus),
         [
             "native.jsonl:6: notice: found a session id that this user has already, expected each id once; hint: \
-             both are kept, the later one under `id#2` and so on; remove one if they are the same",
+             both are kept, the later one under `id#2` and so on; remove one if they are versions of one session",
             "native.jsonl: notice: found 1 messages without text, expected text; hint: they were dropped",
             "native.jsonl: notice: found 1 messages that are instructions, hidden or reasoning; hint: they are kept \
              apart, in the role `system`",

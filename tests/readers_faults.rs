@@ -211,3 +211,23 @@ fn one_object_over_several_lines_is_read_however_it_is_broken() {
         assert_eq!((session_ids(&corpus).join(" "), corpus.summary().left_out), ("a b".to_owned(), 1), "{cut}");
     }
 }
+
+#[test]
+fn exact_copies_of_sessions_count_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = line("s", "2026-01-01T10:00:00Z") + &line("t", "");
+    let other = text.replace("hi", "else");
+    for (name, text) in [("a.jsonl", &text), ("b.jsonl", &text), ("c.jsonl", &other), ("d.jsonl", &other)] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let corpus = load(&Source::new([dir.path()]), &mut |_| {}).unwrap();
+    let mut ids = session_ids(&corpus);
+    ids.sort_unstable();
+    assert_eq!(ids, ["s", "s#2", "t", "t#2"]);
+    let s = corpus.summary();
+    assert_eq!((s.records, s.records_read, s.left_out, s.sessions, s.messages), (8, 8, 0, 4, 4));
+    assert_eq!((s.copied_sessions, s.repeated_sessions), (4, 2));
+    let expected = "b.jsonl: notice: found 2 sessions that this user has already, word for word, expected each session \
+                    once; hint: each was read once";
+    assert!(shown(&corpus).contains(expected), "{}", shown(&corpus));
+}

@@ -180,5 +180,6 @@ fn count_reading(corpus: &Corpus, totals: &mut Totals) {
     totals.unread_times = summary.unread_times;
     totals.half_characters = summary.half_characters;
     totals.repeated_sessions = summary.repeated_sessions;
+    totals.copied_sessions = summary.copied_sessions;
     totals.problems = summary.problems;
 }

@@ -1,6 +1,7 @@
 //! What was read: an index in memory, the sessions in a temporary file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -172,12 +173,19 @@ struct Known {
     next_suffix: u64,
 }
 
+/// What a session is told by: 128 bits under keys of this run alone, so that none can be made to
+/// look like another.
+pub(super) type Digest = [u64; 2];
+
 /// The index while it grows.
 #[derive(Debug)]
 pub(super) struct Index {
     users: Vec<UserEntry>,
     by_id: HashMap<String, usize>,
     known: Vec<HashMap<String, Known>>,
+    /// Digests of each user's sessions.
+    digests: Vec<HashSet<Digest>>,
+    keys: [RandomState; 2],
     spool: SpooledTempFile,
     spool_bytes: u64,
 }
@@ -197,6 +205,8 @@ impl Index {
             users: Vec::new(),
             by_id: HashMap::new(),
             known: Vec::new(),
+            digests: Vec::new(),
+            keys: [RandomState::new(), RandomState::new()],
             spool: SpooledTempFile::new(memory_bytes),
             spool_bytes: 0,
         }
@@ -213,6 +223,16 @@ impl Index {
     /// Sessions and bytes of a user; none for one not met yet.
     pub fn size_of(&self, user_id: &str) -> Option<(usize, u64)> {
         self.by_id.get(user_id).map(|&i| (self.users[i].sessions as usize, self.users[i].bytes))
+    }
+
+    /// The digest of a session as it is written under the id that the data gave.
+    pub fn digest(&self, json: &[u8]) -> Digest {
+        [self.keys[0].hash_one(json), self.keys[1].hash_one(json)]
+    }
+
+    /// Whether the user has this session already.
+    pub fn has_copy(&self, user_id: &str, digest: &Digest) -> bool {
+        self.by_id.get(user_id).is_some_and(|&i| self.digests[i].contains(digest))
     }
 
     /// Where a session of this id goes.
@@ -241,6 +261,7 @@ impl Index {
         let bytes = part.json.len() as u64;
         self.spool_bytes += bytes;
 
+        self.digests[user].extend(part.digest);
         let (entry, ids) = (&mut self.users[user], &mut self.known[user]);
         let number = match slot {
             Slot::More { .. } => ids.get(asked_id).map_or(0, |one| one.session),
@@ -275,6 +296,7 @@ impl Index {
         let at = self.users.len();
         self.by_id.insert(user_id.to_owned(), at);
         self.known.push(HashMap::new());
+        self.digests.push(HashSet::new());
         self.users.push(UserEntry {
             user_id: user_id.to_owned(),
             entries: Vec::new(),
@@ -292,6 +314,8 @@ impl Index {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     pub json: &'a [u8],
+    /// None for rows, whose session is not whole yet.
+    pub digest: Option<Digest>,
     pub file: u64,
     pub rows: bool,
     pub messages: usize,

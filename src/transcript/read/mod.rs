@@ -20,8 +20,8 @@
 //!
 //! # Memory
 //!
-//! The index (about 150 bytes a user and 32 a session, and while reading also about 150 a session
-//! for its id), one record (its bytes, and up to some ten times that while its JSON is parsed),
+//! The index (about 150 bytes a user and 32 a session, and while reading also about 180 a session
+//! for its id and a digest), one record (its bytes, and up to some ten times that while its JSON is parsed),
 //! 64 MiB of sessions before they go to disk, and in [`Corpus::history`] one user. Packed files add
 //! their window, 128 MiB at most; Parquet adds the pages of one row group.
 //!
@@ -43,6 +43,8 @@
 //!
 //! The session id is the one in the record, else `<file name>/<record number>`. Where a user has
 //! the id already, the later session becomes `id#2`, `id#3` and so on, with a notice.
+//! One that is the same word for word, with the same id, start and messages, is not kept again but
+//! counted ([`Summary::copied_sessions`]); rows of CSV are not compared.
 //!
 //! # Roles and times
 //!
