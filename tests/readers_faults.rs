@@ -231,3 +231,18 @@ fn exact_copies_of_sessions_count_once() {
                     once; hint: each was read once";
     assert!(shown(&corpus).contains(expected), "{}", shown(&corpus));
 }
+
+#[test]
+fn text_with_carriage_returns_alone_is_read_in_lines() {
+    for ends in ["\r", "\r\n", "\n"] {
+        let text = "User: a\nmore\nAssistant: b\n\n---\nUser: c".replace('\n', ends);
+        for name in ["x.txt", "x"] {
+            let corpus = read(&text, name);
+            assert_eq!(
+                (said(&corpus), session_ids(&corpus)),
+                (vec!["a\nmore".into(), "b".into(), "c".into()], vec!["x/1".into(), "x/2".into()]),
+                "{ends:?}"
+            );
+        }
+    }
+}

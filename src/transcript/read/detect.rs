@@ -190,7 +190,7 @@ fn string_end(text: &[u8], mut at: usize) -> usize {
 
 /// Whether two lines, of a user and of an assistant or so, begin as plain text transcripts do.
 fn has_labels(head: &[u8]) -> bool {
-    String::from_utf8_lossy(head).lines().filter(|line| text::label(line).is_some()).take(2).count() == 2
+    String::from_utf8_lossy(head).split(['\n', '\r']).filter(|line| text::label(line).is_some()).take(2).count() == 2
 }
 
 /// Whether the first line names columns of a CSV transcript.

@@ -119,7 +119,7 @@ struct Reader<'s, 'c, 'a> {
 /// Only when the temporary file fails.
 pub(super) fn read(input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let limit = sink.limits().record_bytes_max;
-    let mut lines = Records::new(input, Shape::Lines, limit);
+    let mut lines = Records::new(input, Shape::TextLines, limit);
     let mut reader = Reader { sink, draft: Draft::default(), held: Held::default(), limit };
     loop {
         let line = match lines.next_line() {
