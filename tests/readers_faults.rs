@@ -246,3 +246,14 @@ fn text_with_carriage_returns_alone_is_read_in_lines() {
         }
     }
 }
+
+#[test]
+fn a_list_cut_between_its_elements_is_not_whole() {
+    let corpus = read(format!("[{},", line("a", "")), "a.json");
+    let s = corpus.summary();
+    assert_eq!((s.records, s.records_read, s.left_out), (2, 1, 1));
+    assert!(shown(&corpus).contains(": left out: found a JSON list without its end"), "{}", shown(&corpus));
+    // Cut inside an element, the loss is counted already.
+    let corpus = read(format!("[{},{{\"user_id\":", line("a", "")), "a.json");
+    assert_eq!((corpus.summary().records, corpus.summary().left_out), (2, 1));
+}

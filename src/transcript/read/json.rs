@@ -24,6 +24,7 @@ pub(super) fn read(
 ) -> Result<(), ReadError> {
     let limit = sink.limits().record_bytes_max;
     let mut records = Records::new(input, shape, limit);
+    let mut last_read = true;
     loop {
         let parsed = match records.next() {
             Ok(None) => break,
@@ -41,14 +42,19 @@ pub(super) fn read(
             }
         };
         let place = records.place();
+        last_read = parsed.is_ok();
         match parsed {
             Ok(parsed) => sink.session(place, parsed, 1)?,
             Err(fault) => sink.left_out(place, fault, 1),
         }
     }
     if records.list_is_open() {
-        let fault = Fault::new("a JSON list without its end", "a `]`", "the file may be cut off; get it again");
-        sink.notice(Place::File, fault);
+        let fault = Fault::new("a JSON list without its end", "a `]`", "the file is cut off; get it again");
+        // A list cut inside an element has lost that element, which is counted already.
+        match last_read {
+            true => sink.left_out(records.here(), fault, 1),
+            false => sink.notice(Place::File, fault),
+        }
     }
     Ok(())
 }
