@@ -257,3 +257,18 @@ fn a_list_cut_between_its_elements_is_not_whole() {
     let corpus = read(format!("[{},{{\"user_id\":", line("a", "")), "a.json");
     assert_eq!((corpus.summary().records, corpus.summary().left_out), (2, 1));
 }
+
+#[test]
+fn zeros_after_a_packed_file_are_padding() {
+    let gz = |text: &str| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    };
+    let padded = [gz(&line("a", "")), gz(&line("b", "")), vec![0; 100_000]].concat();
+    let corpus = read(&padded, "a.jsonl.gz");
+    assert_eq!((session_ids(&corpus), shown(&corpus)), (vec!["a".into(), "b".into()], String::new()));
+    let dirt = [padded, b"dirt".to_vec()].concat();
+    let corpus = read(dirt, "a.jsonl.gz");
+    assert_eq!((session_ids(&corpus).len(), corpus.summary().left_out), (2, 1));
+}

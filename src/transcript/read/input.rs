@@ -7,6 +7,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use flate2::bufread::GzDecoder;
+
 use super::detect;
 use super::problem::{Fault, Outcome, Place, Problem};
 use super::wildcard::{self, Matches, Passed};
@@ -260,6 +262,49 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
+/// Unpacks gzip members one after the other. Zeros after them are padding, as gzip(1) has it.
+struct GzipMembers<R> {
+    /// None at the end.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    fn new(input: R) -> Self {
+        GzipMembers { member: Some(GzDecoder::new(input)) }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let n = member.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            let Some(ended) = self.member.take() else { break };
+            let mut input = ended.into_inner();
+            self.member = more_after_zeros(&mut input)?.then(|| GzDecoder::new(input));
+        }
+        Ok(0)
+    }
+}
+
+/// Whether anything but zeros is left; passes over the zeros.
+fn more_after_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let chunk = match input.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            chunk => chunk?,
+        };
+        let zeros = chunk.iter().position(|&byte| byte != 0);
+        let len = chunk.len();
+        input.consume(zeros.unwrap_or(len));
+        if zeros.is_some() || len == 0 {
+            return Ok(zeros.is_some());
+        }
+    }
+}
+
 /// A file open for reading.
 pub(super) struct Opened<'a> {
     /// The text, unpacked, without a byte order mark.
@@ -276,7 +321,7 @@ pub(super) fn open<'a>(
 ) -> io::Result<Opened<'a>> {
     let raw = Peeked::new(Counted { inner: input, count }, 4);
     let unpacked: Box<dyn Read + 'a> = match raw.head.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))),
+        [0x1f, 0x8b, ..] => Box::new(GzipMembers::new(BufReader::new(raw))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let mut decoder = zstd::Decoder::new(raw)?;
             decoder.window_log_max(27)?; // 128 MiB, the most that `zstd` itself takes unasked
