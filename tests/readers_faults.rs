@@ -272,3 +272,11 @@ fn zeros_after_a_packed_file_are_padding() {
     let corpus = read(dirt, "a.jsonl.gz");
     assert_eq!((session_ids(&corpus).len(), corpus.summary().left_out), (2, 1));
 }
+
+#[test]
+fn ids_of_many_digits_are_kept_as_written() {
+    let ids = ["18446744073709551617", "18446744073709551618", "123456789012345678901234567890"];
+    let text: String = ids.iter().map(|id| line("s", "").replace("\"u\"", id)).collect();
+    let corpus = read(text, "a.jsonl");
+    assert_eq!(corpus.users().iter().map(|u| u.user_id()).collect::<Vec<_>>(), ids);
+}

@@ -1,8 +1,10 @@
 //! The loop over the records of every JSON format.
 
+use std::collections::HashMap;
 use std::io::BufRead;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::ReadError;
 use super::collect::{FileSink, Parsed};
@@ -65,9 +67,9 @@ fn value(bytes: &[u8]) -> Result<(Value, u64), Fault> {
     if let Err(e) = std::str::from_utf8(bytes) {
         return Err(bad_utf8(e.valid_up_to()));
     }
-    let parsed = serde_json::from_slice(bytes).map(|value| (value, 0)).or_else(|error| {
+    let parsed = parsed_with_digits(bytes).map(|value| (value, 0)).or_else(|error| {
         let (mended, halves) = without_lone_surrogates(bytes);
-        if halves == 0 { Err(error) } else { serde_json::from_slice(&mended).map(|value| (value, halves)) }
+        if halves == 0 { Err(error) } else { parsed_with_digits(&mended).map(|value| (value, halves)) }
     });
     parsed.map_err(|e| {
         let what = match e.classify() {
@@ -76,6 +78,26 @@ fn value(bytes: &[u8]) -> Result<(Value, u64), Fault> {
         };
         Fault::new(format!("{what} (line {}, column {} of the record)", e.line(), e.column()), "one JSON object", "")
     })
+}
+
+/// A record whose own whole numbers of more than 64 bits are text, as written: rounded to floats, two
+/// ids would become one.
+fn parsed_with_digits(json: &[u8]) -> serde_json::Result<Value> {
+    const WHOLE_IN_64_BITS: f64 = 18_446_744_073_709_551_616.0;
+    let mut value: Value = serde_json::from_slice(json)?;
+    if let Value::Object(fields) = &mut value {
+        let long = |n: &Value| n.is_f64() && n.as_f64().is_some_and(|n| n.abs() >= WHOLE_IN_64_BITS);
+        if fields.values().any(long) {
+            let written: HashMap<String, &RawValue> = serde_json::from_slice(json)?;
+            for (name, field) in fields.iter_mut().filter(|(_, field)| long(field)) {
+                let digits = written.get(name).map(|raw| raw.get()).unwrap_or_default();
+                if !digits.is_empty() && !digits.contains(['.', 'e', 'E']) {
+                    *field = Value::from(digits);
+                }
+            }
+        }
+    }
+    Ok(value)
 }
 
 /// JSON with `\ufffd` for every escape that is one half of a surrogate pair without the other, and
