@@ -53,11 +53,11 @@ fn native_lines() {
         lines(&corpus),
         [
             "= ana",
-            "s1#2 undated",
-            "user: The same id again",
             "s1 2026-03-01T20:11:00Z",
             "system: Be brief.",
             "user: Two parts,\n[image]\none message",
+            "s1#2 undated",
+            "user: The same id again",
             "s2 2026-03-02T08:00:00Z",
             "user: Which tea keeps best?",
             "assistant: Black tea, kept dry.",
@@ -75,7 +75,7 @@ fn native_lines() {
         problems(&corpus),
         [
             "native.jsonl:6: notice: found a session id that this user has already, expected each id once; hint: \
-             both are kept, the later one under `id#2` and so on; remove one if they are the same",
+             both are kept, the later one under `id#2` and so on; remove one if they are versions of one session",
             "native.jsonl: notice: found 1 messages without text, expected text; hint: they were dropped",
             "native.jsonl: notice: found 1 messages that are instructions, hidden or reasoning; hint: they are kept \
              apart, in the role `system`",
@@ -114,12 +114,6 @@ fn chatgpt_export() {
         lines(&corpus),
         [
             "= mina",
-            "c-broken undated",
-            "user: Hello?",
-            "assistant: Hello.",
-            "c-circle undated",
-            "user: Round",
-            "assistant: and round",
             "c-leaf 1970-01-01T00:00:10Z",
             "user: Pick",
             "assistant: the newest",
@@ -130,10 +124,16 @@ fn chatgpt_export() {
             "tool: 3 results",
             "system: Look at it",
             "assistant: Not yet,\nwait an hour.",
+            "c-broken undated",
+            "user: Hello?",
+            "assistant: Hello.",
+            "c-circle undated",
+            "user: Round",
+            "assistant: and round",
         ]
     );
     let history = corpus.history(0).unwrap();
-    let dough = &history.sessions[3].messages[1];
+    let dough = &history.sessions[1].messages[1];
     assert_eq!(dough.timestamp.unwrap().to_string(), "2026-03-01T20:12:00.25Z");
     let s = corpus.summary();
     assert_eq!((s.records, s.records_read, s.left_out), (5, 4, 1));
@@ -261,6 +261,10 @@ fn plain_text() {
         lines(&corpus),
         [
             "= talk",
+            "talk/2 2026-03-01T20:11:00Z",
+            "user: A question,\non two lines",
+            "assistant: First paragraph\n\n---\nafter a rule of the answer\n\n\ntwo blank lines are inside as well",
+            "user: labels may be bold",
             "talk/3 undated",
             "user: another session",
             "assistant: yes",
@@ -268,10 +272,6 @@ fn plain_text() {
             "user: dated badly",
             "talk/5 undated",
             "assistant: two blank lines made a session of this",
-            "talk/2 2026-03-01T20:11:00Z",
-            "user: A question,\non two lines",
-            "assistant: First paragraph\n\n---\nafter a rule of the answer\n\n\ntwo blank lines are inside as well",
-            "user: labels may be bold",
         ]
     );
     let shown = problems(&corpus);

@@ -251,7 +251,8 @@ fn people_are_named_after_files_and_never_mixed_up() {
     };
     assert_eq!(ids(&[("a/chat.jsonl", one), ("b/note.jsonl", one)]), ["chat", "note"]);
     assert_eq!(ids(&[("a/chat.jsonl", one), ("b/chat.jsonl", one)]), ["a/chat", "b/chat"]);
-    assert_eq!(ids(&[("a/chat.jsonl", one), ("a/chat.old.jsonl", one)]), ["chat"]);
+    assert_eq!(ids(&[("a/chat.jsonl", one), ("a/chat.old.jsonl", one)]), ["chat", "chat.old"]);
+    assert_eq!(ids(&[("a/chat.jsonl", one), ("a/chat.json.gz", one)]), ["chat"]);
     assert_eq!(ids(&[("a/conversations.json", one), ("b/conversations.json", one)]), ["a", "b"]);
     assert_eq!(ids(&[("x/a/conversations.json", one), ("y/a/conversations.json", one)]), ["x/a", "y/a"]);
     assert_eq!(ids(&[("a.json", lone), ("b.json", lone)]), ["same", "same#2"]);

@@ -113,7 +113,7 @@ fn score_all(
     let people_read = settings.report.is_some() || !to_stdout(settings);
     let mut scored = Scored { users: MostUrgent::default(), totals: Totals::default(), level_max: Level::None };
     outputs.line(|out| json::write_run(out, run))?;
-    // The order of ids, so that the order of files and lines changes nothing.
+    // The order of ids, not that in which users are first met in the files.
     let mut order: Vec<usize> = (0..corpus.users().len()).collect();
     order.sort_by_key(|&index| corpus.users()[index].user_id());
     let messages: u64 = corpus.users().iter().map(|user| user.message_count()).sum();
@@ -224,6 +224,8 @@ fn count_reading(corpus: &Corpus, totals: &mut Totals) {
     totals.empty_messages = summary.empty_messages;
     totals.other_branches = summary.other_branches;
     totals.unread_times = summary.unread_times;
+    totals.half_characters = summary.half_characters;
     totals.repeated_sessions = summary.repeated_sessions;
+    totals.copied_sessions = summary.copied_sessions;
     totals.problems = summary.problems;
 }

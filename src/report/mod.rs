@@ -110,8 +110,12 @@ pub struct Totals {
     pub other_branches: u64,
     /// Times that could not be read.
     pub unread_times: u64,
+    /// Halves of characters, replaced by U+FFFD.
+    pub half_characters: u64,
     /// Sessions renamed because the user had the id already.
     pub repeated_sessions: u64,
+    /// Sessions that their user had already, word for word, read once.
+    pub copied_sessions: u64,
     /// Problems of all kinds met while reading.
     pub problems: u64,
 }
@@ -156,7 +160,9 @@ impl Totals {
             (self.empty_messages, "messages without text, dropped"),
             (self.other_branches, "messages of edited or regenerated branches, not read"),
             (self.unread_times, "times that could not be read"),
+            (self.half_characters, "halves of characters, replaced by U+FFFD"),
             (self.repeated_sessions, "sessions renamed because their user had the id already"),
+            (self.copied_sessions, "sessions that their user had already, word for word, read once"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

@@ -72,19 +72,43 @@ pub struct History {
 }
 
 impl History {
-    /// Puts the sessions into the order of time, the same whatever order they were read in.
+    /// Puts the sessions into the order of time; equal times are ordered by session id. Messages
+    /// inside a session are left as they are.
     ///
-    /// Sessions without any time come first, in the order given; equal times are ordered by
-    /// session id. Messages inside a session are left as they are.
+    /// A session without any time stays behind the one before it, in front of the next where none
+    /// before it has a time; where none has, all stay as they are. So only sessions that have times
+    /// come out the same whatever order they were in.
     pub fn sort_sessions(&mut self) {
-        self.sessions.sort_by(|a, b| match (a.start(), b.start()) {
-            (None, None) => std::cmp::Ordering::Equal,
-            (a_start, b_start) => a_start.cmp(&b_start).then_with(|| a.session_id.cmp(&b.session_id)),
-        });
+        let sessions = std::mem::take(&mut self.sessions);
+        self.sessions = in_order_of_time([sessions]);
     }
 
     /// Messages in all sessions.
     pub fn message_count(&self) -> usize {
         self.sessions.iter().map(|s| s.messages.len()).sum()
     }
+}
+
+/// The sessions of several runs, each in an order of its own, in the order of time: see
+/// [`History::sort_sessions`]. Runs without any time come first; equal times with equal ids keep the
+/// order of the runs.
+fn in_order_of_time(runs: impl IntoIterator<Item = Vec<Session>>) -> Vec<Session> {
+    // A dated session with those that stay beside it.
+    let mut blocks: Vec<(Option<(Timestamp, String)>, Vec<Session>)> = Vec::new();
+    for run in runs {
+        let mut block = (None, Vec::new());
+        for session in run {
+            let key = session.start().map(|start| (start, session.session_id.clone()));
+            if key.is_some() {
+                if block.0.is_some() {
+                    blocks.push(std::mem::take(&mut block));
+                }
+                block.0 = key;
+            }
+            block.1.push(session);
+        }
+        blocks.push(block);
+    }
+    blocks.sort_by(|(a, _), (b, _)| a.cmp(b));
+    blocks.into_iter().flat_map(|(_, sessions)| sessions).collect()
 }

@@ -31,6 +31,8 @@ pub(super) struct Parsed {
 pub(super) struct Notes {
     /// Times that could not be read.
     pub unread_times: u64,
+    /// Halves of characters that were replaced.
+    pub half_characters: u64,
     /// Messages off the active branch.
     pub other_branches: u64,
     /// Further notices, each with its own words.
@@ -102,7 +104,9 @@ struct Tally {
     empty: u64,
     kept_apart: u64,
     unread_times: u64,
+    half_characters: u64,
     other_branches: u64,
+    copied: u64,
     nameless: u64,
 }
 
@@ -136,7 +140,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         self.all.source
     }
 
-    /// The name of the file without folder and extensions.
+    /// The name of the file without folder and known extensions.
     pub fn stem(&self) -> &str {
         &self.stem
     }
@@ -209,15 +213,25 @@ impl<'c, 'a> FileSink<'c, 'a> {
             return Ok(());
         }
         let rows_of = self.manner.rows.then_some(self.number);
+        let mut json = Written::json(&session_id, &parsed);
+        let digest = (!self.manner.rows).then(|| self.all.index.digest(&json));
+        if digest.is_some_and(|digest| self.all.index.has_copy(&user_id, &digest)) {
+            self.count_records(records);
+            self.all.summary.records_read += records;
+            self.tally.copied += 1;
+            return Ok(());
+        }
         let slot = self.all.index.slot(&user_id, &session_id, rows_of);
-        let json = Written::json(&slot, &session_id, &parsed);
+        if let Slot::New { session_id, repeated: Some(_) } = &slot {
+            json = Written::json(session_id, &parsed);
+        }
         if let Err(fault) = self.check_room(&user_id, &slot, (json.len() as u64, parsed.messages.len())) {
             self.left_out(place, fault, records);
             return Ok(());
         }
         let start = parsed.started_at.or_else(|| parsed.messages.iter().find_map(|m| m.timestamp));
-        let part =
-            Part { json: &json, file: self.number, rows: self.manner.rows, messages: parsed.messages.len(), start };
+        let (file, rows, messages) = (self.number, self.manner.rows, parsed.messages.len());
+        let part = Part { json: &json, digest, file, rows, messages, start };
         self.all.index.add(&user_id, &session_id, &slot, part)?;
 
         self.count_records(records);
@@ -229,6 +243,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         self.tally.empty += empty;
         self.tally.kept_apart += apart;
         self.tally.unread_times += notes.unread_times;
+        self.tally.half_characters += notes.half_characters;
         self.tally.other_branches += notes.other_branches;
         self.tally.nameless += u64::from(nameless);
         if matches!(slot, Slot::New { repeated: Some(_), .. }) {
@@ -245,7 +260,7 @@ impl<'c, 'a> FileSink<'c, 'a> {
         let fault = Fault::new(
             "a session id that this user has already",
             "each id once",
-            "both are kept, the later one under `id#2` and so on; remove one if they are the same",
+            "both are kept, the later one under `id#2` and so on; remove one if they are versions of one session",
         );
         self.notice(place, fault);
     }
@@ -324,12 +339,15 @@ impl<'c, 'a> FileSink<'c, 'a> {
 
     /// Tells the sums of the file.
     pub fn finish(mut self) {
-        let Tally { empty, kept_apart, unread_times, other_branches, nameless } = std::mem::take(&mut self.tally);
+        let Tally { empty, kept_apart, unread_times, half_characters, other_branches, copied, nameless } =
+            std::mem::take(&mut self.tally);
         let sum = &mut self.all.summary;
         sum.empty_messages += empty;
         sum.kept_apart += kept_apart;
         sum.unread_times += unread_times;
+        sum.half_characters += half_characters;
         sum.other_branches += other_branches;
+        sum.copied_sessions += copied;
         let whose = match self.manner.each_its_own_user {
             true => "each was read as a person of its own; name one with `user` if they are all of one person",
             false => "all were read as one person, named after the file; name the person with `user`",
@@ -343,7 +361,14 @@ impl<'c, 'a> FileSink<'c, 'a> {
                 "they are kept apart, in the role `system`",
             ),
             (unread_times, "times that cannot be read", "RFC 3339 or unix time", "what they date is kept, undated"),
+            (
+                half_characters,
+                "halves of characters (lone surrogates)",
+                "whole characters",
+                "each was replaced by U+FFFD",
+            ),
             (other_branches, "messages off the active branch", "", "edited and regenerated turns are not read"),
+            (copied, "sessions that this user has already, word for word", "each session once", "each was read once"),
             (nameless, "sessions that name no user", "a user id", whose),
         ];
         for (count, what, expected, hint) in sums.into_iter().filter(|(count, ..)| *count > 0) {
@@ -362,11 +387,7 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn json(slot: &Slot, asked_id: &str, parsed: &Parsed) -> Vec<u8> {
-        let session_id = match slot {
-            Slot::New { session_id, .. } => session_id,
-            Slot::More { .. } => asked_id,
-        };
+    fn json(session_id: &str, parsed: &Parsed) -> Vec<u8> {
         let written = Written { session_id, started_at: parsed.started_at, messages: &parsed.messages };
         // Text, numbers and times always serialise: there is no map with keys that are not text.
         serde_json::to_vec(&written).unwrap_or_default()

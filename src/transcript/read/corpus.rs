@@ -1,6 +1,7 @@
 //! What was read: an index in memory, the sessions in a temporary file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use tempfile::SpooledTempFile;
 
 use super::ReadError;
 use super::problem::{Problem, Summary};
-use crate::transcript::{History, Session};
+use crate::transcript::{History, Session, in_order_of_time};
 
 /// Where a session, or a part of one, lies in the spool.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ struct Entry {
     bytes: u64,
     /// Which of the user's sessions this belongs to, in the order met.
     session: u32,
+    /// Which of the files it was read from.
+    file: u32,
     /// Rows of a table: ordered by time when the session is read back.
     rows: bool,
 }
@@ -112,32 +115,36 @@ impl Corpus {
         self.users.iter().map(user).sum()
     }
 
-    /// Reads back all sessions of one user, in the order of time ([`History::sort_sessions`]).
-    /// Holds that one user in memory.
+    /// Reads back all sessions of one user, in the order of time. A session without a time stays
+    /// beside its neighbour in its file, as [`History::sort_sessions`] says; those of a file without
+    /// any come first, in the order of file names. Holds that one user in memory.
     ///
     /// # Errors
     /// An index past the end; a temporary file that fails or gives back something else.
     pub fn history(&self, index: usize) -> Result<History, ReadError> {
         let user = self.users.get(index).ok_or(ReadError::NoSuchUser { index, users: self.users.len() })?;
         let mut sessions: Vec<Option<Session>> = vec![None; user.sessions as usize];
-        let mut from_rows = vec![false; user.sessions as usize];
+        let mut origins = vec![(0, false); user.sessions as usize];
         for entry in &user.entries {
             let number = entry.session as usize;
             let damaged = || ReadError::SpoolDamaged { user: index, session: number };
             let bytes = self.read_entry(entry)?;
             let part: Session = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-            from_rows[number] = entry.rows;
+            origins[number] = (entry.file, entry.rows);
             match &mut sessions[number] {
                 Some(session) => session.messages.extend(part.messages),
                 empty => *empty = Some(part),
             }
         }
-        for (session, _) in sessions.iter_mut().flatten().zip(from_rows).filter(|(_, rows)| *rows) {
-            sort_rows(session);
+        let mut files: BTreeMap<u32, Vec<Session>> = BTreeMap::new();
+        for (session, (file, rows)) in sessions.into_iter().zip(origins) {
+            let Some(mut session) = session else { continue };
+            if rows {
+                sort_rows(&mut session);
+            }
+            files.entry(file).or_default().push(session);
         }
-        let mut history = History { user_id: user.user_id.clone(), sessions: sessions.into_iter().flatten().collect() };
-        history.sort_sessions();
-        Ok(history)
+        Ok(History { user_id: user.user_id.clone(), sessions: in_order_of_time(files.into_values()) })
     }
 
     fn read_entry(&self, entry: &Entry) -> Result<Vec<u8>, ReadError> {
@@ -166,12 +173,19 @@ struct Known {
     next_suffix: u64,
 }
 
+/// What a session is told by: 128 bits under keys of this run alone, so that none can be made to
+/// look like another.
+pub(super) type Digest = [u64; 2];
+
 /// The index while it grows.
 #[derive(Debug)]
 pub(super) struct Index {
     users: Vec<UserEntry>,
     by_id: HashMap<String, usize>,
     known: Vec<HashMap<String, Known>>,
+    /// Digests of each user's sessions.
+    digests: Vec<HashSet<Digest>>,
+    keys: [RandomState; 2],
     spool: SpooledTempFile,
     spool_bytes: u64,
 }
@@ -191,6 +205,8 @@ impl Index {
             users: Vec::new(),
             by_id: HashMap::new(),
             known: Vec::new(),
+            digests: Vec::new(),
+            keys: [RandomState::new(), RandomState::new()],
             spool: SpooledTempFile::new(memory_bytes),
             spool_bytes: 0,
         }
@@ -207,6 +223,16 @@ impl Index {
     /// Sessions and bytes of a user; none for one not met yet.
     pub fn size_of(&self, user_id: &str) -> Option<(usize, u64)> {
         self.by_id.get(user_id).map(|&i| (self.users[i].sessions as usize, self.users[i].bytes))
+    }
+
+    /// The digest of a session as it is written under the id that the data gave.
+    pub fn digest(&self, json: &[u8]) -> Digest {
+        [self.keys[0].hash_one(json), self.keys[1].hash_one(json)]
+    }
+
+    /// Whether the user has this session already.
+    pub fn has_copy(&self, user_id: &str, digest: &Digest) -> bool {
+        self.by_id.get(user_id).is_some_and(|&i| self.digests[i].contains(digest))
     }
 
     /// Where a session of this id goes.
@@ -235,6 +261,7 @@ impl Index {
         let bytes = part.json.len() as u64;
         self.spool_bytes += bytes;
 
+        self.digests[user].extend(part.digest);
         let (entry, ids) = (&mut self.users[user], &mut self.known[user]);
         let number = match slot {
             Slot::More { .. } => ids.get(asked_id).map_or(0, |one| one.session),
@@ -252,7 +279,7 @@ impl Index {
         if let Some(one) = ids.get_mut(asked_id) {
             one.messages += part.messages;
         }
-        entry.entries.push(Entry { offset, bytes, session: number, rows: part.rows });
+        entry.entries.push(Entry { offset, bytes, session: number, file: part.file as u32, rows: part.rows });
         entry.messages += part.messages as u64;
         entry.bytes += bytes;
         if let Some(start) = part.start {
@@ -269,6 +296,7 @@ impl Index {
         let at = self.users.len();
         self.by_id.insert(user_id.to_owned(), at);
         self.known.push(HashMap::new());
+        self.digests.push(HashSet::new());
         self.users.push(UserEntry {
             user_id: user_id.to_owned(),
             entries: Vec::new(),
@@ -286,6 +314,8 @@ impl Index {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     pub json: &'a [u8],
+    /// None for rows, whose session is not whole yet.
+    pub digest: Option<Digest>,
     pub file: u64,
     pub rows: bool,
     pub messages: usize,

@@ -3,8 +3,9 @@
 //! Rows of one session need not be adjacent: adjacent ones are written together, later ones are
 //! added to the same session, and a session whose rows are all dated is put into the order of
 //! time when it is read back (else the order of the file stands). A row of another number of
-//! fields than the header is left out. Without a session column, all rows of a user are one
-//! session.
+//! fields than the header is left out, and so is one whose quotes are not closed before the next
+//! delimiter, line end or the end of the file: it may have swallowed rows of other people. Without
+//! a session column, all rows of a user are one session.
 
 use std::io::BufRead;
 
@@ -46,10 +47,74 @@ pub(super) enum Row {
     Bad(Fault),
 }
 
+/// Where a row stands among its quotes: `csv_core` reads on, whatever is wrong with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    FieldStart,
+    /// In a field without quotes, where a quote is a character like any other.
+    Plain,
+    Inside,
+    /// After a quote inside quotes: the end of the field, or the first of two.
+    Closing,
+}
+
+/// The quotes of one row.
+#[derive(Debug)]
+struct RowQuotes {
+    delimiter: u8,
+    at: Quotes,
+    /// Line feeds inside quotes.
+    lines: u64,
+    ends_in_line_feed: bool,
+    text_after_closing: bool,
+}
+
+impl RowQuotes {
+    fn new(delimiter: u8) -> Self {
+        RowQuotes { delimiter, at: Quotes::FieldStart, lines: 0, ends_in_line_feed: false, text_after_closing: false }
+    }
+
+    fn step(&mut self, byte: u8) {
+        let ends_field = byte == self.delimiter || matches!(byte, b'\r' | b'\n');
+        let inside = self.at == Quotes::Inside;
+        self.lines += u64::from(inside && byte == b'\n');
+        self.ends_in_line_feed = byte == b'\n';
+        self.at = match self.at {
+            Quotes::Inside if byte == b'"' => Quotes::Closing,
+            Quotes::Inside => Quotes::Inside,
+            Quotes::FieldStart | Quotes::Closing if byte == b'"' => Quotes::Inside,
+            _ if ends_field => Quotes::FieldStart,
+            before => {
+                self.text_after_closing |= before == Quotes::Closing;
+                Quotes::Plain
+            }
+        };
+    }
+
+    /// What is wrong with them at the end of the row.
+    fn fault(&self) -> Option<Fault> {
+        let open = self.at == Quotes::Inside;
+        let (what, hint) = match (open, self.text_after_closing) {
+            (true, _) => ("a quote that is never closed", "close it, and read again what stands after it"),
+            (_, true) => ("text after a closing quote", "double the quotes inside a quoted field"),
+            _ => return None,
+        };
+        // The line feed at the end of a file begins no line.
+        let lines = self.lines - u64::from(open && self.ends_in_line_feed);
+        let swallowed = match lines {
+            0 => String::new(),
+            1 => ", with 1 more line inside".to_owned(),
+            _ => format!(", with {lines} more lines inside"),
+        };
+        Some(Fault::new(format!("{what}{swallowed}"), "quotes closed at the end of their field", hint))
+    }
+}
+
 /// The rows of a stream, each of at most `limit` bytes.
 pub(super) struct Rows<R> {
     input: R,
     core: csv_core::Reader,
+    delimiter: u8,
     output: Vec<u8>,
     ends: Vec<usize>,
     limit: usize,
@@ -60,13 +125,14 @@ pub(super) struct Rows<R> {
 impl<R: BufRead> Rows<R> {
     pub fn new(input: R, delimiter: u8, limit: usize) -> Self {
         let core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        Rows { input, core, output: vec![0; 4096], ends: vec![0; 64], limit, number: 0, line: 1 }
+        Rows { input, core, delimiter, output: vec![0; 4096], ends: vec![0; 64], limit, number: 0, line: 1 }
     }
 
     pub fn next(&mut self) -> std::io::Result<Option<Row>> {
         let (mut written, mut fields) = (0, 0);
         let mut size = 0_u64;
         let mut too_many = false;
+        let mut quotes = RowQuotes::new(self.delimiter);
         self.line = self.core.line();
         loop {
             let chunk = match self.input.fill_buf() {
@@ -76,6 +142,7 @@ impl<R: BufRead> Rows<R> {
             };
             let (result, used, out, ends) =
                 self.core.read_record(chunk, &mut self.output[written..], &mut self.ends[fields..]);
+            chunk[..used].iter().for_each(|&byte| quotes.step(byte));
             self.input.consume(used);
             written += out;
             size += out as u64;
@@ -96,6 +163,9 @@ impl<R: BufRead> Rows<R> {
             }
         }
         self.number += 1;
+        if let Some(fault) = quotes.fault() {
+            return Ok(Some(Row::Bad(fault)));
+        }
         if too_many {
             let fault =
                 Fault::new("a row of too many fields", format!("at most {FIELDS_MAX}"), "is the delimiter right?");

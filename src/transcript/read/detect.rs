@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::records::Shape;
+use super::records::{Piece, Shape, first_object};
 use super::{Format, csv, text};
 
 pub(super) const EXTENSIONS: &str = ".jsonl .ndjson .json .csv .tsv .txt .md .parquet, also with .gz or .zst";
@@ -21,15 +21,34 @@ pub(super) enum Extension {
 
 /// Reads the extension, the one before `.gz` or `.zst` where there is one of these.
 pub(super) fn extension(path: &Path) -> Extension {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
-    match plain.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("jsonl" | "ndjson") => Extension::JsonLines,
-        Some("json") => Extension::Json,
-        Some("csv" | "tsv") => Extension::Csv,
-        Some("txt" | "text") => Extension::Text,
-        Some("md" | "markdown") => Extension::Markdown,
-        Some("parquet" | "pq") => Extension::Parquet,
+    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+    without_packing(&name).rsplit_once('.').map_or(Extension::Unknown, |(_, last)| known(last))
+}
+
+/// The name of a file without the extensions of a known format and packing.
+pub(super) fn without_extensions(name: &str) -> &str {
+    let plain = without_packing(name);
+    match plain.rsplit_once('.') {
+        Some((stem, last)) if known(last) != Extension::Unknown => stem,
+        _ => plain,
+    }
+}
+
+fn without_packing(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((plain, last)) if ["gz", "zst", "zstd"].iter().any(|packed| last.eq_ignore_ascii_case(packed)) => plain,
+        _ => name,
+    }
+}
+
+fn known(extension: &str) -> Extension {
+    match extension.to_ascii_lowercase().as_str() {
+        "jsonl" | "ndjson" => Extension::JsonLines,
+        "json" => Extension::Json,
+        "csv" | "tsv" => Extension::Csv,
+        "txt" | "text" => Extension::Text,
+        "md" | "markdown" => Extension::Markdown,
+        "parquet" | "pq" => Extension::Parquet,
         _ => Extension::Unknown,
     }
 }
@@ -81,11 +100,27 @@ pub(super) fn shape(head: &[u8], path: Option<&Path>) -> Shape {
     if path.is_some_and(|p| extension(p) == Extension::JsonLines) {
         return Shape::Lines;
     }
-    let first = head.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
-    match first {
-        Some([b'[', ..] | [b'{']) => Shape::Values,
+    let head = head.trim_ascii_start();
+    match head.first() {
+        Some(b'[') => Shape::Values,
+        Some(b'{') if is_spread(head) => Shape::Values,
         _ => Shape::Lines,
     }
+}
+
+/// Whether the first object goes on past its first line, and is not a line cut off.
+fn is_spread(head: &[u8]) -> bool {
+    let Some(end) = head.iter().position(|&b| b == b'\n') else {
+        return false;
+    };
+    let (first, rest) = head.split_at(end);
+    // No string goes on past its line.
+    if first_object(first) != Piece::Open {
+        return false;
+    }
+    let next = rest.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty()).unwrap_or_default();
+    let is_record = next.starts_with(b"{") && first_object(next) == Piece::Ends(next.len() - 1);
+    !is_record || matches!(first_object(head), Piece::Ends(_))
 }
 
 /// The JSON format whose fields the first record has.
@@ -155,7 +190,7 @@ fn string_end(text: &[u8], mut at: usize) -> usize {
 
 /// Whether two lines, of a user and of an assistant or so, begin as plain text transcripts do.
 fn has_labels(head: &[u8]) -> bool {
-    String::from_utf8_lossy(head).lines().filter(|line| text::label(line).is_some()).take(2).count() == 2
+    String::from_utf8_lossy(head).split(['\n', '\r']).filter(|line| text::label(line).is_some()).take(2).count() == 2
 }
 
 /// Whether the first line names columns of a CSV transcript.
@@ -191,6 +226,10 @@ mod tests {
         assert_eq!(shape(b"\n [{\"a\":1}]", None), Shape::Values);
         assert_eq!(shape(b"{\n \"a\":1}", None), Shape::Values);
         assert_eq!(shape(b"{\"a\":1}\n{}", None), Shape::Lines);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":\"\\n\"}\n]}", None), Shape::Values);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":1},\n{", None), Shape::Values);
+        assert_eq!(shape(b"{\"a\":[\n{\"b\":1}\n{\"b\":1}\n", None), Shape::Lines);
+        assert_eq!(shape(b"{\"a\":\"\n{\"b\":\"1\"}", None), Shape::Lines);
         assert_eq!(shape(b"[", Some(Path::new("a.jsonl"))), Shape::Lines);
     }
 }

@@ -1,14 +1,17 @@
 //! Finds the files and opens them: folders, globs, standard input, unpacking, byte order marks.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use flate2::bufread::GzDecoder;
+
 use super::detect;
 use super::problem::{Fault, Outcome, Place, Problem};
+use super::wildcard::{self, Matches, Passed};
 use super::{ReadError, Source};
 
 /// How much of a file is looked at to tell its format.
@@ -40,6 +43,8 @@ pub(super) struct Found {
     pub skipped_count: u64,
     skipped_kept_max: usize,
     seen: HashSet<PathBuf>,
+    /// What the glob at hand matches itself, not to be met again in a folder that it matches too.
+    matched: HashSet<PathBuf>,
 }
 
 impl Found {
@@ -69,19 +74,14 @@ impl Found {
 
     fn walk(&mut self, folder: &Path, depth: u32, source: &Source) -> Result<(), ReadError> {
         if depth > source.limits.folder_depth_max {
-            let fault = format!("a folder {depth} levels down");
-            let expected = format!("at most {}", source.limits.folder_depth_max);
-            self.skip(folder, &fault, &expected, "name the folder itself");
+            self.pass(folder, Passed::Deep(depth), source);
             return Ok(());
         }
         let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries: Vec<PathBuf> = match entries {
             Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
-            Err(source) if depth == 1 => {
-                return Err(ReadError::Open { path: folder.to_owned(), source });
-            }
             Err(_) => {
-                self.skip(folder, "a folder that cannot be opened", "a folder", "check the permissions");
+                self.pass(folder, Passed::Closed, source);
                 return Ok(());
             }
         };
@@ -94,12 +94,14 @@ impl Found {
 
     /// One entry of a folder.
     fn visit(&mut self, path: PathBuf, depth: u32, source: &Source) -> Result<(), ReadError> {
+        if self.matched.contains(&path) {
+            return Ok(());
+        }
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink());
         if hidden {
             self.skip(&path, "a hidden name", "a transcript", "name it itself to read it");
-        } else if path.is_dir() && is_link {
-            self.skip(&path, "a link to a folder", "a folder", "name it itself to read it");
+        } else if path.is_dir() && wildcard::is_link(&path) {
+            self.pass(&path, Passed::Link, source);
         } else if path.is_dir() {
             self.walk(&path, depth + 1, source)?;
         } else if !path.is_file() {
@@ -112,23 +114,52 @@ impl Found {
         Ok(())
     }
 
-    fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
-        let bad = |reason: String| ReadError::BadGlob { pattern: pattern.to_owned(), reason };
-        let matches = glob::glob(pattern).map_err(|e| bad(e.to_string()))?;
-        let mut any = false;
-        for path in matches {
-            any = true;
-            match path {
-                Ok(path) if path.is_dir() => self.walk(&path, 1, source)?,
-                Ok(path) => self.add(path, false, source)?,
-                Err(e) => self.skip(e.path(), "a path that cannot be opened", "a file", "check the permissions"),
+    fn pass(&mut self, folder: &Path, why: Passed, source: &Source) {
+        match why {
+            Passed::Link => self.skip(folder, "a link to a folder", "a folder", "name it itself to read it"),
+            Passed::Closed => self.skip(folder, "a folder that cannot be opened", "a folder", "check the permissions"),
+            Passed::Deep(depth) => {
+                let fault = format!("a folder {depth} levels down");
+                let expected = format!("at most {}", source.limits.folder_depth_max);
+                self.skip(folder, &fault, &expected, "name the folder itself");
             }
         }
-        if any { Ok(()) } else { Err(ReadError::NoMatch { pattern: pattern.to_owned() }) }
+    }
+
+    fn glob(&mut self, pattern: &str, source: &Source) -> Result<(), ReadError> {
+        let named = || pattern.to_owned();
+        let Matches { paths, passed, .. } = wildcard::matches(pattern, source.limits.folder_depth_max)
+            .map_err(|reason| ReadError::BadGlob { pattern: named(), reason })?;
+        if paths.is_empty() && !passed.values().any(|why| *why == Passed::Closed) {
+            return Err(ReadError::NoMatch { pattern: named() });
+        }
+        let (folders, others): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            paths.into_iter().partition(|path| path.is_dir() && !wildcard::is_link(path));
+        self.matched = others.iter().cloned().collect();
+        for path in others {
+            match fs::metadata(&path) {
+                Ok(meta) if meta.is_dir() => self.pass(&path, Passed::Link, source),
+                Ok(meta) if meta.is_file() => self.add(path, false, source)?,
+                _ => self.skip(&path, "neither a file nor a folder", "a file", "name it itself to read it"),
+            }
+        }
+        // A folder inside another that is read is read with that one.
+        let inside = |path: &Path| path.ancestors().skip(1).any(|above| folders.contains(above));
+        for (folder, why) in &passed {
+            if !self.matched.contains(folder) && !folders.contains(folder) && !inside(folder) {
+                self.pass(folder, *why, source);
+            }
+        }
+        for folder in folders.iter().filter(|folder| !inside(folder)) {
+            self.walk(folder, 1, source)?;
+        }
+        self.matched.clear();
+        Ok(())
     }
 }
 
-/// Finds all files of a source, in the order they will be read.
+/// Finds all files of a source, in the order they will be read: that of their names, so that the
+/// order in which they were given changes nothing. Standard input comes first.
 ///
 /// # Errors
 /// No path at all, one that is not there, a glob that is invalid or matches nothing, too many
@@ -145,7 +176,10 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
         }
         let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
         match (fs::metadata(path), pattern) {
-            (Ok(meta), _) if meta.is_dir() => found.walk(path, 1, source)?,
+            (Ok(meta), _) if meta.is_dir() => {
+                fs::read_dir(path).map_err(|source| ReadError::Open { path: path.clone(), source })?;
+                found.walk(path, 1, source)?;
+            }
             (Ok(_), _) => found.add(path.clone(), true, source)?,
             (Err(_), Some(pattern)) => found.glob(pattern, source)?,
             (Err(e), None) => {
@@ -159,6 +193,7 @@ pub(super) fn find(source: &Source) -> Result<Found, ReadError> {
     if found.files.is_empty() {
         return Err(ReadError::NothingFound { files: found.skipped_count });
     }
+    found.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
@@ -227,6 +262,49 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
+/// Unpacks gzip members one after the other. Zeros after them are padding, as gzip(1) has it.
+struct GzipMembers<R> {
+    /// None at the end.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    fn new(input: R) -> Self {
+        GzipMembers { member: Some(GzDecoder::new(input)) }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let n = member.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            let Some(ended) = self.member.take() else { break };
+            let mut input = ended.into_inner();
+            self.member = more_after_zeros(&mut input)?.then(|| GzDecoder::new(input));
+        }
+        Ok(0)
+    }
+}
+
+/// Whether anything but zeros is left; passes over the zeros.
+fn more_after_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let chunk = match input.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            chunk => chunk?,
+        };
+        let zeros = chunk.iter().position(|&byte| byte != 0);
+        let len = chunk.len();
+        input.consume(zeros.unwrap_or(len));
+        if zeros.is_some() || len == 0 {
+            return Ok(zeros.is_some());
+        }
+    }
+}
+
 /// A file open for reading.
 pub(super) struct Opened<'a> {
     /// The text, unpacked, without a byte order mark.
@@ -243,7 +321,7 @@ pub(super) fn open<'a>(
 ) -> io::Result<Opened<'a>> {
     let raw = Peeked::new(Counted { inner: input, count }, 4);
     let unpacked: Box<dyn Read + 'a> = match raw.head.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))),
+        [0x1f, 0x8b, ..] => Box::new(GzipMembers::new(BufReader::new(raw))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let mut decoder = zstd::Decoder::new(raw)?;
             decoder.window_log_max(27)?; // 128 MiB, the most that `zstd` itself takes unasked

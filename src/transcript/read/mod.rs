@@ -20,8 +20,8 @@
 //!
 //! # Memory
 //!
-//! The index (about 150 bytes a user and 32 a session, and while reading also about 150 a session
-//! for its id), one record (its bytes, and up to some ten times that while its JSON is parsed),
+//! The index (about 150 bytes a user and 32 a session, and while reading also about 180 a session
+//! for its id and a digest), one record (its bytes, and up to some ten times that while its JSON is parsed),
 //! 64 MiB of sessions before they go to disk, and in [`Corpus::history`] one user. Packed files add
 //! their window, 128 MiB at most; Parquet adds the pages of one row group.
 //!
@@ -35,7 +35,7 @@
 //! # Whose session, and which
 //!
 //! The user is who the record names, else [`Source::user`], else the file: its name without
-//! extensions, or the name of its folder where it has the name that every export has
+//! the extensions of its format and packing, or the name of its folder where it has the name that every export has
 //! (`conversations.json`); where files of different folders would get the same name, the whole path
 //! without extensions. The formats of collections of many people (ShareGPT, WildChat, LMSYS)
 //! are the exception: there a record that names nobody is a person of its own, named after its
@@ -43,13 +43,24 @@
 //!
 //! The session id is the one in the record, else `<file name>/<record number>`. Where a user has
 //! the id already, the later session becomes `id#2`, `id#3` and so on, with a notice.
+//! One that is the same word for word, with the same id, start and messages, is not kept again but
+//! counted ([`Summary::copied_sessions`]); rows of CSV are not compared.
 //!
 //! # Roles and times
 //!
 //! Roles go by many names (`human`, `gpt`, `developer`, `function`, …); one that is unknown is a
 //! problem of its record. Times are RFC 3339, with any offset; without a zone they are UTC; numbers
-//! are unix seconds, or milliseconds where they are that large. A time that cannot be read is
+//! are unix seconds, or milliseconds where they are that large, or a calendar date without its
+//! marks (`20260301201100`). A time that cannot be read is
 //! counted, and what it dates is kept undated.
+//!
+//! # Order
+//!
+//! A user's sessions come in the order of time, and an undated one stays beside its neighbour in
+//! its file ([`Corpus::history`]). The order in which files are given changes nothing, as files are
+//! read in the order of their names. The order inside a file changes nothing about sessions that
+//! are dated and have ids of their own; it decides where an undated session stands, and which of
+//! two sessions keeps an id that both have.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -75,6 +86,7 @@ mod table;
 mod text;
 mod turns;
 mod value;
+mod wildcard;
 
 pub use corpus::{Corpus, UserEntry};
 pub use error::ReadError;

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// The name of a file without extensions, and the person it is taken to be of: the same, or the
+use super::detect;
+
+/// The name of a file without the extensions of its format and packing, and the person it is taken to be of: the same, or the
 /// folder where the file has the name that every export has; the whole path where that is
 /// ambiguous.
 pub(super) fn of_file(path: Option<&Path>, name: &str, ambiguous: &HashSet<String>) -> (String, String) {
@@ -38,9 +40,10 @@ fn is_common(stem: &str) -> bool {
 
 fn stem(path: &Path) -> String {
     let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    match file.split_once('.') {
-        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
-        _ => file,
+    // Other dots are part of a name: mary.smith.txt and mary.jones.txt are two people.
+    match detect::without_extensions(&file) {
+        "" => file,
+        stem => stem.to_owned(),
     }
 }
 

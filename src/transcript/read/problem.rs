@@ -158,7 +158,7 @@ pub struct Summary {
     pub skipped_files: u64,
     /// Records met: lines, list elements, rows, sessions of plain text.
     pub records: u64,
-    /// Records that are now in a session.
+    /// Records that are now in a session, or whose session was there already.
     pub records_read: u64,
     /// Records that are not, each with a problem; the unread rest of a broken file counts as one.
     pub left_out: u64,
@@ -177,8 +177,12 @@ pub struct Summary {
     pub other_branches: u64,
     /// Times that could not be read; what they date is kept, undated.
     pub unread_times: u64,
+    /// Halves of characters (lone surrogates in JSON), each replaced by U+FFFD.
+    pub half_characters: u64,
     /// Sessions whose id the user already had, kept under `id#2`, `id#3`, ….
     pub repeated_sessions: u64,
+    /// Sessions that their user had already, word for word and under the same id, not kept again.
+    pub copied_sessions: u64,
     /// All problems, also those past [`Limits::problems_max`](super::Limits::problems_max).
     pub problems: u64,
 }

@@ -15,6 +15,8 @@ use super::problem::Place;
 pub(super) enum Shape {
     /// One record a line.
     Lines,
+    /// Lines of plain text, which may end in carriage returns alone.
+    TextLines,
     /// Elements of one JSON list, or JSON values one after the other, on any number of lines.
     Values,
 }
@@ -106,9 +108,31 @@ impl JsonCut {
     }
 }
 
+/// What a piece of a JSON text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// It has the end of a first list or object at this byte.
+    Ends(usize),
+    /// It breaks off inside a string.
+    InString,
+    /// It breaks off elsewhere.
+    Open,
+}
+
+/// How far the first object of a text goes.
+pub(super) fn first_object(text: &[u8]) -> Piece {
+    let mut cut = JsonCut::default();
+    match text.iter().position(|&byte| cut.step(byte) == Step::KeepAndEnd) {
+        Some(at) => Piece::Ends(at),
+        None if cut.in_string => Piece::InString,
+        None => Piece::Open,
+    }
+}
+
 #[derive(Debug)]
 enum Cut {
     Lines,
+    TextLines { after_return: bool },
     Json(JsonCut),
 }
 
@@ -130,6 +154,13 @@ impl Cut {
             Cut::Lines => {
                 let end = chunk.iter().position(|&byte| byte == b'\n');
                 let keep = 0..end.unwrap_or(chunk.len());
+                return Scan { used: end.map_or(chunk.len(), |at| at + 1), keep, ended: end.is_some() };
+            }
+            Cut::TextLines { after_return } => {
+                let start = usize::from(std::mem::take(after_return) && chunk[0] == b'\n');
+                let end = chunk[start..].iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|at| start + at);
+                *after_return = end.is_some_and(|at| chunk[at] == b'\r');
+                let keep = start..end.unwrap_or(chunk.len());
                 return Scan { used: end.map_or(chunk.len(), |at| at + 1), keep, ended: end.is_some() };
             }
         };
@@ -162,7 +193,7 @@ pub(super) struct Records<R> {
     buffer: Vec<u8>,
     /// Bytes consumed.
     offset: u64,
-    /// Line feeds consumed.
+    /// Ends of lines consumed.
     lines: u64,
     number: u64,
     start: (u64, u64),
@@ -173,6 +204,7 @@ impl<R: BufRead> Records<R> {
     pub fn new(input: R, shape: Shape, limit: usize) -> Self {
         let cut = match shape {
             Shape::Lines => Cut::Lines,
+            Shape::TextLines => Cut::TextLines { after_return: false },
             Shape::Values => Cut::Json(JsonCut::default()),
         };
         Records { input, cut, limit, buffer: Vec::new(), offset: 0, lines: 0, number: 0, start: (0, 0) }
@@ -206,7 +238,7 @@ impl<R: BufRead> Records<R> {
         if size > self.limit as u64 {
             return Ok(Some(Raw::TooLong { bytes: size }));
         }
-        Ok(Some(Raw::Bytes(self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer))))
+        Ok(Some(Raw::Bytes(&self.buffer)))
     }
 
     /// Reads one record into the buffer, up to the limit, and returns its full size.
@@ -233,7 +265,7 @@ impl<R: BufRead> Records<R> {
             let room = self.limit.saturating_sub(self.buffer.len());
             self.buffer.extend_from_slice(&kept[..kept.len().min(room)]);
             size += kept.len() as u64;
-            self.lines += u64::from(scan.ended && matches!(self.cut, Cut::Lines));
+            self.lines += u64::from(scan.ended && !matches!(self.cut, Cut::Json(_)));
             self.offset += scan.used as u64;
             self.input.consume(scan.used);
             if scan.ended {
@@ -245,7 +277,7 @@ impl<R: BufRead> Records<R> {
     /// Where the last record began.
     pub fn place(&self) -> Place {
         match self.cut {
-            Cut::Lines => Place::Line(self.start.1),
+            Cut::Lines | Cut::TextLines { .. } => Place::Line(self.start.1),
             Cut::Json(_) => Place::Record { number: self.number, byte_offset: self.start.0 },
         }
     }
@@ -253,12 +285,12 @@ impl<R: BufRead> Records<R> {
     /// Where the stream stands now.
     pub fn here(&self) -> Place {
         match self.cut {
-            Cut::Lines => Place::Line(self.lines + 1),
+            Cut::Lines | Cut::TextLines { .. } => Place::Line(self.lines + 1),
             Cut::Json(_) => Place::Record { number: self.number + 1, byte_offset: self.offset },
         }
     }
 
-    /// True when the stream ended inside a JSON list: the file may be cut off.
+    /// True when the stream ended inside a JSON list: the file is cut off.
     pub fn list_is_open(&self) -> bool {
         matches!(&self.cut, Cut::Json(json) if json.list)
     }
@@ -283,6 +315,20 @@ mod tests {
     #[test]
     fn cuts_lines_and_counts_long_ones() {
         assert_eq!(cut("a\n\n  \nbcdef\ngh", Shape::Lines, 4), ["a", "too long: 5", "gh"]);
+    }
+
+    #[test]
+    fn cuts_lines_of_text_at_every_kind_of_line_end() {
+        for bytes in 1..9 {
+            let text = io::BufReader::with_capacity(bytes, &b"a\r\rb\r\n\r\nc\n\nd\r\n"[..]);
+            let mut lines = Records::new(text, Shape::TextLines, 9);
+            let mut out = String::new();
+            while let Some(Raw::Bytes(line)) = lines.next_line().unwrap() {
+                out += std::str::from_utf8(line).unwrap();
+                out += &format!("{:?},", lines.place()).replace("Line", "");
+            }
+            assert_eq!(out, "a(1),(2),b(3),(4),c(5),(6),d(7),");
+        }
     }
 
     #[test]

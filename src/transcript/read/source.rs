@@ -7,11 +7,12 @@ use super::Format;
 /// Transcripts to read. All fields are public; start from [`Source::new`].
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// Files, folders (walked in the order of names), globs, or `-` for standard input.
+    /// Files, folders, globs, or `-` for standard input. All files are read in the order of their
+    /// names, standard input first, however they are given.
     ///
     /// A path that exists is taken as it stands, even with `*` or `[` in its name. Links to
-    /// folders inside a folder are not followed. Names that begin with `.` inside a folder are
-    /// skipped and counted.
+    /// folders inside a folder or matched by a glob are not followed. Names that begin with `.`
+    /// inside a folder are skipped and counted.
     pub paths: Vec<PathBuf>,
     /// The format of every file; `None` tells it per file from the content, then the extension.
     pub format: Option<Format>,

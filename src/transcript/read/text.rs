@@ -119,7 +119,7 @@ struct Reader<'s, 'c, 'a> {
 /// Only when the temporary file fails.
 pub(super) fn read(input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let limit = sink.limits().record_bytes_max;
-    let mut lines = Records::new(input, Shape::Lines, limit);
+    let mut lines = Records::new(input, Shape::TextLines, limit);
     let mut reader = Reader { sink, draft: Draft::default(), held: Held::default(), limit };
     loop {
         let line = match lines.next_line() {
@@ -148,6 +148,11 @@ fn too_long(bytes: u64, limit: usize) -> Fault {
     Fault::limit("bytes in one session of text", bytes, limit as u64, "record_bytes_max")
 }
 
+fn too_many(limit: usize) -> Fault {
+    let found = format!("more than {limit} messages in one session");
+    Fault::new(found, format!("at most {limit}"), "raise `messages_per_session_max` to read it")
+}
+
 impl Reader<'_, '_, '_> {
     fn line(&mut self, line: &str, place: Place) -> Result<(), ReadError> {
         if line.trim().is_empty() {
@@ -174,11 +179,20 @@ impl Reader<'_, '_, '_> {
             }
             self.draft.parsed.notes.unread_times += u64::from(held.unread_date);
             self.draft.place.get_or_insert(place);
-            self.draft.bytes += size_of::<Message>();
+            let limit = self.sink.limits().messages_per_session_max;
+            if self.draft.parsed.messages.len() >= limit {
+                self.spoil(too_many(limit), place);
+            }
+            if self.draft.fault.is_some() {
+                return Ok(());
+            }
             self.draft.parsed.messages.push(Message { role, content: String::new(), timestamp: None });
             self.append(said, place);
         } else {
             let held = std::mem::take(&mut self.held);
+            if self.draft.fault.is_some() {
+                return Ok(());
+            }
             if self.draft.parsed.messages.is_empty() {
                 self.draft.stray.get_or_insert((place, 0)).1 += 1;
             } else {
@@ -195,6 +209,9 @@ impl Reader<'_, '_, '_> {
     }
 
     fn hold(&mut self, line: &str, place: Place) {
+        if self.draft.fault.is_some() {
+            return;
+        }
         self.held.text.push_str(line);
         self.held.text.push('\n');
         if self.held.text.len() > self.limit {
@@ -214,13 +231,12 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    /// The session will be left out; what was read of it is let go.
+    /// The session will be left out: what was read of it is let go, and what follows is only looked
+    /// at for where the session ends.
     fn spoil(&mut self, fault: Fault, place: Place) {
         self.draft.place.get_or_insert(place);
         self.draft.fault.get_or_insert(fault);
-        for message in &mut self.draft.parsed.messages {
-            message.content = String::new();
-        }
+        self.draft.parsed.messages = Vec::new();
     }
 
     /// Ends the session.

@@ -71,9 +71,10 @@ pub(super) fn role_of(value: &Value, at: At) -> Result<Role, Fault> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UnreadTime;
 
-/// Reads a time: RFC 3339, the same without a zone (then UTC) or without the time of day, or unix
-/// seconds; a number of 10¹¹ or more is milliseconds, of 10¹⁴ or more microseconds, of 10¹⁷ or
-/// more nanoseconds.
+/// Reads a time: RFC 3339, the same without a zone (then UTC) or without the time of day, a
+/// calendar date of 1990 to 2100 written as 12 or 14 digits (`202603012011`, `20260301201100`), or
+/// unix seconds; a number of 10¹¹ or more is milliseconds, of 10¹⁴ or more microseconds, of 10¹⁷
+/// or more nanoseconds.
 pub(super) fn time(value: &Value) -> Result<Option<Timestamp>, UnreadTime> {
     match value {
         Value::Null => Ok(None),
@@ -121,7 +122,24 @@ pub(super) fn time_of_text(text: &str) -> Result<Option<Timestamp>, UnreadTime> 
     Offset::UTC.to_timestamp(civil).map(Some).map_err(|_| UnreadTime)
 }
 
+/// The calendar date that 12 or 14 digits write, in UTC. As milliseconds they would be of 1976 or
+/// of the 27th century.
+fn compact(n: i64) -> Option<Timestamp> {
+    let n = match n {
+        1990_01_01_00_00..2101_01_01_00_00 => n * 100,
+        1990_01_01_00_00_00..2101_01_01_00_00_00 => n,
+        _ => return None,
+    };
+    let two = |place: i64| (n / place % 100) as i8;
+    let (month, day) = (two(100_000_000), two(1_000_000));
+    let civil = DateTime::new((n / 10_000_000_000) as i16, month, day, two(10_000), two(100), two(1), 0).ok()?;
+    Offset::UTC.to_timestamp(civil).ok()
+}
+
 fn unix_whole(n: i64) -> Result<Timestamp, UnreadTime> {
+    if let Some(time) = compact(n) {
+        return Ok(time);
+    }
     match n.unsigned_abs() {
         0..100_000_000_000 => Timestamp::from_second(n),
         100_000_000_000..100_000_000_000_000 => Timestamp::from_millisecond(n),
@@ -133,6 +151,9 @@ fn unix_whole(n: i64) -> Result<Timestamp, UnreadTime> {
 
 /// A time with a fraction, to the microsecond.
 fn unix(n: f64) -> Result<Timestamp, UnreadTime> {
+    if let Some(time) = compact(n as i64).filter(|_| n.fract() == 0.0) {
+        return Ok(time);
+    }
     let microseconds = match n.abs() {
         size if size < 1e11 => n * 1e6,
         size if size < 1e14 => n * 1e3,
@@ -304,6 +325,13 @@ mod tests {
         ] {
             assert_eq!(shown(value.clone()), "2026-03-01T20:11:00Z", "{value}");
         }
+        for value in [json!("20260301201100"), json!("202603012011"), json!(20260301201100_i64), json!(202603012011.0)]
+        {
+            assert_eq!(shown(value.clone()), "2026-03-01T20:11:00Z", "{value}");
+        }
+        // No calendar dates: milliseconds.
+        assert_eq!(shown(json!("209913012011")), "1976-08-26T13:10:12.011Z");
+        assert_eq!(shown(json!("20261301201100")), "2612-01-21T19:13:21.1Z");
         assert_eq!(shown(json!("2026-03-01")), "2026-03-01T00:00:00Z");
         assert_eq!(shown(json!(1772395860.25)), "2026-03-01T20:11:00.25Z");
     }
