@@ -79,7 +79,7 @@ fn baselines_fold_the_users_messages() {
         })
         .collect();
     for (name, expected) in [
-        ("m, last message alone", 2.0 / 3.0),
+        ("m, last message in context", 2.0 / 3.0),
         ("m, mean", 1.0 / 3.0),
         ("m, max", 2.0 / 3.0),
         ("m, skewness", 0.0),

@@ -58,7 +58,7 @@ def expected(probabilities, levels):
 
 
 def last_message_score(history, messages, arc):
-    """The model's view of the last user message, as a detector without memory of the rest would report it."""
+    """The model's view of the last user message, judged with the history before it."""
     rows = [messages[k] for k, m in message_keys(history) if m.role == "user" and k in messages]
     return expected(rows[-1][arc], LEVELS[arc]) / 3 if rows else 0.0
 
@@ -167,7 +167,7 @@ def scores(histories, messages, found, train, arc):
     """{detector: {history id: score}}: the model as it reports, and the baselines."""
     return {
         "throughline": {h.id: found[h.id].get(arc, {}).get("score", 0.0) for h in histories},
-        "last message alone": {h.id: last_message_score(h, messages, arc) for h in histories},
+        "last message in context": {h.id: last_message_score(h, messages, arc) for h in histories},
         "TF-IDF + logistic regression": baselines.tfidf_scores(train, histories, arc),
         "keywords": {h.id: baselines.keyword_score(h, arc) for h in histories},
     }

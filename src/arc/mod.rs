@@ -36,8 +36,8 @@ const HALF_LIFE_DAYS: f64 = 180.0;
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
 /// The onset is where a run of gains first reaches this.
 const ONSET_NATS: f64 = 1.0;
-/// The score from which an arc is there, and so has an onset: that of α = 10%, and the default policy's lowest level.
-pub const ARC_SCORE_MIN: f32 = 0.342;
+/// The score from which an arc is there, and so has an onset: that of α = 20%, and the default policy's lowest level.
+pub const ARC_SCORE_MIN: f32 = 0.28;
 /// Σ 1 / (n ln² n) over n ≥ 2.
 const SPENDING_SUM: f64 = 2.109_742_801;
 /// Messages kept as evidence.

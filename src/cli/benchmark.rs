@@ -1,10 +1,11 @@
 //! `throughline benchmark`: runs models over labelled histories, and judges them beside others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufWriter, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use throughline::arc::ArcKind;
 use throughline::benchmark::Benchmark;
 use throughline::benchmark::data::labels::LabelMap;
 use throughline::benchmark::data::{DataSet, Opened, open};
@@ -17,7 +18,9 @@ use throughline::benchmark::manifest::{BinaryRecord, FileRecord, Manifest, Model
 use throughline::benchmark::report::{html, terminal};
 use throughline::engine::load;
 use throughline::report::{Totals, safe};
-use throughline::scorer::ScorerSettings;
+use throughline::scorer::{Scorer, ScorerSettings};
+use throughline::scoring::expected_level;
+use throughline::transcript::{History, Role, Session};
 use throughline::verdict::Policy;
 use throughline::window::WindowSpec;
 
@@ -40,6 +43,8 @@ struct Scores {
     name: String,
     record: ModelRecord,
     scores: ModelScores,
+    /// What a model that was run says of each last user message when it reads nothing else.
+    last_by_itself: Option<ExternalScores>,
     /// Where the scores are from, for errors.
     from: PathBuf,
 }
@@ -96,7 +101,8 @@ fn all_models(args: &BenchmarkArgs, sets: &[DataSet], progress: &Progress) -> an
     let mut models = Vec::new();
     for path in &args.from {
         let (record, scores) = score_output(path)?;
-        models.push(Scores { name: called(&record, &models), record, scores, from: path.clone() });
+        let name = called(&record, &models);
+        models.push(Scores { name, record, scores, last_by_itself: None, from: path.clone() });
     }
     let embedded = ["embedded".to_owned()];
     let asked = if args.model.is_empty() && args.from.is_empty() { &embedded[..] } else { &args.model };
@@ -104,8 +110,9 @@ fn all_models(args: &BenchmarkArgs, sets: &[DataSet], progress: &Progress) -> an
         sets.iter().flat_map(|set| &set.examples).map(|example| example.history.message_count()).sum();
     for name in asked.iter().filter(|name| *name != NO_MODEL) {
         progress.say("loading the model");
-        let (record, scores) = run_model(name, args, sets, (progress, messages))?;
-        models.push(Scores { name: called(&record, &models), record, scores, from: name.into() });
+        let mut scores = run_model(name, args, sets, (progress, messages))?;
+        scores.name = called(&scores.record, &models);
+        models.push(scores);
     }
     progress.done();
     Ok(models)
@@ -130,14 +137,14 @@ fn run_model(
     args: &BenchmarkArgs,
     sets: &[DataSet],
     (progress, messages): (&Progress, usize),
-) -> anyhow::Result<(ModelRecord, ModelScores)> {
+) -> anyhow::Result<Scores> {
     let loaded = load(&model::source(name)?)?;
     let info = loaded.info.clone();
     let settings =
         ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: Policy::default() };
     let read_as = ReadAs { guard: args.guard.as_deref(), categories: args.categories.as_deref() };
     let (scorer, reading) = model::scorer(loaded, settings, read_as)?;
-    let (mut scores, mut totals) = (ModelScores::new(), Totals::default());
+    let (mut scores, mut totals, mut alone) = (ModelScores::new(), Totals::default(), HashMap::new());
     progress.scoring(messages as u64);
     for example in sets.iter().flat_map(|set| &set.examples) {
         let history = &example.history;
@@ -148,6 +155,7 @@ fn run_model(
         totals.add(history, &score);
         let scored = score.messages.iter().map(|one| ScoredMessage { at: one.at, role: one.role, score: one.score });
         scores.insert(history.user_id.clone(), scored.collect());
+        alone.insert(history.user_id.clone(), last_by_itself(&scorer, history)?);
     }
     for remark in totals.remarks() {
         writeln!(stderr(), "{}: {remark}", safe::line(&info.name, NAME_CHARS_MAX))?;
@@ -162,7 +170,22 @@ fn run_model(
         dtype: info.dtype,
         window_tokens: Some(scorer.window().tokens_max),
     };
-    Ok((record, scores))
+    let last_by_itself = Some(ExternalScores { file: name.into(), by_id: alone });
+    Ok(Scores { name: String::new(), record, scores, last_by_itself, from: name.into() })
+}
+
+/// Expected levels over 3 of the last user message, read without anything before it: how moderation that judges one
+/// message at a time sees the history at its end.
+fn last_by_itself(scorer: &Scorer, history: &History) -> anyhow::Result<[f64; 2]> {
+    let mut said =
+        history.sessions.iter().rev().flat_map(|session| session.messages.iter().rev().map(move |m| (session, m)));
+    let Some((session, message)) = said.find(|(_, message)| message.role == Role::User) else { return Ok([0.0; 2]) };
+    let only = Session { messages: vec![message.clone()], ..session.clone() };
+    let score = scorer.score(&History { user_id: history.user_id.clone(), sessions: vec![only] }, &mut |_| {})?;
+    let level = |kind: ArcKind| {
+        score.messages.first().map_or(0.0, |one| f64::from(expected_level(kind.levels(&one.score)) / 3.0))
+    };
+    Ok(ArcKind::ALL.map(level))
 }
 
 /// All detectors on one set: models with their baselines, the lexicon, files of scores.
@@ -174,6 +197,11 @@ fn detectors(
     let mut all = Vec::new();
     for one in models {
         all.extend(model_detectors(&one.name, &one.scores, set, &one.from)?);
+        // Where every example is one message, that message by itself is the model.
+        let histories = set.examples.iter().any(|example| example.history.message_count() > 1);
+        if let Some(alone) = one.last_by_itself.as_ref().filter(|_| histories) {
+            all.push(external(&format!("{}, last message by itself", one.name), alone, set)?);
+        }
     }
     all.push(keywords(set));
     for (name, scores) in external_scores {

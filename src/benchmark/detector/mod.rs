@@ -48,7 +48,7 @@ pub type ModelScores = HashMap<String, Vec<ScoredMessage>>;
 pub enum Family {
     /// The arc rooms, over a model's message scores.
     Arc,
-    /// The model's last user message alone: a detector without memory.
+    /// The model's last user message, judged with the history before it.
     Last,
     /// Mean, maximum and skewness over the model's user messages.
     Mean,
@@ -118,7 +118,7 @@ pub fn model_detectors(
         let other = || DetectorError::OtherMessages { file: file.to_owned(), id: id.clone() };
         messages.push(found.ok_or_else(other)?.clone());
     }
-    let folds = [(Family::Last, "last message alone"), (Family::Mean, "mean"), (Family::Max, "max")];
+    let folds = [(Family::Last, "last message in context"), (Family::Mean, "mean"), (Family::Max, "max")];
     let folds = folds.into_iter().chain([(Family::Skewness, "skewness")]);
     let baselines: Vec<Detector> =
         folds.map(|(family, words)| fold(format!("{name}, {words}"), family, &messages)).collect();

@@ -150,7 +150,7 @@ fn too_long(bytes: u64, limit: usize) -> Fault {
 
 fn too_many(limit: usize) -> Fault {
     let found = format!("more than {limit} messages in one session");
-    Fault::new(found, format!("at most {limit}"), "raise `messages_per_session_max` to read it")
+    Fault::new(found, format!("at most {limit}"), "split the file, one conversation each")
 }
 
 impl Reader<'_, '_, '_> {
