@@ -93,10 +93,11 @@ impl History {
 /// [`History::sort_sessions`]. Runs without any time come first; equal times with equal ids keep the
 /// order of the runs.
 fn in_order_of_time(runs: impl IntoIterator<Item = Vec<Session>>) -> Vec<Session> {
-    // A dated session with those that stay beside it.
-    let mut blocks: Vec<(Option<(Timestamp, String)>, Vec<Session>)> = Vec::new();
+    /// A dated session with those that stay beside it, under its start and id.
+    type Block = (Option<(Timestamp, String)>, Vec<Session>);
+    let mut blocks: Vec<Block> = Vec::new();
     for run in runs {
-        let mut block = (None, Vec::new());
+        let mut block = Block::default();
         for session in run {
             let key = session.start().map(|start| (start, session.session_id.clone()));
             if key.is_some() {

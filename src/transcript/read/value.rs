@@ -126,8 +126,8 @@ pub(super) fn time_of_text(text: &str) -> Result<Option<Timestamp>, UnreadTime> 
 /// of the 27th century.
 fn compact(n: i64) -> Option<Timestamp> {
     let n = match n {
-        1990_01_01_00_00..2101_01_01_00_00 => n * 100,
-        1990_01_01_00_00_00..2101_01_01_00_00_00 => n,
+        199_001_010_000..210_101_010_000 => n * 100,
+        19_900_101_000_000..21_010_101_000_000 => n,
         _ => return None,
     };
     let two = |place: i64| (n / place % 100) as i8;
