@@ -26,6 +26,9 @@ KINDS = {
 }
 POSITIVE = {"harassment_escalation", "delusion_reinforcement", "delusion_resisted", "both"}
 DUPLICATE_WORDS_MIN = 12
+DUPLICATE_OVERLAP = 0.4
+SHINGLE_WORDS = 4
+COMMON_MESSAGES = 60
 TWIN_WORDS_RATIO = (0.75, 1.33)
 HEAD = re.compile(r"^=== (\S+) \|(.*)$")
 ARC = re.compile(r'^arc (harassment|delusion) onset=(\d+)\.(\d+)(?: target="([^"]*)")?$')
@@ -43,6 +46,9 @@ class Message:
     delusion: int | None = None
     stance: int | None = None
     imminent: bool = False
+    # Whether a case of the arc would be open by this message; the format has it once a history, as the arc's onset.
+    harassment_case: bool | None = None
+    delusion_case: bool | None = None
 
 
 @dataclass
@@ -178,21 +184,37 @@ def set_of(contrast):
     return contrast.id.rstrip("abcdefgh")
 
 
-def duplicates(groups):
-    """Messages of 12 words or more that stand in two groups; a group is an original with its twin, or one set.
+def shingles(text):
+    """The runs of SHINGLE_WORDS words of a message, without case; none of a short message."""
+    said = text.casefold().split()
+    if len(said) < DUPLICATE_WORDS_MIN:
+        return frozenset()
+    return frozenset(zip(*(said[i:] for i in range(SHINGLE_WORDS))))
 
-    `groups`: {name: [History]}. Repeats within a group are the point of twins and minimal pairs.
+
+def near_duplicates(groups):
+    """Messages of two groups whose shingles overlap by DUPLICATE_OVERLAP or more (Broder 1997), letter by letter or nearly.
+
+    `groups`: {name: [History]}; a group is an original with its twin, or one set, where repeats are the point. Overlaps
+    are counted, not estimated by MinHash: there are few enough messages. Shingles of more than COMMON_MESSAGES messages
+    are idiom, and nominate no pair.
     """
-    seen, out = {}, []
+    found, index = [], defaultdict(list)  # found: (group, id, text, shingles)
     for name, histories in groups.items():
-        for h in histories:
-            for m in h.messages():
-                text = " ".join(m.content.casefold().split())
-                if len(text.split()) < DUPLICATE_WORDS_MIN:
-                    continue
-                first_name, first_id = seen.setdefault(text, (name, h.id))
-                if first_name != name:
-                    out.append(f"{h.id} repeats a message of {first_id}: {m.content[:60]!r}")
+        for text, identifier in {m.content: h.id for h in histories for m in h.messages()}.items():
+            if own := shingles(text):
+                for shingle in own:
+                    index[shingle].append(len(found))
+                found.append((name, identifier, text, own))
+    shared = Counter(
+        (a, b)
+        for places in index.values() if len(places) <= COMMON_MESSAGES
+        for i, a in enumerate(places) for b in places[:i] if found[a][0] != found[b][0])
+    out = []
+    for a, b in shared:
+        (_, id_a, text, own), (_, id_b, _, other) = found[a], found[b]
+        if len(own & other) / len(own | other) >= DUPLICATE_OVERLAP:
+            out.append(f"{id_a} repeats a message of {id_b}: {text[:60]!r}")
     return out
 
 
@@ -264,7 +286,7 @@ def main(paths):
         bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in problems(h, by_author[h.author])]
     for h in contrasts:
         bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in contrast_problems(h, sets)]
-    bad += duplicates(groups)
+    bad += near_duplicates(groups)
     for sentence in bad:
         print(sentence)
     kinds = Counter(h.kind for h in arcs)
