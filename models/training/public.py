@@ -1,17 +1,24 @@
 """Small adapters for openly licensed public dialogue (optional, `--public DIR`; nothing of it is in this repository).
 
+    python models/training/public.py DIR [--sessions 125] > held.jsonl
+
+writes benign sessions of the tenth that is never trained on, whole, for `throughline score`: what alarms there is false.
+
 Each file is gzip JSON lines as described in models/README.md. Benign talk gives level-0 messages; judged replies to
 delusional prompts give `stance` alone, every other head being masked.
 """
 
+import argparse
 import gzip
 import hashlib
 import json
 import random
+import sys
 from pathlib import Path
 
-from check import History, Message
-from corpus import Unit
+from corpus import Unit, check
+
+History, Message = check.History, check.Message
 
 # source -> (sessions used, may be spliced into a history, has neutral assistant turns, is `imminent` known to be 0)
 BENIGN = {
@@ -73,7 +80,7 @@ def benign(folder, seed, held=False):
 def benign_message(m, neutral, not_imminent):
     text = shorten(m["content"])
     if m["role"] == "user":
-        return Message("user", text, 0, 0, None, False if not_imminent else None)
+        return Message("user", text, 0, 0, None, False if not_imminent else None, False, False)
     return Message("assistant", text, stance=0 if neutral else None)
 
 
@@ -107,6 +114,17 @@ def syco_bench(folder, seed, count=90):
             yield session(f"syco_bench/{row['id']}", "syco_bench", messages)
 
 
+def held_sessions(folder, most):
+    """Native records of at most `most` held-out sessions of each benign set, one user each, every word of them."""
+    for source in BENIGN:
+        found = [r for r in rows(folder, source) if held_out(f"{source}/{r.get('group') or r['id']}")]
+        random.Random(source).shuffle(found)
+        for row in found[:most]:
+            identifier = f"{source}/{row['id']}"
+            messages = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+            yield {"user_id": identifier, "session_id": identifier, "messages": messages}
+
+
 def units(folder, seed):
     """(units to train on, splices); both empty without a folder."""
     if not folder:
@@ -114,3 +132,16 @@ def units(folder, seed):
     histories, splices = benign(folder, seed)
     histories += [*schizobench(folder, seed), *syco_bench(folder, seed)]
     return [Unit(h.id, [h]) for h in histories], splices
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", help="folder of NAME.jsonl.gz")
+    p.add_argument("--sessions", type=int, default=125, help="of each set, at most")
+    args = p.parse_args()
+    for record in held_sessions(args.folder, args.sessions):
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
