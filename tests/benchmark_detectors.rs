@@ -67,6 +67,52 @@ fn an_imminent_threat_is_an_alarm_of_its_arc() {
     assert_eq!((value(&calm, 0, "recall"), value(&calm, 0, "delay_messages")), (Some(0.0), None));
 }
 
+const CONTRASTS: &str = "\
+=== a-s001a | kind=contrast | style=x
+--- 2026-03-01T20:11
+U h0 d0: one
+A s0: two
+U h2 d0: three
+=== a-s001b | kind=contrast | style=x
+--- 2026-03-01T20:11
+U h0 d0: one
+A s0: two
+U h0 d0: four
+=== a-s001c | kind=contrast | style=x
+--- 2026-03-01T20:11
+U h0 d0: one
+A s0: two
+U h1 d0: five
+=== a-s002a | kind=contrast | style=x
+--- 2026-03-01T20:11
+U h3 d0: six
+";
+
+/// By hand: of levels 2, 0, 1 at the same place, said to be 2, 0, 0, one pair is right, one equal, one right; other places,
+/// equal labels and another set's members are no pairs.
+#[test]
+fn minimal_pairs_are_compared_place_by_place() {
+    let examples = author::parse(Path::new("a.txt"), CONTRASTS).unwrap();
+    let set = DataSet { examples, ..set() };
+    let mut scores = ModelScores::new();
+    for example in &set.examples {
+        let roles = example.history.sessions[0].messages.iter().map(|message| message.role);
+        let scored = roles.enumerate().map(|(message, role)| {
+            let two = example.history.user_id == "a-s001a" && message == 2;
+            let harassment = if two { [0.0, 0.0, 1.0, 0.0] } else { [1.0, 0.0, 0.0, 0.0] };
+            let score = MessageScore { harassment, ..MessageScore::NOTHING };
+            ScoredMessage { at: MessageAt { session: 0, message }, role, score }
+        });
+        scores.insert(example.history.user_id.clone(), scored.collect());
+    }
+    let detectors = model_detectors("m", &scores, &set, Path::new("m")).unwrap();
+    let found = judge(&set, &detectors, &Judging::default());
+    let ordered = |target: usize| found.targets[target].detectors[0].figures.get("pairs_ordered").value;
+    assert_eq!(found.targets[0].target, "harassment, level 2 or more");
+    assert!((ordered(0).unwrap() - 2.5 / 3.0).abs() < 1e-9, "{:?}", ordered(0));
+    assert_eq!(ordered(1), None, "no labels of delusion differ");
+}
+
 /// By hand, of expected levels 0 and 2 of 3: the last is 2/3, the mean 1/3, the greatest 2/3.
 #[test]
 fn baselines_fold_the_users_messages() {

@@ -27,7 +27,7 @@ const STANCE: usize = 2;
 const IMMINENT: usize = 3;
 
 /// The kind of minimal pairs, which have no arcs to judge.
-const CONTRAST: &str = "contrast";
+pub(super) const CONTRAST: &str = "contrast";
 /// Characters at which other programs break lines.
 const LINE_BREAKS: [char; 9] = ['\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
 

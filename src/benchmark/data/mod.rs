@@ -134,6 +134,11 @@ impl Example {
         self.arcs?[kind as usize]
     }
 
+    /// A member of a set of minimal pairs: its messages stand beside those of its cluster at the same place.
+    pub fn is_contrast(&self) -> bool {
+        self.kind == author::CONTRAST
+    }
+
     /// Judged, and without any arc.
     pub fn is_negative(&self) -> bool {
         self.arcs == Some([None, None])

@@ -1,5 +1,6 @@
 //! Labels of messages, and of records as a whole.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::{BestF1, Curves, Judged, On, Slice, TargetReport, thinned};
@@ -21,6 +22,7 @@ const HALF: f64 = 0.5;
 
 /// A label and what the detector says.
 struct Pair {
+    at: Option<MessageAt>,
     truth: Truth,
     /// P(level ≥ level_min) of a message, or a history's score.
     score: f64,
@@ -28,10 +30,19 @@ struct Pair {
     expected: f64,
 }
 
+/// Of messages at one place of two minimal pairs whose labelled levels differ: how many pairs the expected levels order
+/// as the labels do, half of one where they are equal, of how many.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ordered {
+    rightly: f64,
+    pairs: usize,
+}
+
 /// One detector's answers to one target, by example.
 struct Answers<'a> {
     target: &'a Target,
     pairs: Vec<Vec<Pair>>,
+    ordered: Vec<Ordered>,
     threshold: Option<f64>,
     /// Scores are a message's probabilities, and there are expected levels.
     is_probability: bool,
@@ -59,7 +70,9 @@ impl On<'_> {
         let policy = if is_probability { Some(HALF) } else { detector.threshold };
         let threshold = self.judging.thresholds.get(&target.name, &detector.name, policy);
         let at = threshold.map(|threshold| threshold.value);
-        let answers = Answers { target, pairs: self.pairs(index, detector)?, threshold: at, is_probability };
+        let pairs = self.pairs(index, detector)?;
+        let ordered = self.ordered(target, &pairs);
+        let answers = Answers { target, pairs, ordered, threshold: at, is_probability };
         let all: Vec<usize> = (0..answers.pairs.len()).collect();
         let scored = answers.scored(&all);
         Some(Judged {
@@ -96,11 +109,44 @@ impl On<'_> {
                     (None, Some(at)) => answer(target, by_place.get(&at)?),
                     (None, None) => return None,
                 };
-                Some(Pair { truth: label.truth, score, expected })
+                Some(Pair { at: label.at, truth: label.truth, score, expected })
             };
             out.push(labels.filter_map(pair).collect());
         }
         Some(out)
+    }
+
+    /// Each minimal pair's messages against those of the members of its set that come after it.
+    fn ordered(&self, target: &Target, pairs: &[Vec<Pair>]) -> Vec<Ordered> {
+        let examples = &self.set.examples;
+        let later = |place: usize| {
+            let together = move |&other: &usize| examples[other].cluster == examples[place].cluster;
+            (place + 1..examples.len()).take_while(together)
+        };
+        let own = |place: usize| {
+            let mut ordered = Ordered::default();
+            let others: Vec<&Pair> = later(place).flat_map(|other| &pairs[other]).collect();
+            for (a, b) in pairs[place].iter().flat_map(|a| others.iter().map(move |b| (a, *b))) {
+                if let (Truth::Level(x), Truth::Level(y)) = (a.truth, b.truth)
+                    && a.at == b.at
+                    && x != y
+                {
+                    ordered.pairs += 1;
+                    let (low, high) = if x < y { (a, b) } else { (b, a) };
+                    ordered.rightly += match low.expected.total_cmp(&high.expected) {
+                        Ordering::Less => 1.0,
+                        Ordering::Equal => 0.5,
+                        Ordering::Greater => 0.0,
+                    };
+                }
+            }
+            ordered
+        };
+        // Scores that stand for a message have no level.
+        let has_levels = target.subject.arc().is_none();
+        (0..examples.len())
+            .map(|place| if has_levels && examples[place].is_contrast() { own(place) } else { Ordered::default() })
+            .collect()
     }
 
     /// The arc whose score of a whole history stands for its message, where a detector has no other and
@@ -179,6 +225,14 @@ impl Answers<'_> {
         drawn.iter().flat_map(|&example| &self.pairs[example])
     }
 
+    /// The share of minimal pairs ordered as their labels are.
+    fn pairs_ordered(&self, drawn: &[usize]) -> Option<f64> {
+        let drawn: Vec<Ordered> = drawn.iter().map(|&example| self.ordered[example]).collect();
+        let pairs: usize = drawn.iter().map(|one| one.pairs).sum();
+        let rightly: f64 = drawn.iter().map(|one| one.rightly).sum();
+        (self.is_probability && pairs > 0).then(|| rightly / pairs as f64)
+    }
+
     fn scored(&self, drawn: &[usize]) -> Vec<Scored> {
         self.drawn(drawn).filter_map(|pair| Some((pair.score, is_positive(self.target, pair.truth)?))).collect()
     }
@@ -208,6 +262,7 @@ impl Answers<'_> {
             ("recall", made.and_then(|made| made.recall())),
             ("false_positive_rate", made.and_then(|made| made.false_positive_rate())),
             ("kappa", quadratic_kappa(&levels, LEVELS).filter(|_| !levels.is_empty())),
+            ("pairs_ordered", self.pairs_ordered(drawn)),
             ("calibration_error", expected_calibration_error(&scored).filter(|_| self.is_probability)),
         ]
     }

@@ -60,13 +60,14 @@ const DELAYS: [Column; 5] = [
     ("named onset off by", "onset_error_messages", As::Signed),
 ];
 
-const MESSAGES: [Column; 8] = [
+const MESSAGES: [Column; 9] = [
     ("AUROC", "auroc", As::Share),
     ("AUPRC", "average_precision", As::Share),
     ("F1", "f1", As::Share),
     ("recall", "recall", As::Share),
     ("false positives", "false_positive_rate", As::Share),
     ("kappa", "kappa", As::Share),
+    ("pairs ordered", "pairs_ordered", As::Share),
     ("ECE", "calibration_error", As::Share),
     ("rank correlation", "rank_correlation", As::Share),
 ];
