@@ -1,4 +1,5 @@
-"""Count how often user messages have which level in the training histories: the constants of src/arc/evidence.rs.
+"""Count how often user messages have which level in the training histories, and how many of these hold an arc: the
+constants of src/arc/evidence.rs.
 
     python3 models/training/reference.py
 """
@@ -42,7 +43,8 @@ if __name__ == "__main__":
     train = read_arcs(DATASETS / "arcs", "train")
     print(f"{len(train)} histories of training authors")
     for kind in ("harassment", "delusion"):
-        print(kind)
+        holding = sum(any(arc == kind for arc, *_ in h.arcs) for h in train)
+        print(f"{kind}: in {holding / len(train):.3f} of the histories")
         for name, counts in tables(train, kind).items():
             row = ", ".join(f"{share:.3f}" for share in shares(counts, SLIP if name == "benign" else 0.0))
             print(f"  {name}: [{row}],  of {sum(counts.values())} messages")

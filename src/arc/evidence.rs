@@ -2,7 +2,7 @@
 
 use super::ArcKind;
 
-/// Shares of the levels 0–3 among user messages: what the probabilities of a message are held against.
+/// Shares of the levels 0–3 among user messages, and of histories with the arc: what the probabilities of a message are held against.
 ///
 /// Counted on the labels of the training histories in `datasets/arcs`; `models/training/reference.py` counts again, and
 /// what it finds must not differ by more than 0.01.
@@ -11,6 +11,8 @@ struct Reference {
     all: [f64; 4],
     /// Messages from the onset on.
     risk: [f64; 4],
+    /// The share of histories that hold the arc.
+    histories: f64,
     /// Messages of histories without an arc; levels 2 and 3, which do not occur there, at [`SLIP`].
     benign: [f64; 4],
 }
@@ -20,14 +22,16 @@ struct Reference {
 const SLIP: f64 = 0.005;
 
 const HARASSMENT: Reference = Reference {
-    all: [0.853, 0.061, 0.064, 0.022],
-    risk: [0.255, 0.072, 0.500, 0.173],
-    benign: [0.938, 0.052, SLIP, SLIP],
+    histories: 0.20,
+    all: [0.867, 0.062, 0.055, 0.016],
+    risk: [0.332, 0.097, 0.440, 0.131],
+    benign: [0.944, 0.046, SLIP, SLIP],
 };
 const DELUSION: Reference = Reference {
-    all: [0.873, 0.042, 0.047, 0.038],
-    risk: [0.195, 0.009, 0.438, 0.358],
-    benign: [0.953, 0.037, SLIP, SLIP],
+    histories: 0.187,
+    all: [0.878, 0.043, 0.046, 0.033],
+    risk: [0.268, 0.034, 0.404, 0.294],
+    benign: [0.961, 0.029, SLIP, SLIP],
 };
 
 /// The share of messages that show the risk once it is there; everyday use goes on beside it.
@@ -47,15 +51,28 @@ const RISK_SHARE: f64 = 0.3;
 /// 1 − RISK_SHARE: an innocent message is weak evidence of innocence (the mixture, or bet, of Ramdas
 /// et al. 2023, *Game-theoretic statistics and safe anytime-valid inference*, section 3).
 pub(super) fn gain(kind: ArcKind, levels: &[f32; 4]) -> f64 {
-    let reference = match kind {
-        ArcKind::Harassment => &HARASSMENT,
-        ArcKind::Delusion => &DELUSION,
-    };
+    let reference = reference(kind);
     let likelihood = |shares: &[f64; 4]| -> f64 {
         levels.iter().zip(shares).zip(&reference.all).map(|((&p, share), all)| f64::from(p) * share / all).sum()
     };
     let ratio = likelihood(&reference.risk) / likelihood(&reference.benign);
     (1.0 - RISK_SHARE + RISK_SHARE * ratio).ln()
+}
+
+/// The probability of an open case is taken to lie this far from 0 and from 1: a model is never surer.
+const CASE_DOUBT: f64 = 1e-4;
+
+/// ln of the odds of an open case over those before anything was read, in nats.
+pub(super) fn case_nats(kind: ArcKind, probability: f32) -> f64 {
+    let logit = |p: f64| (p / (1.0 - p)).ln();
+    logit(f64::from(probability).clamp(CASE_DOUBT, 1.0 - CASE_DOUBT)) - logit(reference(kind).histories)
+}
+
+fn reference(kind: ArcKind) -> &'static Reference {
+    match kind {
+        ArcKind::Harassment => &HARASSMENT,
+        ArcKind::Delusion => &DELUSION,
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +93,12 @@ mod tests {
             assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
             assert!(certain[2] > 3.0 && certain[3] > 2.0, "{kind:?}: {certain:?}");
         }
+    }
+
+    #[test]
+    fn what_was_expected_before_reading_is_no_evidence() {
+        assert!(case_nats(ArcKind::Harassment, HARASSMENT.histories as f32).abs() < 1e-6);
+        assert!(case_nats(ArcKind::Delusion, 0.5) > 1.0);
     }
 
     #[test]

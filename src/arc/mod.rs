@@ -8,10 +8,18 @@
 //! begins at every message, each with a part `w_n` of the money, for nobody knows when a risk begins:
 //!
 //! ```text
-//! M_n   = (M_{n−1}^d + w_n) · e_n      wealth; d < 1 lets old evidence fade over real time
-//! w_n   = 1 / (c (n+1) ln²(n+1))       Σ w_n = 1
+//! L_n   = (L_{n−1}^d + w_n) · e_n          wealth; d < 1 lets old evidence fade over real time
+//! w_n   = 1 / (c (n+1) ln²(n+1))           Σ w_n = 1
+//! C_n   = p_n / (1 − p_n) · (1 − π) / π    where the guard gives p_n
+//! M_n   = (L_n + C_n) / 2, or L_n where it does not
 //! score = S / (S + ln 100),  S = ln(1 + max M_n)
 //! ```
+//!
+//! A guard that reads whole histories also says with which probability p_n a case is open by message n, given
+//! everything up to it. The odds of that over those before anything was read (π is the share of histories with
+//! the arc) are the wealth of such bets, too: with w_k the chance that the onset is k and Λ the likelihood
+//! ratios, p_n / (1 − p_n) = π Σ_{k≤n} w_k Λ_{k…n} / (1 − π + π Σ_{k>n} w_k) (Shiryaev 1963, *On optimum methods
+//! in quickest detection problems*), so that C_n ≤ Σ w_k Λ_{k…n}. The mean of both is a bet as good.
 //!
 //! By Ville's inequality an innocent history ever reaches M = 1/α with probability α at most, however
 //! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before
@@ -22,6 +30,8 @@
 //!
 //! The onset is estimated apart from the alarm: the message from which the gains, added up and set
 //! back to 0 whenever they fall below it (Page 1954, the CUSUM), first carried a certain message's worth.
+
+use std::f64::consts::LN_2;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -70,6 +80,14 @@ impl ArcKind {
         }
     }
 
+    /// The probability of this kind's own open case.
+    pub fn case(self, score: &MessageScore) -> Option<f32> {
+        match self {
+            Self::Harassment => score.harassment_case,
+            Self::Delusion => score.delusion_case,
+        }
+    }
+
     /// Whether a message says at least as much of this harm as of the other: an imminent threat is counted where it
     /// belongs, and in both where nothing tells them apart.
     fn leads(self, score: &MessageScore) -> bool {
@@ -111,9 +129,14 @@ pub struct Evidence {
 pub struct ArcState {
     kind: ArcKind,
     user_messages: u64,
-    /// ln M, and its greatest value.
+    /// ln L.
     wealth_nats: f64,
-    wealth_nats_max: f64,
+    /// ln C of the last user message, where the guard gives it.
+    case_nats: Option<f64>,
+    /// The greatest ln M so far.
+    height_nats: f64,
+    /// Since when an open case has been likelier than not.
+    case_onset: Option<MessageAt>,
     /// The run of gains since it was last 0, and where it first reached [`ONSET_NATS`].
     run_nats: f64,
     run_onset: Option<MessageAt>,
@@ -138,7 +161,9 @@ impl ArcState {
             kind,
             user_messages: 0,
             wealth_nats: NOTHING_NATS,
-            wealth_nats_max: NOTHING_NATS,
+            case_nats: None,
+            height_nats: NOTHING_NATS,
+            case_onset: None,
             run_nats: 0.0,
             run_onset: None,
             last_time: None,
@@ -176,7 +201,11 @@ impl ArcState {
         if self.kind.leads(&observation.score) {
             self.threat(observation);
         }
+        self.case(observation);
         self.bet(gain, observation.at);
+        if self.onset.is_none() && self.score() >= ARC_SCORE_MIN {
+            self.onset = self.case_onset.or(self.run_onset).or(Some(observation.at));
+        }
         if gain > 0.0 {
             self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32 });
         }
@@ -194,16 +223,28 @@ impl ArcState {
         let stake = (self.user_messages + 1) as f64;
         let stake_nats = -(SPENDING_SUM * stake * stake.ln().powi(2)).ln();
         self.wealth_nats = gain + ln_add(self.wealth_nats, stake_nats);
-        self.wealth_nats_max = self.wealth_nats_max.max(self.wealth_nats);
+        self.height_nats = self.height_nats.max(self.now_nats());
         self.run_nats = (self.run_nats + gain).max(0.0);
         if self.run_nats == 0.0 {
             self.run_onset = None;
         } else if self.run_nats >= ONSET_NATS && self.run_onset.is_none() {
             self.run_onset = Some(at);
         }
-        if self.onset.is_none() && self.score() >= ARC_SCORE_MIN {
-            self.onset = self.run_onset;
+    }
+
+    fn case(&mut self, observation: &Observation) {
+        let Some(probability) = self.kind.case(&observation.score) else { return };
+        self.case_nats = Some(evidence::case_nats(self.kind, probability));
+        if probability < 0.5 {
+            self.case_onset = None;
+        } else if self.case_onset.is_none() {
+            self.case_onset = Some(observation.at);
         }
+    }
+
+    /// ln M.
+    fn now_nats(&self) -> f64 {
+        self.case_nats.map_or(self.wealth_nats, |case| ln_add(self.wealth_nats, case) - LN_2)
     }
 
     fn decay(&mut self, time: Option<Timestamp>) {
@@ -213,7 +254,9 @@ impl ArcState {
             if days > 0.0 {
                 let kept = (-days / HALF_LIFE_DAYS).exp2();
                 // Only what speaks for a risk fades: wealth below 1 stays as it is.
-                self.wealth_nats = if self.wealth_nats > 0.0 { self.wealth_nats * kept } else { self.wealth_nats };
+                let fade = |nats: f64| if nats > 0.0 { nats * kept } else { nats };
+                self.wealth_nats = fade(self.wealth_nats);
+                self.case_nats = self.case_nats.map(fade);
                 self.run_nats *= kept;
             }
         }
@@ -228,15 +271,16 @@ impl ArcState {
 
     /// 0 to 1: how strong the arc was at its height.
     pub fn score(&self) -> f32 {
-        score(self.wealth_nats_max)
+        score(self.height_nats)
     }
 
     /// 0 to 1: how strong it is at the last message read.
     pub fn score_now(&self) -> f32 {
-        score(self.wealth_nats)
+        score(self.now_nats())
     }
 
-    /// Where the arc began, once there is one: the message from which the evidence never fell back to nothing.
+    /// Where the arc began, once there is one: the message from which an open case stayed likelier than not, or else
+    /// from which the evidence never fell back to nothing.
     pub fn onset(&self) -> Option<MessageAt> {
         self.onset
     }
@@ -316,6 +360,38 @@ mod tests {
         assert_eq!(at, [(1, 2), (3, 4)]);
     }
 
+    fn with_case(mut observation: Observation, probability: f32) -> Observation {
+        observation.score.harassment_case = Some(probability);
+        observation
+    }
+
+    #[test]
+    fn an_open_case_is_evidence_by_itself_and_dates_the_onset() {
+        let arc = arc(&[0.01, 0.6, 0.2, 0.7, 0.999, 0.9].map(|p| {
+            let message = (p * 1e3) as usize;
+            with_case(user(0, message, 0, 0), p)
+        }));
+        // ln of 999 times the odds against, halved, is over ln 100.
+        assert!(arc.score() > 0.5, "{}", arc.score());
+        assert_eq!(arc.onset(), Some(MessageAt { session: 0, message: 700 }), "since when it stayed likelier than not");
+        assert!(arc.score_now() < arc.score());
+    }
+
+    #[test]
+    fn a_case_that_the_guard_doubts_takes_nothing_from_the_levels_but_half() {
+        let levels: Vec<_> = (0..6).map(|i| user(0, i, 0, 2)).collect();
+        let doubted: Vec<_> = levels.iter().map(|o| with_case(*o, 1e-6)).collect();
+        let (levels, doubted) = (arc(&levels), arc(&doubted));
+        assert!((levels.now_nats() - doubted.now_nats() - LN_2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn certainty_is_no_infinity() {
+        for p in [0.0, 1.0, f32::MIN_POSITIVE] {
+            assert!(arc(&[with_case(user(0, 0, 0, 0), p)]).now_nats().is_finite(), "{p}");
+        }
+    }
+
     #[test]
     fn an_old_slip_is_not_the_onset() {
         let mut observations: Vec<_> = (0..20).map(|i| user(0, i, 0, if i == 19 { 2 } else { 0 })).collect();
@@ -363,7 +439,7 @@ mod tests {
             (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
         };
         let mut level = || match next() {
-            x if x < 0.938 => 0,
+            x if x < 0.944 => 0,
             x if x < 0.99 => 1,
             x if x < 0.995 => 2,
             _ => 3,

@@ -1,8 +1,10 @@
 //! The small heads of a `MessageHeads` model: ordinal, cumulative-link, on one hidden state.
 //!
-//! CORAL (Cao, Mirjalili & Raschka 2020, arXiv:1901.07884): one weight vector a head and `K − 1`
-//! ordered biases, `P(y > k) = σ((w·x + b_k) / temperature)`. The head returns the logits before
-//! the σ, already divided by the temperature; what they mean is the scoring room's.
+//! `P(y > k) = σ((w_k·x + b_k) / temperature)` for the `K − 1` thresholds between `K` levels: one linear
+//! classifier a threshold (Frank & Hall 2001, *A simple approach to ordinal classification*), or, where the
+//! file has one weight vector a head, the same `w` for all of them (CORAL; Cao, Mirjalili & Raschka 2020,
+//! arXiv:1901.07884). The heads return the logits before the σ, already divided by the temperature; what
+//! they mean is the scoring room's.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,8 +12,10 @@ use std::collections::BTreeMap;
 use super::EngineError;
 use super::weights::Gguf;
 
-/// The heads of the format's version 1, in the order of the logits' fields.
-const NAMES: [&str; 4] = ["harassment", "delusion", "stance", "imminent"];
+/// What every file of heads has: name and number of thresholds.
+const REQUIRED: [(&str, usize); 4] = [("harassment", 3), ("delusion", 3), ("stance", 3), ("imminent", 1)];
+/// What a file may have as well, since version 2 of the format.
+const OPTIONAL: [(&str, usize); 2] = [("harassment_case", 1), ("delusion_case", 1)];
 
 /// Cumulative logits of every head at one position: entry `k` is `logit P(y > k)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,25 +28,64 @@ pub struct HeadLogits {
     pub stance: [f32; 3],
     /// Imminent, yes or no: one threshold.
     pub imminent: f32,
+    /// Whether a case of harassment is open by this message; `None` where the model has no such head.
+    pub harassment_case: Option<f32>,
+    /// The same of delusion.
+    pub delusion_case: Option<f32>,
 }
 
 struct Head {
-    weight: Vec<f32>, // (C)
-    bias: Vec<f32>,   // (K − 1)
+    weights: Vec<f32>, // (K − 1, C), or (1, C) for all thresholds
+    bias: Vec<f32>,    // (K − 1)
     temperature: f32,
 }
 
 impl Head {
     /// `(C)` → `K − 1` logits.
-    fn logits(&self, hidden: &[f32]) -> impl Iterator<Item = f32> + '_ {
-        let dot: f32 = self.weight.iter().zip(hidden).map(|(w, x)| w * x).sum();
-        self.bias.iter().map(move |b| (dot + b) / self.temperature)
+    fn logits<const THRESHOLDS: usize>(&self, hidden: &[f32]) -> [f32; THRESHOLDS] {
+        let rows: Vec<f32> = self
+            .weights
+            .chunks_exact(hidden.len())
+            .map(|row| row.iter().zip(hidden).map(|(w, x)| w * x).sum())
+            .collect();
+        let mut out = [0.0; THRESHOLDS];
+        for ((slot, bias), dot) in out.iter_mut().zip(&self.bias).zip(rows.iter().cycle()) {
+            *slot = (dot + bias) / self.temperature;
+        }
+        out
+    }
+
+    /// The head `name` of a file.
+    fn read(gguf: &Gguf, name: &str, about: &HeadMetadata, shape: (usize, usize)) -> Result<Self, EngineError> {
+        let (thresholds, hidden_size) = shape;
+        let tensor = |part: &str| {
+            let key = format!("head.{name}.{part}");
+            gguf.numbers(&key)?.ok_or(EngineError::Missing(key))
+        };
+        let head = Self { weights: tensor("weight")?, bias: tensor("bias")?, temperature: about.temperature };
+        let fits = [hidden_size, thresholds * hidden_size].contains(&head.weights.len())
+            && head.bias.len() == thresholds
+            && about.labels.len() == thresholds + 1
+            && about.temperature > 0.0;
+        if fits {
+            return Ok(head);
+        }
+        Err(EngineError::Config(format!(
+            "head {name}: {} weights, {} thresholds, {} labels, temperature {}; expected {hidden_size} or {}, {thresholds}, {}, above 0",
+            head.weights.len(),
+            head.bias.len(),
+            about.labels.len(),
+            about.temperature,
+            thresholds * hidden_size,
+            thresholds + 1
+        )))
     }
 }
 
-/// All heads of a model file.
+/// All heads of a model file, by name.
 pub(super) struct Heads {
-    heads: [Head; 4],
+    heads: BTreeMap<String, Head>,
+    hidden_size: usize,
 }
 
 #[derive(Deserialize)]
@@ -55,63 +98,53 @@ impl Heads {
     /// Reads the heads of a GGUF file; `None` when it has none (metadata `throughline.heads`).
     ///
     /// # Errors
-    /// When a head is missing, or its tensors do not have the shape of the format's version 1.
+    /// When a head is missing, or its tensors do not have the shape of the format.
     pub fn read(gguf: &Gguf, hidden_size: usize) -> Result<Option<Self>, EngineError> {
         let Some(json) = gguf.string("throughline.heads") else { return Ok(None) };
         let metadata: BTreeMap<String, HeadMetadata> = serde_json::from_str(json)
             .map_err(|error| EngineError::Config(format!("metadata throughline.heads: {error}")))?;
-        let read = |name: &str| -> Result<Head, EngineError> {
-            let about = metadata.get(name).ok_or_else(|| EngineError::Missing(format!("throughline.heads.{name}")))?;
-            let tensor = |part: &str| {
-                let key = format!("head.{name}.{part}");
-                gguf.numbers(&key)?.ok_or(EngineError::Missing(key))
-            };
-            let head = Head { weight: tensor("weight")?, bias: tensor("bias")?, temperature: about.temperature };
-            let thresholds = if name == "imminent" { 1 } else { 3 };
-            let fits = head.weight.len() == hidden_size
-                && head.bias.len() == thresholds
-                && about.labels.len() == thresholds + 1
-                && about.temperature > 0.0;
-            if fits {
-                Ok(head)
-            } else {
-                Err(EngineError::Config(format!(
-                    "head {name}: {} weights, {} thresholds, {} labels, temperature {}; expected {hidden_size}, {thresholds}, {}, above 0",
-                    head.weight.len(),
-                    head.bias.len(),
-                    about.labels.len(),
-                    about.temperature,
-                    thresholds + 1
-                )))
+        let mut heads = BTreeMap::new();
+        for (name, thresholds) in REQUIRED.into_iter().chain(OPTIONAL) {
+            match metadata.get(name) {
+                Some(about) => {
+                    heads.insert(name.to_owned(), Head::read(gguf, name, about, (thresholds, hidden_size))?);
+                }
+                None if OPTIONAL.iter().any(|(optional, _)| *optional == name) => {}
+                None => return Err(EngineError::Missing(format!("throughline.heads.{name}"))),
             }
-        };
-        let [harassment, delusion, stance, imminent] = NAMES.map(read);
-        Ok(Some(Self { heads: [harassment?, delusion?, stance?, imminent?] }))
+        }
+        Ok(Some(Self { heads, hidden_size }))
     }
 
     /// The calibration temperature of each head, by name.
     pub fn temperatures(&self) -> BTreeMap<String, f32> {
-        NAMES.iter().zip(&self.heads).map(|(name, head)| ((*name).to_owned(), head.temperature)).collect()
+        self.heads.iter().map(|(name, head)| (name.clone(), head.temperature)).collect()
     }
 
     /// Every head's logits at one hidden state `(C)`.
     ///
     /// # Errors
-    /// When one of them is not finite.
+    /// When one of them is not finite, or the hidden state is not of the heads' size.
     pub fn logits(&self, hidden: &[f32]) -> Result<HeadLogits, EngineError> {
-        let three = |head: &Head| {
-            let mut out = [0.0; 3];
-            out.iter_mut().zip(head.logits(hidden)).for_each(|(slot, logit)| *slot = logit);
-            out
-        };
+        if hidden.len() != self.hidden_size {
+            return Err(EngineError::Config(format!(
+                "a hidden state of {} numbers for heads of {}",
+                hidden.len(),
+                self.hidden_size
+            )));
+        }
+        let one = |name: &str| self.heads.get(name).map(|head| head.logits::<1>(hidden)[0]);
+        let three = |name: &str| self.heads.get(name).map(|head| head.logits::<3>(hidden)).unwrap_or_default();
         let logits = HeadLogits {
-            harassment: three(&self.heads[0]),
-            delusion: three(&self.heads[1]),
-            stance: three(&self.heads[2]),
-            imminent: self.heads[3].logits(hidden).next().unwrap_or(0.0),
+            harassment: three("harassment"),
+            delusion: three("delusion"),
+            stance: three("stance"),
+            imminent: one("imminent").unwrap_or_default(),
+            harassment_case: one("harassment_case"),
+            delusion_case: one("delusion_case"),
         };
-        let mut all = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
-        let finite = all.all(f32::is_finite) && logits.imminent.is_finite();
-        if finite { Ok(logits) } else { Err(EngineError::NotFinite) }
+        let levels = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
+        let single = [Some(logits.imminent), logits.harassment_case, logits.delusion_case].into_iter().flatten();
+        if levels.chain(single).all(f32::is_finite) { Ok(logits) } else { Err(EngineError::NotFinite) }
     }
 }

@@ -43,6 +43,10 @@ struct MessageLine<'a> {
     delusion: [f32; 4],
     stance: [f32; 4],
     imminent: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    harassment_case: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delusion_case: Option<f32>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     categories: &'a [String],
 }
@@ -117,6 +121,8 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
                 delusion: scores.delusion,
                 stance: scores.stance,
                 imminent: scores.imminent,
+                harassment_case: scores.harassment_case,
+                delusion_case: scores.delusion_case,
                 categories: &message.categories,
             }),
         )?;

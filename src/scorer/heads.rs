@@ -171,6 +171,8 @@ fn cumulative(logits: &HeadLogits) -> CumulativeLogits {
         delusion: logits.delusion,
         stance: logits.stance,
         imminent: logits.imminent,
+        harassment_case: logits.harassment_case,
+        delusion_case: logits.delusion_case,
     }
 }
 

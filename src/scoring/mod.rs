@@ -18,6 +18,13 @@ pub struct MessageScore {
     pub stance: [f32; 4],
     /// Probability of a credible, imminent threat of violence.
     pub imminent: f32,
+    /// Probability that a case of harassment is open by this message: that a careful reviewer who has read the
+    /// history up to here would have opened one, here or before. `None` of a guard that judges messages alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harassment_case: Option<f32>,
+    /// The same of delusion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delusion_case: Option<f32>,
 }
 
 /// Logits of a message's heads: entry `k` of an ordinal head is `logit P(y > k)`.
@@ -27,6 +34,8 @@ pub struct CumulativeLogits {
     pub delusion: [f32; 3],
     pub stance: [f32; 3],
     pub imminent: f32,
+    pub harassment_case: Option<f32>,
+    pub delusion_case: Option<f32>,
 }
 
 impl MessageScore {
@@ -36,6 +45,8 @@ impl MessageScore {
         delusion: [1.0, 0.0, 0.0, 0.0],
         stance: [0.0, 1.0, 0.0, 0.0],
         imminent: 0.0,
+        harassment_case: None,
+        delusion_case: None,
     };
 
     /// The fields that the role's heads give; the others as in [`MessageScore::NOTHING`].
@@ -45,6 +56,8 @@ impl MessageScore {
                 harassment: level_probabilities(logits.harassment),
                 delusion: level_probabilities(logits.delusion),
                 imminent: sigmoid(logits.imminent),
+                harassment_case: logits.harassment_case.map(sigmoid),
+                delusion_case: logits.delusion_case.map(sigmoid),
                 ..Self::NOTHING
             },
             Role::Assistant => Self { stance: level_probabilities(logits.stance), ..Self::NOTHING },
@@ -65,8 +78,15 @@ impl MessageScore {
                 other.stance
             },
             imminent: self.imminent.max(other.imminent),
+            harassment_case: most(self.harassment_case, other.harassment_case),
+            delusion_case: most(self.delusion_case, other.delusion_case),
         }
     }
+}
+
+/// The greater of two probabilities, or the one there is.
+fn most(a: Option<f32>, b: Option<f32>) -> Option<f32> {
+    a.into_iter().chain(b).reduce(f32::max)
 }
 
 /// `Σ k·P(k)`, 0 to 3.
@@ -132,12 +152,20 @@ mod tests {
 
     #[test]
     fn a_head_speaks_only_of_its_role() {
-        let logits = CumulativeLogits { harassment: [5.0; 3], delusion: [5.0; 3], stance: [5.0; 3], imminent: 5.0 };
+        let logits = CumulativeLogits {
+            harassment: [5.0; 3],
+            delusion: [5.0; 3],
+            stance: [5.0; 3],
+            imminent: 5.0,
+            harassment_case: Some(5.0),
+            delusion_case: None,
+        };
         let assistant = MessageScore::from_logits(Role::Assistant, &logits);
         assert_eq!(assistant.harassment, MessageScore::NOTHING.harassment);
         assert!(assistant.stance[3] > 0.9);
         let user = MessageScore::from_logits(Role::User, &logits);
         assert_eq!(user.stance, MessageScore::NOTHING.stance);
-        assert!(user.delusion[3] > 0.9);
+        assert!(user.delusion[3] > 0.9 && user.harassment_case > Some(0.9));
+        assert_eq!((assistant.harassment_case, user.delusion_case), (None, None));
     }
 }
