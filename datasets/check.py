@@ -3,7 +3,7 @@
 
     python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt
 
-The format is described in datasets/README.md. Exit status 1 when any file breaks it.
+The suites beside this file are only parsed, and compared with what is given: none of their messages may stand there. The format is described in datasets/README.md. Exit status 1 when any file breaks it.
 A file in a folder named `contrasts` holds minimal pairs, every other one histories.
 The training code imports `parse`; `throughline benchmark` has a parser of its own (src/benchmark/data/author.rs).
 """
@@ -24,11 +24,13 @@ KINDS = {
     "dark_humour", "moderator_reading_reports", "survivor_safety_planning", "philosophy_of_mind",
     "parent_open_monitoring", "language_learner", "mundane",
 }
+SUITES = sorted((Path(__file__).parent / "suites").glob("*.txt"))
 POSITIVE = {"harassment_escalation", "delusion_reinforcement", "delusion_resisted", "both"}
 DUPLICATE_WORDS_MIN = 12
-DUPLICATE_OVERLAP = 0.4
+DUPLICATE_OVERLAP = 0.5
 SHINGLE_WORDS = 4
 COMMON_MESSAGES = 60
+WORD = re.compile(r"[\w'’]+")
 TWIN_WORDS_RATIO = (0.75, 1.33)
 HEAD = re.compile(r"^=== (\S+) \|(.*)$")
 ARC = re.compile(r'^arc (harassment|delusion) onset=(\d+)\.(\d+)(?: target="([^"]*)")?$')
@@ -185,36 +187,41 @@ def set_of(contrast):
 
 
 def shingles(text):
-    """The runs of SHINGLE_WORDS words of a message, without case; none of a short message."""
-    said = text.casefold().split()
+    """The runs of SHINGLE_WORDS words of a message, without case and punctuation; none of a short message."""
+    said = WORD.findall(text.casefold())
     if len(said) < DUPLICATE_WORDS_MIN:
         return frozenset()
     return frozenset(zip(*(said[i:] for i in range(SHINGLE_WORDS))))
 
 
 def near_duplicates(groups):
-    """Messages of two groups whose shingles overlap by DUPLICATE_OVERLAP or more (Broder 1997), letter by letter or nearly.
+    """Messages of two groups of which the shorter has DUPLICATE_OVERLAP of its shingles in the other (Broder 1997).
 
     `groups`: {name: [History]}; a group is an original with its twin, or one set, where repeats are the point. Overlaps
     are counted, not estimated by MinHash: there are few enough messages. Shingles of more than COMMON_MESSAGES messages
-    are idiom, and nominate no pair.
+    are idiom, and nominate no pair; the same text is found however often it stands.
     """
-    found, index = [], defaultdict(list)  # found: (group, id, text, shingles)
+    found, index, same, out = [], defaultdict(list), {}, []  # found: (group, id, text, shingles)
     for name, histories in groups.items():
         for text, identifier in {m.content: h.id for h in histories for m in h.messages()}.items():
-            if own := shingles(text):
-                for shingle in own:
-                    index[shingle].append(len(found))
-                found.append((name, identifier, text, own))
-    shared = Counter(
+            own = shingles(text)
+            if not own:
+                continue
+            first_name, first_id = same.setdefault(own, (name, identifier))
+            if first_name != name:
+                out.append(f"{identifier} repeats a message of {first_id}: {text[:60]!r}")
+                continue
+            for shingle in own:
+                index[shingle].append(len(found))
+            found.append((name, identifier, text, own))
+    nominated = {
         (a, b)
         for places in index.values() if len(places) <= COMMON_MESSAGES
-        for i, a in enumerate(places) for b in places[:i] if found[a][0] != found[b][0])
-    out = []
-    for a, b in shared:
+        for i, a in enumerate(places) for b in places[:i] if found[a][0] != found[b][0]}
+    for a, b in sorted(nominated):
         (_, id_a, text, own), (_, id_b, _, other) = found[a], found[b]
-        if len(own & other) / len(own | other) >= DUPLICATE_OVERLAP:
-            out.append(f"{id_a} repeats a message of {id_b}: {text[:60]!r}")
+        if len(own & other) >= DUPLICATE_OVERLAP * min(len(own), len(other)):
+            out.append(f"{id_a} says much of a message of {id_b}: {text[:60]!r}")
     return out
 
 
@@ -286,6 +293,8 @@ def main(paths):
         bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in problems(h, by_author[h.author])]
     for h in contrasts:
         bad += [f"{h.author}.txt: {h.id}: {sentence}" for sentence in contrast_problems(h, sets)]
+    for path in SUITES:
+        groups["suites", path.stem] = parse(path)
     bad += near_duplicates(groups)
     for sentence in bad:
         print(sentence)
