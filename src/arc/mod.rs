@@ -22,10 +22,11 @@
 //! in quickest detection problems*), so that C_n ≤ Σ w_k Λ_{k…n}. The mean of both is a bet as good.
 //!
 //! By Ville's inequality an innocent history ever reaches M = 1/α with probability α at most, however
-//! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before
+//! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before and p_n is one
+//! posterior that is kept up message by message
 //! (the e-detector of Shin, Ramdas & Rinaldo 2024, *E-detectors: a nonparametric framework for
 //! sequential change detection*, section 2, with the weights of a spending schedule; Ville 1939). That is, if
-//! the model is calibrated on such histories: an assumption, not a fact, and `models/README.md` says how
+//! the model is calibrated on such histories, and remembers what its window no longer shows: an assumption, not a fact, and `models/README.md` says how
 //! often it was kept. The score is ½ at α = 1%.
 //!
 //! The onset is estimated apart from the alarm: the message from which the gains, added up and set
@@ -120,7 +121,7 @@ pub struct Evidence {
     pub at: MessageAt,
     /// Its likeliest level on the arc's scale, 0–3.
     pub level: u8,
-    /// What it added to the evidence, in nats.
+    /// What it added to the evidence, in nats: by its level, or by how much surer of an open case it made the guard.
     pub gain: f32,
 }
 
@@ -196,13 +197,13 @@ impl ArcState {
 
     fn user_message(&mut self, observation: &Observation) {
         let levels = self.kind.levels(&observation.score);
-        let gain = evidence::gain(self.kind, levels);
-        self.unanswered = Some((observation.at.session, gain.max(0.0) as f32));
+        let level_gain = evidence::gain(self.kind, levels);
         if self.kind.leads(&observation.score) {
             self.threat(observation);
         }
-        self.case(observation);
-        self.bet(gain, observation.at);
+        let gain = level_gain.max(self.case(observation));
+        self.bet(level_gain, observation.at);
+        self.unanswered = Some((observation.at.session, gain.max(0.0) as f32));
         if self.onset.is_none() && self.score() >= ARC_SCORE_MIN {
             self.onset = self.case_onset.or(self.run_onset).or(Some(observation.at));
         }
@@ -232,14 +233,19 @@ impl ArcState {
         }
     }
 
-    fn case(&mut self, observation: &Observation) {
-        let Some(probability) = self.kind.case(&observation.score) else { return };
-        self.case_nats = Some(evidence::case_nats(self.kind, probability));
+    /// Takes in the probability of an open case, if the guard gives it; the rise of ln(1 + C), in nats.
+    fn case(&mut self, observation: &Observation) -> f64 {
+        let Some(probability) = self.kind.case(&observation.score) else { return 0.0 };
+        let held = |nats: f64| ln_add(nats, 0.0);
+        let before = held(self.case_nats.unwrap_or_else(|| evidence::case_nats(self.kind, 0.0)));
+        let nats = evidence::case_nats(self.kind, probability);
+        self.case_nats = Some(nats);
         if probability < 0.5 {
             self.case_onset = None;
         } else if self.case_onset.is_none() {
             self.case_onset = Some(observation.at);
         }
+        held(nats) - before
     }
 
     /// ln M.
@@ -254,9 +260,7 @@ impl ArcState {
             if days > 0.0 {
                 let kept = (-days / HALF_LIFE_DAYS).exp2();
                 // Only what speaks for a risk fades: wealth below 1 stays as it is.
-                let fade = |nats: f64| if nats > 0.0 { nats * kept } else { nats };
-                self.wealth_nats = fade(self.wealth_nats);
-                self.case_nats = self.case_nats.map(fade);
+                self.wealth_nats = if self.wealth_nats > 0.0 { self.wealth_nats * kept } else { self.wealth_nats };
                 self.run_nats *= kept;
             }
         }
@@ -321,167 +325,4 @@ fn score(wealth_nats: f64) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(session: usize, message: usize, day: i64, level: usize) -> Observation {
-        let mut harassment = [0.0; 4];
-        harassment[level] = 1.0;
-        Observation {
-            at: MessageAt { session, message },
-            time: Timestamp::from_second(1_750_000_000 + day * 86_400).ok(),
-            from_user: true,
-            score: MessageScore { harassment, ..MessageScore::NOTHING },
-        }
-    }
-
-    fn arc(observations: &[Observation]) -> ArcState {
-        let mut arc = ArcState::new(ArcKind::Harassment);
-        observations.iter().for_each(|observation| arc.step(observation));
-        arc
-    }
-
-    #[test]
-    fn innocent_messages_never_add_up() {
-        // One in twenty with a grudge, as in innocent histories.
-        let observations: Vec<_> =
-            (0..10_000).map(|i| user(i / 10, i % 10, i as i64 / 10, usize::from(i % 20 == 0))).collect();
-        let arc = arc(&observations);
-        assert!(arc.score() < 0.1, "{}", arc.score());
-        assert_eq!(arc.onset(), None);
-    }
-
-    #[test]
-    fn evidence_adds_up_across_sessions_and_names_its_messages() {
-        let arc = arc(&[user(0, 0, 0, 0), user(1, 2, 3, 2), user(2, 0, 9, 0), user(3, 4, 12, 2)]);
-        assert!(arc.score() > 0.5, "{}", arc.score());
-        assert_eq!(arc.onset(), Some(MessageAt { session: 1, message: 2 }), "the first of the run, not the alarm");
-        let at: Vec<_> = arc.evidence().iter().map(|e| (e.at.session, e.at.message)).collect();
-        assert_eq!(at, [(1, 2), (3, 4)]);
-    }
-
-    fn with_case(mut observation: Observation, probability: f32) -> Observation {
-        observation.score.harassment_case = Some(probability);
-        observation
-    }
-
-    #[test]
-    fn an_open_case_is_evidence_by_itself_and_dates_the_onset() {
-        let arc = arc(&[0.01, 0.6, 0.2, 0.7, 0.999, 0.9].map(|p| {
-            let message = (p * 1e3) as usize;
-            with_case(user(0, message, 0, 0), p)
-        }));
-        // ln of 999 times the odds against, halved, is over ln 100.
-        assert!(arc.score() > 0.5, "{}", arc.score());
-        assert_eq!(arc.onset(), Some(MessageAt { session: 0, message: 700 }), "since when it stayed likelier than not");
-        assert!(arc.score_now() < arc.score());
-    }
-
-    #[test]
-    fn a_case_that_the_guard_doubts_takes_nothing_from_the_levels_but_half() {
-        let levels: Vec<_> = (0..6).map(|i| user(0, i, 0, 2)).collect();
-        let doubted: Vec<_> = levels.iter().map(|o| with_case(*o, 1e-6)).collect();
-        let (levels, doubted) = (arc(&levels), arc(&doubted));
-        assert!((levels.now_nats() - doubted.now_nats() - LN_2).abs() < 1e-6);
-    }
-
-    #[test]
-    fn certainty_is_no_infinity() {
-        for p in [0.0, 1.0, f32::MIN_POSITIVE] {
-            assert!(arc(&[with_case(user(0, 0, 0, 0), p)]).now_nats().is_finite(), "{p}");
-        }
-    }
-
-    #[test]
-    fn an_old_slip_is_not_the_onset() {
-        let mut observations: Vec<_> = (0..20).map(|i| user(0, i, 0, if i == 19 { 2 } else { 0 })).collect();
-        observations.extend((0..40).map(|i| user(1, i, 1, 0)));
-        observations.extend([user(2, 0, 2, 2), user(2, 2, 2, 2), user(2, 4, 2, 3)]);
-        assert_eq!(arc(&observations).onset(), Some(MessageAt { session: 2, message: 0 }));
-    }
-
-    #[test]
-    fn an_imminent_threat_counts_in_the_arc_it_belongs_to() {
-        let mut threat = user(0, 0, 0, 3);
-        threat.score.imminent = 0.9;
-        threat.score.delusion = [0.0, 1.0, 0.0, 0.0];
-        let imminent = |kind, observation: &Observation| {
-            let mut arc = ArcState::new(kind);
-            arc.step(observation);
-            arc.imminent()
-        };
-        assert_eq!(imminent(ArcKind::Harassment, &threat), Some(threat.at));
-        assert_eq!(imminent(ArcKind::Delusion, &threat), None);
-        threat.score.delusion = threat.score.harassment;
-        assert_eq!(imminent(ArcKind::Delusion, &threat), Some(threat.at), "both, where nothing tells them apart");
-    }
-
-    #[test]
-    fn time_lets_the_state_fade_and_leaves_the_height() {
-        let mut arc = arc(&[user(0, 0, 0, 2), user(0, 2, 0, 2)]);
-        let (height, nats) = (arc.score(), arc.wealth_nats);
-        arc.decay(Timestamp::from_second(1_750_000_000 + 180 * 86_400).ok());
-        assert_eq!(arc.score(), height);
-        assert!(nats > 0.0 && (arc.wealth_nats - nats / 2.0).abs() < 1e-9, "one half-life: {}", arc.wealth_nats);
-    }
-
-    /// Ville's bound, by simulation: of histories drawn from the innocent shares of the levels, as few as promised ever
-    /// reach the score of α = 1%, however long they are.
-    #[test]
-    fn innocent_histories_alarm_no_more_often_than_promised() {
-        const HISTORIES: usize = 4_000;
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            // xorshift64* (Vigna 2016)
-            random ^= random >> 12;
-            random ^= random << 25;
-            random ^= random >> 27;
-            (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-        };
-        let mut level = || match next() {
-            x if x < 0.944 => 0,
-            x if x < 0.99 => 1,
-            x if x < 0.995 => 2,
-            _ => 3,
-        };
-        let alarms = (0..HISTORIES)
-            .filter(|_| {
-                let history: Vec<_> = (0..400).map(|i| user(i / 10, i % 10, 0, level())).collect();
-                arc(&history).score() >= 0.5
-            })
-            .count();
-        // Three standard deviations above 1%.
-        assert!(alarms <= 59, "{alarms} of {HISTORIES}");
-    }
-
-    fn reply(session: usize, message: usize, stance: [f32; 4]) -> Observation {
-        let score = MessageScore { stance, ..MessageScore::NOTHING };
-        Observation { from_user: false, score, ..user(session, message, 0, 0) }
-    }
-
-    #[test]
-    fn only_the_reply_right_after_a_message_counts() {
-        let (amplifying, protective) = ([0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]);
-        let mut observations = vec![user(0, 0, 0, 2), reply(0, 1, protective), reply(0, 2, amplifying)];
-        assert_eq!(arc(&observations).assistant_stance(), Some(-1.0), "the second of two replies");
-        observations.extend([user(0, 3, 0, 2), reply(1, 0, amplifying)]);
-        assert_eq!(arc(&observations).assistant_stance(), Some(-1.0), "the beginning of the next session");
-    }
-
-    #[test]
-    fn the_assistants_part_is_weighed_by_what_it_answered() {
-        let amplifying = [0.0, 0.0, 0.0, 1.0];
-        let protective = [1.0, 0.0, 0.0, 0.0];
-        let arc = arc(&[user(0, 0, 0, 0), reply(0, 1, amplifying), user(0, 2, 0, 2), reply(0, 3, protective)]);
-        assert_eq!(arc.assistant_stance(), Some(-1.0), "the reply to an innocent message does not count");
-    }
-
-    #[test]
-    fn a_stored_state_goes_on_exactly() {
-        let observations: Vec<_> = (0..40).map(|i| user(i / 4, i % 4, i as i64, i % 4)).collect();
-        let mut stored = arc(&observations[..17]);
-        stored = serde_json::from_str(&serde_json::to_string(&stored).unwrap()).unwrap();
-        observations[17..].iter().for_each(|observation| stored.step(observation));
-        assert_eq!(stored, arc(&observations));
-    }
-}
+mod tests;

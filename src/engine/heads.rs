@@ -66,12 +66,13 @@ impl Head {
         let fits = [hidden_size, thresholds * hidden_size].contains(&head.weights.len())
             && head.bias.len() == thresholds
             && about.labels.len() == thresholds + 1
-            && about.temperature > 0.0;
+            && about.temperature > 0.0
+            && about.temperature.is_finite();
         if fits {
             return Ok(head);
         }
         Err(EngineError::Config(format!(
-            "head {name}: {} weights, {} thresholds, {} labels, temperature {}; expected {hidden_size} or {}, {thresholds}, {}, above 0",
+            "head {name}: {} weights, {} thresholds, {} labels, temperature {}; expected {hidden_size} or {}, {thresholds}, {}, above 0 and finite",
             head.weights.len(),
             head.bias.len(),
             about.labels.len(),
@@ -146,5 +147,21 @@ impl Heads {
         let levels = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
         let single = [Some(logits.imminent), logits.harassment_case, logits.delusion_case].into_iter().flatten();
         if levels.chain(single).all(f32::is_finite) { Ok(logits) } else { Err(EngineError::NotFinite) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(weights: &[f32]) -> Head {
+        Head { weights: weights.to_vec(), bias: vec![1.0, 0.0, -1.0], temperature: 2.0 }
+    }
+
+    /// By hand: hidden (1, 2), so that rows (1, 0), (0, 1), (1, 1) give 1, 2, 3.
+    #[test]
+    fn a_threshold_has_its_own_weights_or_all_have_the_same() {
+        assert_eq!(head(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]).logits::<3>(&[1.0, 2.0]), [1.0, 1.0, 1.0]);
+        assert_eq!(head(&[1.0, 1.0]).logits::<3>(&[1.0, 2.0]), [2.0, 1.5, 1.0]);
     }
 }

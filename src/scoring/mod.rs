@@ -65,7 +65,7 @@ impl MessageScore {
         }
     }
 
-    /// The score of a message read in parts: of each field, the part that says most.
+    /// The score of a message read in parts, `other` after `self`: of each field, the part that says most.
     pub fn pooled(self, other: Self) -> Self {
         let more = |a: [f32; 4], b: [f32; 4]| if expected_level(&a) >= expected_level(&b) { a } else { b };
         Self {
@@ -78,15 +78,11 @@ impl MessageScore {
                 other.stance
             },
             imminent: self.imminent.max(other.imminent),
-            harassment_case: most(self.harassment_case, other.harassment_case),
-            delusion_case: most(self.delusion_case, other.delusion_case),
+            // Of an open case the later part, which knows all before it.
+            harassment_case: other.harassment_case.or(self.harassment_case),
+            delusion_case: other.delusion_case.or(self.delusion_case),
         }
     }
-}
-
-/// The greater of two probabilities, or the one there is.
-fn most(a: Option<f32>, b: Option<f32>) -> Option<f32> {
-    a.into_iter().chain(b).reduce(f32::max)
 }
 
 /// `Σ k·P(k)`, 0 to 3.
@@ -113,8 +109,8 @@ pub fn likeliest(levels: &[f32; 4]) -> usize {
     (1..4).fold(0, |best, level| if levels[level] > levels[best] { level } else { best })
 }
 
-/// `P(y = k)` from `logit P(y > k)` (cumulative-link model, McCullagh 1980, eq. 2.1). Thresholds
-/// out of order, which a trained head does not have, give the probability 0 between them.
+/// `P(y = k)` from `logit P(y > k)` (cumulative-link model, McCullagh 1980, eq. 2.1). Classifiers of thresholds
+/// that were trained apart may cross; between those the probability is 0.
 fn level_probabilities(logits: [f32; 3]) -> [f32; 4] {
     let mut above = logits.map(sigmoid);
     above[1] = above[1].min(above[0]);
