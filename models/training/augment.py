@@ -51,6 +51,20 @@ def lower_case(history):
     return map_messages(history, lambda m: replace(m, content=m.content.lower()) if m.role == "user" else m)
 
 
+def misspell(history, rng, chance=0.05):
+    """Two letters of a user's word changed about, in some words."""
+
+    def word(match):
+        text = match.group()
+        if rng.random() >= chance:
+            return text
+        at = rng.randrange(1, len(text) - 2)
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+
+    change = lambda text: re.sub(r"[A-Za-z]{4,}", word, text)  # noqa: E731
+    return map_messages(history, lambda m: replace(m, content=change(m.content)) if m.role == "user" else m)
+
+
 def inject_claim(history, rng):
     """A sentence that asks to be let through, in one message."""
     victim, claim = rng.randrange(len(history.messages())), rng.choice(CLAIMS)
@@ -73,7 +87,10 @@ def splice(history, sessions, rng):
     before, after = (datetime.fromisoformat(history.sessions[i][0]) for i in (at - 1, at))
     start = (before + (after - before) * rng.random()).isoformat(timespec="minutes")
     out = list(history.sessions)
-    out.insert(at, (start, rng.choice(sessions)))
+    # Whoever has an open case has it in an everyday session, too.
+    last = [m for m in out[at - 1][1] if m.role == "user"][-1]
+    cases = {name: getattr(last, name) for name in ("harassment_case", "delusion_case")}
+    out.insert(at, (start, [replace(m, **cases) if m.role == "user" else m for m in rng.choice(sessions)]))
     return replace(history, sessions=out)
 
 
@@ -102,6 +119,8 @@ def augment(histories, splices, rng):
                 h = splice(h, splices, rng)
         if rng.random() < 0.1:
             h = inject_claim(h, rng)
+        if rng.random() < 0.2:
+            h = misspell(h, rng)
         out.append(h)
     return out
 

@@ -15,7 +15,11 @@ BINS = 15
 
 
 def head_rows(found, histories, head):
-    """(logits (messages, K-1), whether each label is above k (messages, K-1)) of all labelled messages."""
+    """(logits (messages, K-1), whether each label is above k (messages, K-1)) of all labelled messages.
+
+    Open cases count as open whatever a window shows of them, unlike in training: what is calibrated is what the program
+    will say.
+    """
     logits, levels = [], []
     for h in histories:
         index, y = loss.labels_of(h.messages(), head)
@@ -65,11 +69,9 @@ def calibrate(model, found, histories, offsets):
         logits, above = head_rows(found, histories, head)
         slope, shifts = fit(logits, above, offsets[head])
         with torch.no_grad():
-            bias = model.head[head].bias() + shifts / slope
-            # Thresholds keep their order: the probability of a level is never negative.
-            model.head[head].set_bias(torch.cummin(bias, 0).values)
+            model.head[head].bias += shifts / slope
         temperatures[head] = round(1 / slope, 4)
-        middle = 0 if head == "imminent" else 1
+        middle = (HEADS[head] - 1) // 2
         raw, fitted = torch.sigmoid(logits[:, middle]), torch.sigmoid(slope * logits + shifts)[:, middle]
         truth = above[:, middle]
         report[head] = {"messages": len(truth), "positive": int(truth.sum()), "slope": round(slope, 3),

@@ -10,8 +10,11 @@ DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 sys.path.insert(0, str(DATASETS))
 import check  # noqa: E402  (the one parser of the format lives beside the data)
 
-# Test authors are never read by anything but evaluate.py, baselines.py and `throughline benchmark`.
+# Test authors are never read by anything but baselines.py, tells.py and `throughline benchmark`.
 SPLITS = json.loads((DATASETS / "splits.json").read_text(encoding="utf-8"))
+
+
+ARCS = ("harassment", "delusion")
 
 
 @dataclass
@@ -40,10 +43,21 @@ def read_arcs(folder, split):
         if split_of(path.stem) != split:
             continue
         try:
-            out += check.parse(path)
+            out += [with_cases(h) for h in check.parse(path)]
         except check.FormatError as error:
             print(f"left out: {error}", file=sys.stderr)
     return out
+
+
+def with_cases(history):
+    """The history, each of its user messages told whether a case of either arc would be open by then."""
+    onsets = {kind: (session, message) for kind, session, message, _ in history.arcs}
+    for s, (_, messages) in enumerate(history.sessions):
+        for i, m in enumerate(messages):
+            if m.role == "user":
+                for kind in ARCS:
+                    setattr(m, f"{kind}_case", kind in onsets and (s, i) >= onsets[kind])
+    return history
 
 
 def read_contrasts(folder, split):
@@ -107,10 +121,8 @@ def target(message, head):
         return None if message.role != "assistant" or message.stance is None else message.stance + 1
     if message.role != "user":
         return None
-    if head == "imminent":
-        # `imminent` alone is never None in the hand-written data; public adapters set it so.
-        return None if message.imminent is None else int(message.imminent)
-    return getattr(message, head)
+    value = getattr(message, head)
+    return None if value is None else int(value)
 
 
 def gold_evidence(message):

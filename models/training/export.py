@@ -11,7 +11,7 @@ from gguf.quants import dequantize, quantize
 from model import HEAD_LABELS, HEADS
 from tokens import WINDOW_TOKENS, Encoder
 
-MODEL_VERSION = "0.2.0"
+MODEL_VERSION = "0.3.0"
 GOLDEN_TEXTS = [
     "Is she usually home by six?",
     "user\n",
@@ -57,7 +57,7 @@ def tensors(model, source=None):
             yield name, quantize(value.numpy().astype(np.float32), kind), kind
     for name, head in model.head.items():
         yield f"head.{name}.weight", head.weight.detach().numpy(), Q.F32
-        yield f"head.{name}.bias", head.bias().detach().numpy(), Q.F32
+        yield f"head.{name}.bias", head.bias.detach().numpy(), Q.F32
 
 
 def write(path, model, tokenizer, temperatures, source=None):
@@ -76,7 +76,7 @@ def write(path, model, tokenizer, temperatures, source=None):
     w.add_context_length(WINDOW_TOKENS)
     w.add_vocab_size(c.vocab)
     w.add_string("tokenizer.huggingface.json", tokenizer)
-    w.add_uint32("throughline.format_version", 1)
+    w.add_uint32("throughline.format_version", 2)
     w.add_string("throughline.model_version", MODEL_VERSION)
     w.add_uint32("throughline.window_tokens", WINDOW_TOKENS)
     heads = {n: {"labels": HEAD_LABELS[n], "temperature": temperatures.get(n, 1.0)} for n in HEADS}
@@ -90,13 +90,10 @@ def write(path, model, tokenizer, temperatures, source=None):
 
 
 def load_quantised(path, model):
-    """Put the weights of an exported file, dequantised, into `model`; its heads' biases go in as they are."""
+    """Put the weights of an exported file, dequantised, into `model`."""
     stored = {t.name: torch.from_numpy(np.array(dequantize(t.data, t.tensor_type)).astype(np.float32))
               for t in GGUFReader(path).tensors}
-    own = {n: stored[n] for n in model.state_dict() if n in stored}
-    model.load_state_dict(own, strict=False)
-    for name, head in model.head.items():
-        head.set_bias(stored[f"head.{name}.bias"])
+    model.load_state_dict({n: stored[n].reshape(v.shape) for n, v in model.state_dict().items()})
     return model
 
 

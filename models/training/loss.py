@@ -3,12 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from corpus import target
+from corpus import ARCS, target
 from model import HEADS
 
-HEAD_WEIGHT = {"harassment": 1.0, "delusion": 1.0, "stance": 0.5, "imminent": 0.5}
+HEAD_WEIGHT = {"harassment": 1.0, "delusion": 1.0, "stance": 1.0, "imminent": 0.5, "harassment_case": 0.5,
+               "delusion_case": 0.5}
 PAIR_WEIGHT = 1.0
-RANKED_HEADS = ("harassment", "delusion")
 
 
 def level_weights(units, power=0.5, most=6.0):
@@ -56,9 +56,9 @@ def labels_of(messages, head):
 
 
 def message_loss(logits, messages, weights):
-    """(sum over heads and labelled messages of the weighted CORAL loss, number of labelled messages).
+    """(sum over heads and labelled messages of the weighted loss, number of labels of messages).
 
-    CORAL (Cao et al. 2020): binary cross-entropy of each P(y > k), summed over k; here its mean over k.
+    The loss of a label is the binary cross-entropy of P(y > k), the mean over k.
     """
     total, count = torch.zeros(()), 0
     for head, levels in HEADS.items():
@@ -82,10 +82,11 @@ def twin_loss(pair):
     """An original that holds its evidence must score above its twin: RankNet (Burges et al. 2005) on pooled scores."""
     (logits, messages), (twin_logits, twin_messages) = pair
     total = torch.zeros(())
-    for head in RANKED_HEADS:
-        if max((getattr(m, head) or 0) for m in messages) >= 2:
-            gap = pooled(logits, messages, head) - pooled(twin_logits, twin_messages, head)
-            total = total + F.softplus(-gap)
+    for arc in ARCS:
+        if max((getattr(m, arc) or 0) for m in messages) >= 2:
+            for head in (arc, f"{arc}_case"):
+                gap = pooled(logits, messages, head) - pooled(twin_logits, twin_messages, head)
+                total = total + 0.5 * F.softplus(-gap)
     return total
 
 
@@ -99,7 +100,8 @@ def aligned_loss(members):
                 for head in ("harassment", "delusion", "stance"):
                     ya, yb = target(ma[i], head), target(mb[i], head)
                     if ya is not None and yb is not None and ya != yb:
-                        gap = la[head][i].mean() - lb[head][i].mean()
+                        between = slice(min(ya, yb), max(ya, yb))  # the thresholds that part the two levels
+                        gap = (la[head][i] - lb[head][i])[between].mean()
                         terms.append(F.softplus(-gap if ya > yb else gap))
     return torch.stack(terms).sum() if terms else torch.zeros(())
 

@@ -63,11 +63,11 @@ def session(identifier, source, messages):
     return History(identifier, "public", source, None, source, [("2026-01-01T12:00", messages)])
 
 
-def benign(folder, seed, held=False):
+def benign(folder, seed):
     """([one-session histories], [lists of messages that may be spliced between sessions])."""
     histories, splices = [], []
     for source, (count, splice, neutral, not_imminent) in BENIGN.items():
-        found = [r for r in rows(folder, source) if held_out(f"{source}/{r.get('group') or r['id']}") == held]
+        found = [r for r in rows(folder, source) if not held_out(f"{source}/{r.get('group') or r['id']}")]
         random.Random(f"{seed}/{source}").shuffle(found)
         for row in found[:count]:
             messages = [benign_message(m, neutral, not_imminent) for m in row["messages"][:MAX_MESSAGES]]

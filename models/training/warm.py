@@ -13,7 +13,7 @@ from loss import labels_of
 from model import HEADS
 from windows import tensors_of, unit_windows
 
-INVERSE_PENALTY = 5e-4  # of the squared weights, as `C` of scikit-learn; chosen by leave-one-author-out probes
+INVERSE_PENALTY = 5e-4  # of the squared weights; chosen by leave-one-author-out probes, of heads with one weight vector
 
 
 @torch.no_grad()
@@ -37,13 +37,13 @@ def features(model, lower, encoder, units, seed, workers, step_tokens=3000):
 @torch.no_grad()
 def group_features(model, lower, group):
     x, ends, lengths = tensors_of(lower, group)
-    hidden = model.run(x, model.blk[model.frozen :], lengths)[ends]
+    hidden = model.run(x, model.blk[model.frozen :], lengths, read=ends).float()
     return F.rms_norm(hidden, hidden.shape[-1:], None, model.config.eps)
 
 
-def start(model, lower, encoder, units, weights, seed, workers):
-    """Fit the output norm's scale to the channels' spread, then every head."""
-    x, messages = features(model, lower, encoder, units, seed, workers)
+def start(model, half, lower, encoder, units, weights, seed, workers):
+    """Fit the output norm's scale to the channels' spread, then every head, to what `half`, the faster copy, says."""
+    x, messages = features(half, lower, encoder, units, seed, workers)
     with torch.no_grad():
         model.output_norm.weight.copy_((1 / x.std(0)).clamp_max(100))
     x = x * model.output_norm.weight.detach()
@@ -53,7 +53,7 @@ def start(model, lower, encoder, units, weights, seed, workers):
 
 
 def fit(head, x, y, weights, levels):
-    """Penalised CORAL regression by L-BFGS; features are centred, and the centre goes into the bias."""
+    """Penalised logistic regressions by L-BFGS; features are centred, and the centre goes into the biases."""
     centre = x.mean(0)
     above = (y[:, None] > torch.arange(levels - 1)).float()
     optim = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
@@ -68,4 +68,4 @@ def fit(head, x, y, weights, levels):
     optim.step(closure)
     optim.zero_grad(set_to_none=True)
     with torch.no_grad():
-        head.first -= head.weight[0] @ centre
+        head.bias -= head.weight @ centre

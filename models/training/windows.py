@@ -2,10 +2,12 @@
 
 import hashlib
 import random
+from dataclasses import replace
 
 import torch
 
 from augment import augment, cut
+from corpus import ARCS
 from model import expected_level
 from tokens import WINDOW_TOKENS, flatten, history_pieces, window
 
@@ -28,7 +30,21 @@ def unit_windows(unit, variant, encoder, splices, seed):
             first, last, carried = cut(plain, rng, WINDOW_TOKENS - 64)
         else:
             first, last, carried = 0, len(pieces), []
-        out.append(tensors(window(encoder, h.sessions, pieces, first, last, carried), skip=len(carried)))
+        ids, ends, messages = tensors(window(encoder, h.sessions, pieces, first, last, carried))
+        out.append((ids, ends[len(carried) :], shown_cases(messages)[len(carried) :]))
+    return out
+
+
+def shown_cases(messages):
+    """The messages, an open case unknown where the window has shown none of its evidence up to them."""
+    shown, out = dict.fromkeys(ARCS, False), []
+    for m in messages:
+        for kind in ARCS if m.role == "user" else ():
+            if getattr(m, f"{kind}_case"):
+                shown[kind] |= (getattr(m, kind) or 0) >= 1
+                if not shown[kind]:
+                    m = replace(m, **{f"{kind}_case": None})
+        out.append(m)
     return out
 
 
@@ -40,7 +56,7 @@ def tensors(pieces, skip=0):
 
 
 class LowerCache:
-    """Outputs of the frozen layers by window, in half precision: they never change, and variants come round again."""
+    """Outputs of the frozen layers by window: they never change, and variants come round again."""
 
     def __init__(self, model, limit_bytes):
         self.model, self.left, self.store = model, limit_bytes, {}
@@ -54,10 +70,10 @@ class LowerCache:
             lengths = [len(ids) for ids in fresh.values()]
             found = dict(zip(fresh, self.model.lower(torch.cat(list(fresh.values())), lengths).split(lengths)))
         for key, x in found.items():
-            if self.left > 2 * x.numel():
-                self.left -= 2 * x.numel()
-                self.store[key] = x.half()
-        return torch.cat([found[k] if k in found else self.store[k].float() for k in keys])
+            if self.left > x.nbytes:
+                self.left -= x.nbytes
+                self.store[key] = x
+        return torch.cat([found[k] if k in found else self.store[k] for k in keys])
 
 
 def tensors_of(lower, windows):
