@@ -85,13 +85,16 @@ fn head_logits_match_pytorch() {
     let model = embedded();
     for case in golden().cases {
         let found = model.head_logits(&[(&case.ids, &case.ends)]).unwrap().remove(0);
-        let heads: [(&str, Vec<Vec<f32>>); 4] = [
+        let heads: [(&str, Vec<Vec<f32>>); 6] = [
             ("harassment", found.iter().map(|h| h.harassment.to_vec()).collect()),
             ("delusion", found.iter().map(|h| h.delusion.to_vec()).collect()),
             ("stance", found.iter().map(|h| h.stance.to_vec()).collect()),
             ("imminent", found.iter().map(|h| vec![h.imminent]).collect()),
+            ("harassment_case", found.iter().map(|h| Vec::from_iter(h.harassment_case)).collect()),
+            ("delusion_case", found.iter().map(|h| Vec::from_iter(h.delusion_case)).collect()),
         ];
         for (name, rows) in heads {
+            assert_eq!(rows.concat().len(), case.logits[name].concat().len(), "{name}");
             for (found, expected) in rows.iter().flatten().zip(case.logits[name].iter().flatten()) {
                 let expected = expected / model.info.temperatures[name];
                 let delta = (found - expected).abs();

@@ -39,6 +39,7 @@ def write_digest(path):
 
 def main():
     args = arguments()
+    torch.set_num_threads(1)  # two histories are read at once
     stored = torch.load(args.checkpoint, weights_only=False)
     model = Guard(stored["config"], stored["frozen"])
     model.load_state_dict(stored["model"])
