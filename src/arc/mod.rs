@@ -26,7 +26,8 @@
 //! posterior that is kept up message by message
 //! (the e-detector of Shin, Ramdas & Rinaldo 2024, *E-detectors: a nonparametric framework for
 //! sequential change detection*, section 2, with the weights of a spending schedule; Ville 1939). That is, if
-//! the model is calibrated on such histories, and remembers what its window no longer shows: an assumption, not a fact, and `models/README.md` says how
+//! the model is calibrated on such histories, and remembers what its window no longer shows: an assumption, not
+//! a fact, and `models/README.md` says how
 //! often it was kept. The score is ½ at α = 1%.
 //!
 //! The onset is estimated apart from the alarm: the message from which the gains, added up and set
