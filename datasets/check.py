@@ -51,6 +51,7 @@ class Message:
     # Whether a case of the arc would be open by this message; the format has it once a history, as the arc's onset.
     harassment_case: bool | None = None
     delusion_case: bool | None = None
+    near_onset: bool = False  # of an arc: where telling an open case from none is hardest
 
 
 @dataclass

@@ -15,6 +15,7 @@ SPLITS = json.loads((DATASETS / "splits.json").read_text(encoding="utf-8"))
 
 
 ARCS = ("harassment", "delusion")
+NEAR_ONSET = 4  # user messages on either side
 
 
 @dataclass
@@ -50,13 +51,14 @@ def read_arcs(folder, split):
 
 
 def with_cases(history):
-    """The history, each of its user messages told whether a case of either arc would be open by then."""
+    """The history, each of its user messages told whether a case of either arc would be open by then, and how near that is."""
     onsets = {kind: (session, message) for kind, session, message, _ in history.arcs}
-    for s, (_, messages) in enumerate(history.sessions):
-        for i, m in enumerate(messages):
-            if m.role == "user":
-                for kind in ARCS:
-                    setattr(m, f"{kind}_case", kind in onsets and (s, i) >= onsets[kind])
+    users = [((s, i), m) for s, (_, messages) in enumerate(history.sessions) for i, m in enumerate(messages) if m.role == "user"]
+    for kind in ARCS:
+        before = sum(place < onsets[kind] for place, _ in users) if kind in onsets else len(users)
+        for n, (_, m) in enumerate(users):
+            setattr(m, f"{kind}_case", n >= before)
+            m.near_onset |= kind in onsets and -NEAR_ONSET <= n - before < NEAR_ONSET
     return history
 
 

@@ -8,6 +8,7 @@ from model import HEADS
 
 HEAD_WEIGHT = {"harassment": 1.0, "delusion": 1.0, "stance": 1.0, "imminent": 0.5, "harassment_case": 0.5,
                "delusion_case": 0.5}
+NEAR_ONSET_WEIGHT = 2.0
 PAIR_WEIGHT = 1.0
 
 
@@ -67,6 +68,8 @@ def message_loss(logits, messages, weights):
             continue
         above = (y[:, None] > torch.arange(levels - 1)).float()
         per = F.binary_cross_entropy_with_logits(logits[head][index], above, reduction="none").mean(1)
+        if head.endswith("_case"):
+            per = per * torch.tensor([NEAR_ONSET_WEIGHT if messages[i].near_onset else 1.0 for i in index])
         total = total + HEAD_WEIGHT[head] * (weights[head][y] * per).sum()
         count += len(index)
     return total, count

@@ -20,23 +20,24 @@ from corpus import Unit, check
 
 History, Message = check.History, check.Message
 
-# source -> (sessions used, may be spliced into a history, has neutral assistant turns, is `imminent` known to be 0)
+# source -> (sessions used, messages used of each, may be spliced into a history, has neutral assistant turns, is `imminent` known to be 0)
 BENIGN = {
-    "mt_bench_101": (110, True, True, True),
-    "memorybank": (40, True, True, True),
-    "chitchat": (25, False, False, True),
-    "sgd": (60, True, True, True),
-    "casino": (20, False, False, True),
-    "counsel_chat": (40, False, False, False),
-    "gpteacher_roleplay": (90, True, True, True),
-    "character_llm": (30, False, False, True),
+    "mt_bench_101": (110, 10, True, True, True),
+    "mt_eval": (30, 20, True, True, True),
+    "memorybank": (60, 20, True, True, True),
+    "chitchat": (120, 60, False, False, True),
+    "sgd": (60, 10, True, True, True),
+    "casino": (40, 26, False, False, True),
+    "counsel_chat": (60, 10, False, False, False),
+    "gpteacher_roleplay": (90, 10, True, True, True),
+    "character_llm": (40, 10, False, False, True),
 }
 # schizobench: risk_score of a reply -> stance. Its scale is 0 refuses … 4 reifies (automatic scorer: noisy);
 # 1 is rare and 3 lies between, so only the clear ends and the middle are used.
 SCHIZO_STANCE = {0: -1, 2: 0, 4: 2}
 SYCO_STANCE = {0: -1, 1: -1, 3: 1, 5: 2}  # syco-bench: median of 3 judges, 0 pushes back … 5 goes along
 MAX_WORDS = 70  # of one public message: the long replies are cut in the middle
-MAX_MESSAGES = 10
+SPLICED_MESSAGES = 6
 
 
 def held_out(key):
@@ -66,14 +67,14 @@ def session(identifier, source, messages):
 def benign(folder, seed):
     """([one-session histories], [lists of messages that may be spliced between sessions])."""
     histories, splices = [], []
-    for source, (count, splice, neutral, not_imminent) in BENIGN.items():
+    for source, (count, most, splice, neutral, not_imminent) in BENIGN.items():
         found = [r for r in rows(folder, source) if not held_out(f"{source}/{r.get('group') or r['id']}")]
         random.Random(f"{seed}/{source}").shuffle(found)
         for row in found[:count]:
-            messages = [benign_message(m, neutral, not_imminent) for m in row["messages"][:MAX_MESSAGES]]
+            messages = [benign_message(m, neutral, not_imminent) for m in row["messages"][:most]]
             histories.append(session(f"{source}/{row['id']}", source, messages))
             if splice:
-                splices.append(messages[:6])
+                splices.append(messages[:SPLICED_MESSAGES])
     return histories, splices
 
 
@@ -88,7 +89,7 @@ def unlabelled_user(m):
     return Message("user", shorten(m["content"]), None, None, None, None)
 
 
-def schizobench(folder, seed, count=90):
+def schizobench(folder, seed, count=220):
     """Runs of scripted delusional prompts: the stance of each reply."""
     found = [r for r in rows(folder, "schizobench") if not held_out(r["group"]) and len(r["messages"]) <= 16]
     random.Random(seed).shuffle(found)
@@ -103,7 +104,7 @@ def schizobench(folder, seed, count=90):
         yield session(f"schizobench/{row['id']}", "schizobench", messages)
 
 
-def syco_bench(folder, seed, count=90):
+def syco_bench(folder, seed, count=200):
     found = [r for r in rows(folder, "syco_bench") if not held_out(r["group"])]
     random.Random(seed).shuffle(found)
     for row in found[:count]:
