@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use throughline::engine::{Backend, KvCache, LoadSettings, Model, ModelSource, Read, Sequence, load, load_with};
+use throughline::engine::{
+    Backend, KernelName, KvCache, LoadSettings, Model, ModelSource, Read, Sequence, load, load_with,
+};
 use throughline::guard::Tokenize;
 
 /// Greatest |Δlogit| against transformers in f32, for weights stored as f32.
@@ -14,8 +16,10 @@ const F32_LOGIT_DELTA_MAX: f32 = 1e-4;
 const HALF_LOGIT_DELTA_MAX: f32 = 1e-4;
 /// Quantised weights multiplied as they are: activations are rounded to 8 bits a block.
 const QUANTISED_LOGIT_DELTA_MAX: f32 = 0.35;
-/// A row of a batch against the row alone, a reused prefix against a fresh one.
+/// A reused prefix against a fresh one, and candle's row of a batch against the row alone. The kernels' is the same to the bit.
 const SAME_LOGIT_DELTA_MAX: f32 = 1e-5;
+/// Matrices and their operands rounded to bfloat16 (8 bits): two layers of logits near 2.
+const BF16_LOGIT_DELTA_MAX: f32 = 0.1;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -42,8 +46,19 @@ fn golden(path: &Path) -> Golden {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn model(name: &str) -> Model {
-    load(&ModelSource::Path(folder(name))).unwrap()
+fn model_with(name: &str, kernel: KernelName) -> Model {
+    let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+    load_with(&ModelSource::Path(folder(name)), &settings).unwrap()
+}
+
+/// The kernels that this processor can run and that multiply in `dtype`; candle is one of f32's.
+fn kernels(dtype: &str) -> Vec<KernelName> {
+    let found: Vec<_> =
+        KernelName::ALL.into_iter().filter(|kernel| kernel.is_available() && kernel.dtype() == dtype).collect();
+    if found.is_empty() {
+        println!("SKIPPED: this processor has no kernel of {dtype}");
+    }
+    found
 }
 
 fn logits(backend: &dyn Backend, ids: &[u32], positions: &[usize]) -> Vec<Vec<f32>> {
@@ -67,24 +82,32 @@ fn check(model: &Model, golden: &Golden, delta_allowed: f32) {
     }
 }
 
+const TINY: [&str; 6] =
+    ["tiny-plain", "tiny-gqa-tied", "tiny-bias", "tiny-head-dim", "tiny-sharded", "tiny-llama3-rope"];
+
 #[test]
 fn tiny_models_of_every_option_match_transformers() {
-    for name in ["tiny-plain", "tiny-gqa-tied", "tiny-bias", "tiny-head-dim", "tiny-sharded"] {
-        println!("{name}");
-        check(&model(name), &golden(&folder(name).join("golden.json")), F32_LOGIT_DELTA_MAX);
+    for (name, kernel) in TINY.iter().flat_map(|name| kernels("f32").into_iter().map(move |kernel| (name, kernel))) {
+        println!("{name} by {kernel}");
+        check(&model_with(name, kernel), &golden(&folder(name).join("golden.json")), F32_LOGIT_DELTA_MAX);
     }
 }
 
 #[test]
-fn llama3_rope_scaling_matches_transformers() {
-    check(&model("tiny-llama3-rope"), &golden(&folder("tiny-llama3-rope").join("golden.json")), F32_LOGIT_DELTA_MAX);
+fn tiny_models_in_bfloat16_are_near_transformers() {
+    for (name, kernel) in TINY.iter().flat_map(|name| kernels("bf16").into_iter().map(move |kernel| (name, kernel))) {
+        println!("{name} by {kernel}");
+        check(&model_with(name, kernel), &golden(&folder(name).join("golden.json")), BF16_LOGIT_DELTA_MAX);
+    }
 }
 
 #[test]
 fn weights_stored_in_16_bits_match_transformers() {
-    for name in ["tiny-float16", "tiny-bfloat16"] {
-        println!("{name}");
-        check(&model(name), &golden(&folder(name).join("golden.json")), HALF_LOGIT_DELTA_MAX);
+    for kernel in kernels("f32") {
+        for name in ["tiny-float16", "tiny-bfloat16"] {
+            println!("{name} by {kernel}");
+            check(&model_with(name, kernel), &golden(&folder(name).join("golden.json")), HALF_LOGIT_DELTA_MAX);
+        }
     }
 }
 
@@ -94,43 +117,67 @@ fn gguf(settings: &LoadSettings) -> Model {
 
 #[test]
 fn gguf_of_every_type_widened_matches_transformers() {
-    check(&gguf(&LoadSettings::default()), &golden(&folder("gguf-mixed").join("golden.json")), F32_LOGIT_DELTA_MAX);
+    for kernel in kernels("f32") {
+        println!("{kernel}");
+        let model = gguf(&LoadSettings { kernel: Some(kernel), ..LoadSettings::default() });
+        check(&model, &golden(&folder("gguf-mixed").join("golden.json")), F32_LOGIT_DELTA_MAX);
+    }
 }
 
 #[test]
 fn gguf_of_every_type_kept_quantised_is_near_transformers() {
-    let quantised = gguf(&LoadSettings { dense_bytes_max: 0 });
+    let quantised = gguf(&LoadSettings { dense_bytes_max: 0, kernel: None });
     check(&quantised, &golden(&folder("gguf-mixed").join("golden.json")), QUANTISED_LOGIT_DELTA_MAX);
+}
+
+/// Two sequences longer than a block, of ids without an order.
+fn long_ids(vocab_size: u32) -> [Vec<u32>; 2] {
+    [(0..173).map(|i| i * i % vocab_size).collect(), (0..90).map(|i| (i * 7 + 3) % vocab_size).collect()]
 }
 
 #[test]
 fn a_row_in_a_batch_is_the_row_alone() {
-    let model = model("tiny-gqa-tied");
-    let golden = golden(&folder("tiny-gqa-tied").join("golden.json"));
-    let batch: Vec<Sequence> = golden
-        .cases
-        .iter()
-        .map(|case| Sequence { prefix: None, tokens: &case.ids, read: Read::Logits(&case.positions) })
-        .collect();
-    let together = model.backend().forward(&batch).unwrap();
-    for (case, output) in golden.cases.iter().zip(&together) {
-        let alone = logits(model.backend(), &case.ids, &case.positions);
-        assert!(delta_max(&output.rows, &alone) <= SAME_LOGIT_DELTA_MAX);
-        assert!(delta_max(&output.rows, &case.logits) <= F32_LOGIT_DELTA_MAX);
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let model = model_with("tiny-gqa-tied", kernel);
+        let [long, short] = long_ids(model.info.vocab_size as u32);
+        let reads = [&[172, 0, 64, 63, 64][..], &[89, 3]];
+        let batch: Vec<Sequence> = [&long, &short]
+            .into_iter()
+            .zip(reads)
+            .map(|(tokens, read)| Sequence { prefix: None, tokens, read: Read::Logits(read) })
+            .collect();
+        let together = model.backend().forward(&batch).unwrap();
+        let allowed = if kernel == KernelName::Candle { SAME_LOGIT_DELTA_MAX } else { 0.0 };
+        for (sequence, (output, read)) in batch.iter().zip(together.iter().zip(reads)) {
+            let alone = logits(model.backend(), sequence.tokens, read);
+            assert!(delta_max(&output.rows, &alone) <= allowed, "{kernel}");
+            let every: Vec<usize> = (0..sequence.tokens.len()).collect();
+            let every = logits(model.backend(), sequence.tokens, &every);
+            let picked: Vec<Vec<f32>> = read.iter().map(|&at| every[at].clone()).collect();
+            assert!(delta_max(&output.rows, &picked) <= allowed, "{kernel}: rows read alone");
+        }
     }
 }
 
 #[test]
 fn a_reused_prefix_is_a_fresh_one_however_it_branches() {
-    let model = model("tiny-llama3-rope");
-    let ids = &golden(&folder("tiny-llama3-rope").join("golden.json")).cases[2].ids;
+    for kernel in kernels("f32") {
+        prefixes_agree(&model_with("tiny-llama3-rope", kernel), SAME_LOGIT_DELTA_MAX);
+    }
+    for kernel in kernels("bf16") {
+        prefixes_agree(&model_with("tiny-llama3-rope", kernel), BF16_LOGIT_DELTA_MAX);
+    }
+}
+
+fn prefixes_agree(model: &Model, allowed: f32) {
+    let ids = &long_ids(model.info.vocab_size as u32)[0];
     let prefix = |tokens: &[u32], prefix: Option<&KvCache>| {
         let sequence = Sequence { prefix, tokens, read: Read::Nothing };
         model.backend().forward(&[sequence]).unwrap().remove(0).cache
     };
     let whole: Vec<usize> = (0..ids.len()).collect();
     let fresh = logits(model.backend(), ids, &whole);
-    for cut in [2, 7, ids.len() - 1] {
+    for cut in [2, 7, 65, 150, ids.len() - 1] {
         // Two steps of prefix, then two branches from it: one with these tokens, one with others.
         let first = prefix(&ids[..cut / 2], None);
         let shared = prefix(&ids[cut / 2..cut], Some(&first));
@@ -142,16 +189,35 @@ fn a_reused_prefix_is_a_fresh_one_however_it_branches() {
             Sequence { prefix: Some(&shared), tokens: &ids[cut..], read: Read::Logits(&rest) },
         ];
         let outputs = model.backend().forward(&branches).unwrap();
-        assert!(delta_max(&outputs[1].rows, &fresh[cut..]) <= SAME_LOGIT_DELTA_MAX, "cut at {cut}");
+        assert!(delta_max(&outputs[1].rows, &fresh[cut..]) <= allowed, "cut at {cut}");
         let spliced = [&ids[..cut], &other].concat();
         let expected = logits(model.backend(), &spliced, &[cut + 2]);
-        assert!(delta_max(&outputs[0].rows, &expected) <= SAME_LOGIT_DELTA_MAX, "branch at {cut}");
+        assert!(delta_max(&outputs[0].rows, &expected) <= allowed, "branch at {cut}");
+    }
+}
+
+#[test]
+fn a_prefix_of_another_backend_is_refused() {
+    let [candle, portable] = [KernelName::Candle, KernelName::Portable].map(|kernel| model_with("tiny-plain", kernel));
+    for (one, other) in [(&candle, &portable), (&portable, &candle)] {
+        let forward = |model: &Model, prefix: Option<&KvCache>| {
+            let sequence = Sequence { prefix, tokens: &[1, 2], read: Read::Nothing };
+            model.backend().forward(&[sequence])
+        };
+        let prefix = forward(one, None).unwrap().remove(0).cache;
+        assert!(forward(one, Some(&prefix)).is_ok());
+        assert!(forward(other, Some(&prefix)).is_err());
     }
 }
 
 #[test]
 fn what_cannot_be_computed_is_refused_with_numbers() {
-    let model = model("tiny-plain");
+    for kernel in [KernelName::Candle, KernelName::best()] {
+        refuses(&model_with("tiny-plain", kernel));
+    }
+}
+
+fn refuses(model: &Model) {
     let forward = |tokens: &[u32]| {
         let sequence = Sequence { prefix: None, tokens, read: Read::Nothing };
         model.backend().forward(&[sequence]).err().expect("an error").to_string()
@@ -197,19 +263,26 @@ fn smollm2_matches_transformers() {
         println!("SKIPPED: THROUGHLINE_SMOLLM2 does not name the weights (see tests/golden/README.md)");
         return;
     };
-    let model = load(&ModelSource::Path(path)).unwrap();
-    for case in golden(&folder("smollm2.json")).cases {
-        let rows = logits(model.backend(), &case.ids, &case.positions);
-        let picked: Vec<Vec<f32>> =
-            rows.iter().map(|row| case.tokens.iter().map(|&token| row[token]).collect()).collect();
-        let delta = delta_max(&picked, &case.logits);
-        assert!(delta <= SMOLLM2_LOGIT_DELTA_MAX, "max |Δlogit| {delta}");
-        let text = case.text.unwrap();
-        if !text.contains("<|") {
-            assert_eq!(model.tokenizer.encode_text(&text), case.ids);
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+        let model = load_with(&ModelSource::Path(path.clone()), &settings).unwrap();
+        let allowed = if kernel.dtype() == "f32" { SMOLLM2_LOGIT_DELTA_MAX } else { SMOLLM2_BF16_LOGIT_DELTA_MAX };
+        for case in golden(&folder("smollm2.json")).cases {
+            let rows = logits(model.backend(), &case.ids, &case.positions);
+            let picked: Vec<Vec<f32>> =
+                rows.iter().map(|row| case.tokens.iter().map(|&token| row[token]).collect()).collect();
+            let delta = delta_max(&picked, &case.logits);
+            println!("{kernel}: max |Δlogit| {delta}");
+            assert!(delta <= allowed, "{kernel}: max |Δlogit| {delta}");
+            let text = case.text.unwrap();
+            if !text.contains("<|") {
+                assert_eq!(model.tokenizer.encode_text(&text), case.ids);
+            }
         }
     }
 }
 
 /// Thirty layers of logits near 20 in f32.
 const SMOLLM2_LOGIT_DELTA_MAX: f32 = 1e-3;
+/// The same with operands of bfloat16.
+const SMOLLM2_BF16_LOGIT_DELTA_MAX: f32 = 0.3;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use throughline::benchmark::data::Split;
+use throughline::engine::KernelName;
 use throughline::transcript::read::Format;
 use throughline::verdict::Level;
 
@@ -128,6 +129,10 @@ pub struct ScoreArgs {
     /// CPU threads [default: all]
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
+
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
+    pub kernel: Option<KernelName>,
 
     /// Settings (TOML)
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
@@ -257,6 +262,10 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
 
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
+    pub kernel: Option<KernelName>,
+
     /// No progress; errors are still told
     #[arg(long, short, value_name = "BOOL", env = "THROUGHLINE_QUIET", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -350,6 +359,10 @@ pub struct ModelSpeedArgs {
     /// CPU threads [default: all]
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
+
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
+    pub kernel: Option<KernelName>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -16,7 +16,7 @@ use throughline::benchmark::detector::{
 use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge};
 use throughline::benchmark::manifest::{BinaryRecord, FileRecord, Manifest, ModelRecord, Settings};
 use throughline::benchmark::report::{html, terminal};
-use throughline::engine::load;
+use throughline::engine::{LoadSettings, load_with};
 use throughline::report::{Totals, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
 use throughline::scoring::expected_level;
@@ -138,7 +138,8 @@ fn run_model(
     sets: &[DataSet],
     (progress, messages): (&Progress, usize),
 ) -> anyhow::Result<Scores> {
-    let loaded = load(&model::source(name)?)?;
+    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let loaded = load_with(&model::source(name)?, &settings)?;
     let info = loaded.info.clone();
     let settings =
         ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: Policy::default() };

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use throughline::engine::{Model, load};
+use throughline::engine::{LoadSettings, Model, load_with};
 use throughline::report::terminal::Terminal;
 use throughline::report::{ModelLine, MostUrgent, RunInfo, Totals, UserView, html, json, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
@@ -71,7 +71,7 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     let mut outputs = Outputs { lines: create(lines)?, page: create(page)?, closed: None };
     progress.say("loading the model");
     let source = model::source(&settings.model)?;
-    let model = load(&source)?;
+    let model = load_with(&source, &LoadSettings { kernel: settings.kernel, ..LoadSettings::default() })?;
     let (scorer, run) = scorer(model, &settings)?;
     let mut scored = score_all(&scorer, &run, &corpus, (&settings, &progress, &mut outputs))?;
     progress.done();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use throughline::engine::KernelName;
 use throughline::transcript::read::{CsvColumns, Format, Source};
 use throughline::verdict::Level;
 
@@ -26,6 +27,7 @@ pub struct ScoreSettings {
     pub guard: Option<String>,
     pub categories: Option<PathBuf>,
     pub threads: Option<usize>,
+    pub kernel: Option<KernelName>,
 }
 
 /// A settings file: every option of `score`.
@@ -48,6 +50,8 @@ struct FileSettings {
     guard: Option<String>,
     categories: Option<PathBuf>,
     threads: Option<usize>,
+    #[serde(deserialize_with = "from_name")]
+    kernel: Option<KernelName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,6 +100,7 @@ impl ScoreSettings {
             guard: args.guard.or(file.guard),
             categories: args.categories.or(file.categories),
             threads: args.threads.or(file.threads),
+            kernel: args.kernel.or(file.kernel),
         })
     }
 }

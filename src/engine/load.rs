@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::config::LlamaConfig;
+use super::cpu::CpuBackend;
 use super::heads::Heads;
+use super::kernels::{self, KernelName};
 use super::weights::{Bytes, Gguf, Loader, Source};
-use super::{CandleBackend, EngineError, Model, Tokenizer, gguf_tokenizer, pick_device};
+use super::{Backend, CandleBackend, EngineError, Model, Tokenizer, gguf_tokenizer, pick_device};
 
 /// The weights that travel in the binary.
 #[cfg(feature = "embedded-model")]
@@ -80,18 +82,20 @@ pub struct ModelInfo {
     pub dtype: String,
 }
 
-/// How a model is held in memory.
+/// How a model is held in memory and computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadSettings {
     /// Quantised weights are widened at load as long as the whole model then takes at most this
-    /// many bytes: candle's dense matrix products are faster and exact. Larger models stay
-    /// quantised.
+    /// many bytes: dense matrix products are faster and exact. Larger models stay
+    /// quantised, and are computed by candle.
     pub dense_bytes_max: usize,
+    /// What computes on a CPU; `None`: the fastest that the processor can run. A GPU is used only where no kernel is named.
+    pub kernel: Option<KernelName>,
 }
 
 impl Default for LoadSettings {
     fn default() -> Self {
-        Self { dense_bytes_max: 2 << 30 }
+        Self { dense_bytes_max: 4 << 30, kernel: None }
     }
 }
 
@@ -157,24 +161,17 @@ fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Mo
         (None, None) => Tokenizer::from_json(&gguf_tokenizer::tokenizer_json(&gguf.content)?)?,
     };
     let chat_template = gguf.string("tokenizer.chat_template").map(str::to_owned);
-    let (device, dtype) = pick_device()?;
     let info = ModelInfo {
         name: gguf.string("general.name").unwrap_or(origin.name).to_owned(),
         version: gguf.string("throughline.model_version").map(str::to_owned),
         window_tokens: window_tokens(&gguf),
         message_heads: heads.is_some(),
         temperatures: heads.as_ref().map(Heads::temperatures).unwrap_or_default(),
-        ..describe(&config, origin.name, &device)
+        ..describe(&config, origin.name)
     };
-    let source = Source::Gguf(gguf);
-    let llama = Loader { source: &source, config: &config, device: &device, dtype, settings }.load()?;
-    Ok(Model {
-        backend: Box::new(CandleBackend { llama }),
-        tokenizer,
-        chat_template,
-        info: ModelInfo { sha256, weights_bytes, ..info },
-        heads,
-    })
+    let Ready { backend, device, dtype } = ready(&Source::Gguf(gguf), &config, settings)?;
+    let info = ModelInfo { sha256, weights_bytes, device, dtype, ..info };
+    Ok(Model { backend, tokenizer, chat_template, info, heads })
 }
 
 fn window_tokens(gguf: &Gguf) -> Option<usize> {
@@ -188,15 +185,51 @@ fn load_folder(folder: &Path, settings: &LoadSettings) -> Result<Model, EngineEr
     let (sha256, weights_bytes) = digest_files(&shards)?;
     let tokenizer = Tokenizer::from_json(&read_json(&folder.join("tokenizer.json"))?)?;
     let chat_template = chat_template(folder)?;
-    let (device, dtype) = pick_device()?;
-    let source = Source::safetensors(&shards)?;
-    let llama = Loader { source: &source, config: &config, device: &device, dtype, settings }.load()?;
+    let Ready { backend, device, dtype } = ready(&Source::safetensors(&shards)?, &config, settings)?;
     let name = folder.display().to_string();
-    let info = ModelInfo { sha256, weights_bytes, ..describe(&config, &name, &device) };
-    Ok(Model { backend: Box::new(CandleBackend { llama }), tokenizer, chat_template, info, heads: None })
+    let info = ModelInfo { sha256, weights_bytes, device, dtype, ..describe(&config, &name) };
+    Ok(Model { backend, tokenizer, chat_template, info, heads: None })
 }
 
-fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
+/// A backend, and what it computes on and in.
+struct Ready {
+    backend: Box<dyn Backend>,
+    device: String,
+    dtype: String,
+}
+
+/// Reads the weights into the backend that fits device, kernel and size.
+fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Result<Ready, EngineError> {
+    let (device, dtype) = if settings.kernel.is_some() { (Device::Cpu, DType::F32) } else { pick_device()? };
+    let kernel = settings.kernel.unwrap_or_else(KernelName::best);
+    if !kernel.is_available() {
+        return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{kernel}`")));
+    }
+    let number_bytes = if device.is_cpu() && kernel.dtype() == "bf16" { 2 } else { dtype.size_in_bytes() };
+    let widen = config.parameter_count() * number_bytes <= settings.dense_bytes_max;
+    let loader = Loader { source, config, device: &device, dtype, widen };
+    let dense = widen || matches!(source, Source::Safetensors(_));
+    let backend: Box<dyn Backend> = match kernel {
+        _ if !device.is_cpu() || !dense => Box::new(CandleBackend { llama: loader.load()? }),
+        #[cfg(target_arch = "x86_64")]
+        KernelName::Avx512Bf16 => Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader)?),
+        #[cfg(target_arch = "x86_64")]
+        KernelName::Avx512 => Box::new(CpuBackend::<kernels::Avx512>::load(&loader)?),
+        #[cfg(target_arch = "x86_64")]
+        KernelName::Avx2 => Box::new(CpuBackend::<kernels::Avx2>::load(&loader)?),
+        #[cfg(target_arch = "aarch64")]
+        KernelName::Neon => Box::new(CpuBackend::<kernels::Neon>::load(&loader)?),
+        KernelName::Portable => Box::new(CpuBackend::<kernels::Portable>::load(&loader)?),
+        _ => Box::new(CandleBackend { llama: loader.load()? }),
+    };
+    let kernel = if dense { kernel } else { KernelName::Candle };
+    Ok(match device.is_cpu() {
+        true => Ready { backend, device: format!("cpu, {kernel}"), dtype: kernel.dtype().into() },
+        false => Ready { backend, device: format!("{:?}", device.location()), dtype: "bf16".into() },
+    })
+}
+
+fn describe(config: &LlamaConfig, source: &str) -> ModelInfo {
     ModelInfo {
         name: source.to_owned(),
         version: None,
@@ -211,8 +244,8 @@ fn describe(config: &LlamaConfig, source: &str, device: &Device) -> ModelInfo {
         window_tokens: None,
         message_heads: false,
         temperatures: BTreeMap::new(),
-        device: if device.is_cpu() { "cpu".into() } else { format!("{:?}", device.location()) },
-        dtype: if device.is_cpu() { "f32".into() } else { "bf16".into() },
+        device: String::new(),
+        dtype: String::new(),
     }
 }
 

@@ -12,19 +12,23 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
+mod cache;
 pub mod config;
+mod cpu;
 mod gguf_tokenizer;
 mod heads;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod kernels;
 mod load;
 mod model;
 mod tokenizer;
 mod weights;
 
+pub use cache::KvCache;
 pub use heads::HeadLogits;
+pub use kernels::KernelName;
 pub use load::{LoadSettings, ModelInfo, ModelSource, load, load_with};
-pub use model::llama::KvCache;
 pub use tokenizer::Tokenizer;
 
 use config::LlamaConfig;
@@ -114,36 +118,36 @@ pub trait Backend: Send + Sync {
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError>;
 }
 
+/// Whether a sequence can be computed at all.
+fn check_sequence(config: &LlamaConfig, sequence: &Sequence) -> Result<(), EngineError> {
+    let own = sequence.tokens.len();
+    let positions = match sequence.read {
+        Read::Nothing => &[][..],
+        Read::Hidden(positions) | Read::Logits(positions) => positions,
+    };
+    // A row beyond its own tokens would be another sequence's.
+    if let Some(&position) = positions.iter().find(|position| **position >= own) {
+        return Err(EngineError::Position { position, tokens: own });
+    }
+    if own == 0 {
+        return Err(EngineError::Position { position: 0, tokens: 0 });
+    }
+    let tokens = own + sequence.prefix.map_or(0, KvCache::tokens);
+    if tokens > config.positions_max {
+        return Err(EngineError::TooLong { tokens, max: config.positions_max });
+    }
+    match sequence.tokens.iter().find(|id| **id as usize >= config.vocab_size) {
+        Some(&id) => Err(EngineError::TokenId { id, vocab_size: config.vocab_size }),
+        None => Ok(()),
+    }
+}
+
 /// The Llama architecture through candle.
 struct CandleBackend {
     llama: Llama,
 }
 
 impl CandleBackend {
-    fn check(&self, sequence: &Sequence) -> Result<(), EngineError> {
-        let config = &self.llama.config;
-        let own = sequence.tokens.len();
-        let positions = match sequence.read {
-            Read::Nothing => &[][..],
-            Read::Hidden(positions) | Read::Logits(positions) => positions,
-        };
-        // A row beyond its own tokens would be another sequence's.
-        if let Some(&position) = positions.iter().find(|position| **position >= own) {
-            return Err(EngineError::Position { position, tokens: own });
-        }
-        if own == 0 {
-            return Err(EngineError::Position { position: 0, tokens: 0 });
-        }
-        let tokens = own + sequence.prefix.map_or(0, KvCache::tokens);
-        if tokens > config.positions_max {
-            return Err(EngineError::TooLong { tokens, max: config.positions_max });
-        }
-        match sequence.tokens.iter().find(|id| **id as usize >= config.vocab_size) {
-            Some(&id) => Err(EngineError::TokenId { id, vocab_size: config.vocab_size }),
-            None => Ok(()),
-        }
-    }
-
     fn read(&self, x: &Tensor, start: usize, read: Read) -> Result<Vec<Vec<f32>>, EngineError> {
         let (Read::Hidden(positions) | Read::Logits(positions)) = read else { return Ok(Vec::new()) };
         if positions.is_empty() {
@@ -165,14 +169,16 @@ impl Backend for CandleBackend {
     }
 
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
-        batch.iter().try_for_each(|sequence| self.check(sequence))?;
+        batch.iter().try_for_each(|sequence| check_sequence(&self.llama.config, sequence))?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let spans: Vec<Span> = batch
-            .iter()
-            .map(|s| Span { prefix: s.prefix.filter(|prefix| prefix.tokens() > 0), tokens: s.tokens })
-            .collect();
+        fn span<'a>(sequence: &Sequence<'a>) -> Result<Span<'a>, EngineError> {
+            let prefix_tokens = sequence.prefix.map_or(0, KvCache::tokens);
+            let prefix = sequence.prefix.map_or(Ok(&[][..]), KvCache::tensors)?;
+            Ok(Span { prefix, prefix_tokens, tokens: sequence.tokens })
+        }
+        let spans = batch.iter().map(span).collect::<Result<Vec<Span>, _>>()?;
         let (x, caches) = self.llama.forward(&spans)?; // (T, C)
         let mut start = 0;
         let mut outputs = Vec::with_capacity(batch.len());

@@ -12,7 +12,6 @@ use memmap2::Mmap;
 
 use super::EngineError;
 use super::config::LlamaConfig;
-use super::load::LoadSettings;
 use super::model::llama::{Layer, Linear, Llama, Rope};
 
 /// A model file's bytes: inside the binary, or mapped from disk.
@@ -116,7 +115,17 @@ pub(super) struct Loader<'a> {
     pub config: &'a LlamaConfig,
     pub device: &'a Device,
     pub dtype: DType,
-    pub settings: &'a LoadSettings,
+    /// Whether quantised matrices are widened to `dtype`.
+    pub widen: bool,
+}
+
+/// What stands before and after the layers.
+pub(super) struct Ends {
+    pub embedding: QMatMul,      // (V, C)
+    pub norm: Tensor,            // (C)
+    pub output: Option<QMatMul>, // (V, C), `None` when tied to the embedding
+    /// GGUF's divisors of RoPE's frequencies: `(D/2)`.
+    pub rope_factors: Option<Vec<f32>>,
 }
 
 impl Loader<'_> {
@@ -124,33 +133,39 @@ impl Loader<'_> {
     /// When a tensor is missing, has another shape than the configuration says, or does not fit
     /// its file.
     pub fn load(&self) -> Result<Llama, EngineError> {
+        let layers = (0..self.config.layers).map(|index| self.layer(index)).collect::<Result<Vec<_>, _>>()?;
+        let Ends { embedding, norm, output, rope_factors } = self.ends()?;
+        let rope = Rope::new(self.config, rope_factors.as_deref(), self.device)?;
+        Ok(Llama { embedding, layers, norm, output, rope, config: self.config.clone() })
+    }
+
+    /// Everything but the layers.
+    pub fn ends(&self) -> Result<Ends, EngineError> {
         let config = self.config;
         let c = config.hidden_size;
-        let layers = (0..config.layers).map(|index| self.layer(index)).collect::<Result<Vec<_>, _>>()?;
-        let factors = match self.source {
+        let rope_factors = match self.source {
             Source::Gguf(gguf) => gguf.numbers("rope_freqs.weight")?,
             Source::Safetensors(_) => None,
         };
-        if factors.as_ref().is_some_and(|f| f.len() != config.head_dim / 2) {
+        if rope_factors.as_ref().is_some_and(|f| f.len() != config.head_dim / 2) {
             return Err(EngineError::Config(format!(
                 "rope_freqs.weight has {} factors, expected head_dim / 2 = {}",
-                factors.map_or(0, |f| f.len()),
+                rope_factors.map_or(0, |f| f.len()),
                 config.head_dim / 2
             )));
         }
         let output = Name::global("lm_head.weight", "output.weight");
-        Ok(Llama {
+        Ok(Ends {
             embedding: self
                 .matrix(&Name::global("model.embed_tokens.weight", "token_embd.weight"), (config.vocab_size, c))?,
-            layers,
             norm: self.vector(&Name::global("model.norm.weight", "output_norm.weight"), c)?,
             output: if config.tie_embeddings { None } else { Some(self.matrix(&output, (config.vocab_size, c))?) },
-            rope: Rope::new(config, factors.as_deref(), self.device)?,
-            config: config.clone(),
+            rope_factors,
         })
     }
 
-    fn layer(&self, index: usize) -> Result<Layer, EngineError> {
+    /// One layer's weights.
+    pub fn layer(&self, index: usize) -> Result<Layer, EngineError> {
         let config = self.config;
         let (c, i) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
@@ -197,7 +212,7 @@ impl Loader<'_> {
             Source::Gguf(gguf) => {
                 let tensor = gguf.tensor(&name.gguf, self.device)?;
                 expect_shape(name, tensor.shape().dims(), &expected)?;
-                if self.config.parameter_count() * self.dtype.size_in_bytes() <= self.settings.dense_bytes_max {
+                if self.widen {
                     let dense = tensor.dequantize(self.device)?.to_dtype(self.dtype)?;
                     Ok(QMatMul::Tensor(dense))
                 } else {

@@ -1,4 +1,5 @@
-//! The Llama architecture, whole (Touvron et al. 2023, arXiv:2302.13971; Llama 3, arXiv:2407.21783).
+//! The Llama architecture, whole, in candle's operations (Touvron et al. 2023, arXiv:2302.13971; Llama 3,
+//! arXiv:2407.21783): for GPUs, for weights that stay quantised, and to hold the kernels of the CPU against.
 //!
 //! Letters in shapes: `T` tokens of all sequences of the batch, one after the other; `t` tokens of
 //! one sequence; `s` its keys (prefix and own); `C` hidden size; `H` heads; `K` key/value heads;
@@ -9,6 +10,7 @@ use candle_core::quantized::QMatMul;
 use candle_core::{D, DType, Device, IndexOp, Module, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
+use crate::engine::cache::KvCache;
 use crate::engine::config::{LlamaConfig, RopeLayout};
 
 /// Queries whose scores stand in memory at a time: attention memory grows as `block × s`, not `s²`.
@@ -54,21 +56,6 @@ pub(in crate::engine) struct Llama {
     pub rope: Rope,
 }
 
-/// Keys and values of a prefix, layer by layer. Cloning shares the memory: that is how a prefix
-/// branches. Appending makes new tensors and leaves the shared ones as they are.
-#[derive(Clone, Default)]
-pub struct KvCache {
-    layers: Vec<(Tensor, Tensor)>, // each (K, s, D)
-    tokens: usize,
-}
-
-impl KvCache {
-    /// Tokens whose keys and values are held.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-}
-
 /// `cos(m·θ_i)` and `sin(m·θ_i)` for every position `m` (Su et al. 2021, arXiv:2104.09864, eq. 15).
 pub(in crate::engine) struct Rope {
     cos: Tensor, // (P, D/2)
@@ -111,7 +98,7 @@ impl Rope {
 }
 
 /// The angular frequencies `θ_i = base^(-2i/D)`, scaled.
-fn rope_frequencies(config: &LlamaConfig, factors: Option<&[f32]>) -> Vec<f32> {
+pub(in crate::engine) fn rope_frequencies(config: &LlamaConfig, factors: Option<&[f32]>) -> Vec<f32> {
     let half = config.head_dim / 2;
     let plain = (0..half).map(|i| {
         let exponent = (2 * i) as f32 / config.head_dim as f32;
@@ -141,14 +128,10 @@ fn rope_frequencies(config: &LlamaConfig, factors: Option<&[f32]>) -> Vec<f32> {
 
 /// One sequence's place in a packed batch.
 pub(in crate::engine) struct Span<'a> {
-    pub prefix: Option<&'a KvCache>,
+    /// Keys and values of the prefix layer by layer, each `(K, s, D)`; empty where there is none.
+    pub prefix: &'a [(Tensor, Tensor)],
+    pub prefix_tokens: usize,
     pub tokens: &'a [u32],
-}
-
-impl Span<'_> {
-    fn prefix_tokens(&self) -> usize {
-        self.prefix.map_or(0, KvCache::tokens)
-    }
 }
 
 impl Llama {
@@ -161,20 +144,14 @@ impl Llama {
     pub fn forward(&self, batch: &[Span]) -> Result<(Tensor, Vec<KvCache>)> {
         let ids: Vec<u32> = batch.iter().flat_map(|span| span.tokens.iter().copied()).collect();
         let positions: Vec<u32> =
-            batch.iter().flat_map(|span| (0..span.tokens.len()).map(|i| (span.prefix_tokens() + i) as u32)).collect();
+            batch.iter().flat_map(|span| (0..span.tokens.len()).map(|i| (span.prefix_tokens + i) as u32)).collect();
         let total = ids.len();
         let ids = Tensor::from_vec(ids, total, self.device())?; // (T)
         let positions = Tensor::from_vec(positions, total, self.device())?; // (T)
         let dtype = self.norm.dtype();
         let rope = self.rope.rows(&positions, dtype)?; // (T, D/2) twice
 
-        let mut caches: Vec<KvCache> = batch
-            .iter()
-            .map(|span| KvCache {
-                layers: Vec::with_capacity(self.layers.len()),
-                tokens: span.prefix_tokens() + span.tokens.len(),
-            })
-            .collect();
+        let mut caches: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::with_capacity(self.layers.len()); batch.len()];
         let mut x = self.embedding.embedding(&ids)?.to_dtype(dtype)?; // (T, C)
         for (index, layer) in self.layers.iter().enumerate() {
             let h = ops::rms_norm(&x, &layer.attention_norm, self.config.rms_eps as f32)?; // (T, C)
@@ -186,9 +163,9 @@ impl Llama {
             for (span, cache) in batch.iter().zip(&mut caches) {
                 let length = span.tokens.len();
                 let own = (k.narrow(1, start, length)?, v.narrow(1, start, length)?); // (K, t, D)
-                let (keys, values) = append(span.prefix.map(|prefix| &prefix.layers[index]), own)?; // (K, s, D)
+                let (keys, values) = append(span.prefix.get(index), own)?; // (K, s, D)
                 outputs.push(attend(&q.narrow(1, start, length)?, &keys, &values)?); // (t, H·D)
-                cache.layers.push((keys, values));
+                cache.push((keys, values));
                 start += length;
             }
             x = (x + layer.o.forward(&Tensor::cat(&outputs, 0)?)?)?; // (T, C)
@@ -196,7 +173,8 @@ impl Llama {
             let gated = (ops::silu(&layer.gate.forward(&h)?)? * layer.up.forward(&h)?)?; // (T, I)
             x = (x + layer.down.forward(&gated)?)?; // (T, C)
         }
-        Ok((x, caches))
+        let tokens = batch.iter().map(|span| span.prefix_tokens + span.tokens.len());
+        Ok((x, caches.into_iter().zip(tokens).map(|(layers, tokens)| KvCache::of_tensors(layers, tokens)).collect()))
     }
 
     /// `(T, K·D)` → `(K, T, D)`

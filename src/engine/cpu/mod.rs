@@ -1,0 +1,267 @@
+//! The Llama architecture on the CPU, whole: blocks of rows through packed products.
+//!
+//! Letters in shapes as in `model/llama.rs`; `R` rows of a block. A forward pass cuts every sequence into blocks of
+//! [`BLOCK`] tokens. A block goes through a whole layer by itself, with all that lies between the products in a scratch
+//! the size of a processor's cache; blocks of one layer run side by side and need of each other only keys and values, which
+//! are made one layer ahead. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
+//! is computed at the rows that are read alone. Every row is summed in an order of its own: what comes out is the same, to
+//! the last bit, for any number of threads and any neighbours in the batch.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rayon::prelude::*;
+
+use super::config::LlamaConfig;
+use super::kernels::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
+use super::{Backend, EngineError, KvCache, Output, Read, Sequence, check_sequence};
+
+mod attention;
+mod cache;
+mod layer;
+mod weights;
+
+use cache::{Block as KvBlock, Segment};
+use layer::Scratch;
+use weights::Weights;
+
+/// Tokens of a block.
+const BLOCK: usize = 64;
+
+/// A model in memory, computed by kernel `K`.
+pub(super) struct CpuBackend<K: Kernel> {
+    config: LlamaConfig,
+    weights: Weights<K>,
+    /// The vocabulary's matrix packed, when logits were asked for.
+    output: OnceLock<Packed<K::Element>>,
+    scratch: Mutex<Vec<Scratch<K>>>,
+}
+
+/// Some rows of one sequence on their way through the layers.
+struct Block {
+    sequence: usize,
+    /// The place of each row in its sequence, the prefix included.
+    positions: Vec<usize>,
+    x: Aligned<f32>, // (R, C), rows padded to panels
+    cos: Vec<f32>,   // (R, D/2)
+    sin: Vec<f32>,   // (R, D/2)
+}
+
+impl<K: Kernel> CpuBackend<K> {
+    /// Packs the weights that `loader` reads.
+    pub fn load(loader: &super::weights::Loader) -> Result<Self, EngineError> {
+        let config = loader.config.clone();
+        let weights = Weights::load(loader)?;
+        Ok(Self { config, weights, output: OnceLock::new(), scratch: Mutex::default() })
+    }
+
+    /// Elements from a row of `x` to the next.
+    fn x_stride(&self) -> usize {
+        self.config.hidden_size.next_multiple_of(K::PANEL)
+    }
+
+    /// Runs `work` with a scratch of its own.
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch<K>) -> R) -> R {
+        let pool = || self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pooled = pool().pop();
+        let mut scratch = pooled.unwrap_or_else(|| Scratch::new(&self.config));
+        let result = work(&mut scratch);
+        pool().push(scratch);
+        result
+    }
+
+    fn block(&self, sequence: usize, positions: Vec<usize>) -> Block {
+        let half = self.weights.frequencies.len();
+        let angles = |f: fn(f32) -> f32| {
+            // The product is rounded to f32 before the cosine, as transformers does.
+            let of = |&m: &usize| self.weights.frequencies.iter().map(move |&w| f(m as f32 * w));
+            let mut table = Vec::with_capacity(positions.len() * half);
+            table.extend(positions.iter().flat_map(of));
+            table
+        };
+        let (cos, sin) = (angles(f32::cos), angles(f32::sin));
+        let x = Aligned::zeros(positions.len() * self.x_stride());
+        Block { sequence, positions, x, cos, sin }
+    }
+
+    /// The batch's blocks, embedded.
+    fn embed(&self, batch: &[Sequence]) -> Vec<Block> {
+        let (c, stride) = (self.config.hidden_size, self.x_stride());
+        let mut blocks = Vec::new();
+        for (index, sequence) in batch.iter().enumerate() {
+            let before = sequence.prefix.map_or(0, KvCache::tokens);
+            for (at, tokens) in sequence.tokens.chunks(BLOCK).enumerate() {
+                let first = before + at * BLOCK;
+                let mut block = self.block(index, (first..first + tokens.len()).collect());
+                for (row, &id) in block.x.chunks_exact_mut(stride).zip(tokens) {
+                    let embedding = &self.weights.embedding[id as usize * c..][..c];
+                    row.iter_mut().zip(embedding).for_each(|(x, e)| *x = e.to_f32());
+                }
+                blocks.push(block);
+            }
+        }
+        blocks
+    }
+
+    /// The blocks that hold the rows asked for alone.
+    fn gather(&self, batch: &[Sequence], blocks: &[Block]) -> Vec<Block> {
+        let stride = self.x_stride();
+        let mut gathered = Vec::new();
+        let mut first = 0;
+        for (index, sequence) in batch.iter().enumerate() {
+            let before = sequence.prefix.map_or(0, KvCache::tokens);
+            for wanted in wanted(sequence.read).chunks(BLOCK) {
+                let mut block = self.block(index, wanted.iter().map(|at| before + at).collect());
+                for (row, at) in block.x.chunks_exact_mut(stride).zip(wanted) {
+                    row.copy_from_slice(&blocks[first + at / BLOCK].x[at % BLOCK * stride..][..stride]);
+                }
+                gathered.push(block);
+            }
+            first += sequence.tokens.len().div_ceil(BLOCK);
+        }
+        gathered
+    }
+
+    /// Runs all layers. Returns the read rows before the final norm, and keys and values `[layer][block]`.
+    fn layers(
+        &self,
+        batch: &[Sequence],
+        prefixes: &[Vec<&Segment<K::Element>>],
+    ) -> (Vec<Block>, Vec<Vec<KvBlock<K::Element>>>) {
+        let mut blocks = self.embed(batch);
+        let firsts: Vec<usize> = batch
+            .iter()
+            .scan(0, |next, sequence| {
+                let first = *next;
+                *next += sequence.tokens.len().div_ceil(BLOCK);
+                Some(first)
+            })
+            .collect();
+        let new = |block: &Block| KvBlock::zeros::<K>(&self.config, block.positions.len());
+        let mut made: Vec<Vec<KvBlock<K::Element>>> = Vec::with_capacity(self.config.layers);
+        let mut next: Vec<_> = blocks.iter().map(new).collect();
+        blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
+            self.with_scratch(|scratch| self.keys_values(scratch, 0, block, kv));
+        });
+        made.push(next);
+        for layer in 0..self.config.layers {
+            let last = layer + 1 == self.config.layers;
+            if last {
+                blocks = self.gather(batch, &blocks);
+            }
+            let mut next: Vec<_> = if last { Vec::new() } else { blocks.iter().map(new).collect() };
+            let here = &made[layer];
+            let seen = |block: &Block| {
+                let prefix = prefixes[block.sequence].iter().flat_map(|segment| &segment.layers[layer]);
+                let first = firsts[block.sequence];
+                let own = &here[first..first + batch[block.sequence].tokens.len().div_ceil(BLOCK)];
+                prefix.chain(own)
+            };
+            if last {
+                blocks.par_iter_mut().with_max_len(1).for_each(|block| {
+                    self.with_scratch(|scratch| self.layer(scratch, layer, block, seen(block).collect()));
+                });
+            } else {
+                blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
+                    self.with_scratch(|scratch| {
+                        let seen = seen(block).collect();
+                        self.layer(scratch, layer, block, seen);
+                        self.keys_values(scratch, layer + 1, block, kv);
+                    });
+                });
+                made.push(next);
+            }
+        }
+        (blocks, made)
+    }
+
+    /// The final norm of every row of the blocks, in order: `(rows, C)` each.
+    fn hidden(&self, blocks: &[Block]) -> Vec<Vec<f32>> {
+        let (c, eps) = (self.config.hidden_size, self.config.rms_eps as f32);
+        let rows = blocks.iter().flat_map(|block| block.x.chunks_exact(self.x_stride()));
+        rows.map(|row| rows::rms_norm::<K>(&row[..c], &self.weights.norm, eps).collect()).collect()
+    }
+
+    /// `(rows, C)` → `(rows, V)`
+    fn logits(&self, hidden: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let output = match &self.weights.output {
+            Some(output) => output,
+            None => self.output.get_or_init(|| self.weights.tied_output()),
+        };
+        let depth = output.groups * K::Element::GROUP;
+        let mut a = Aligned::<K::Element>::zeros(hidden.len() * depth);
+        for (row, hidden) in a.chunks_exact_mut(depth).zip(hidden) {
+            rows::write(hidden.iter().copied(), row);
+        }
+        let columns: Vec<Vec<f32>> = (0..output.count)
+            .into_par_iter()
+            .map(|panel| {
+                let mut out = vec![0.0; hidden.len() * K::PANEL];
+                let b = output.some::<K>(panel, 1);
+                let (rows, out_stride) = (hidden.len(), K::PANEL);
+                multiply::<K>(Product { a: &a, a_stride: depth, rows, b, out: &mut out, out_stride, add: false });
+                out
+            })
+            .collect();
+        let row = |at: usize| {
+            let mut row: Vec<f32> = columns.iter().flat_map(|out| &out[at * K::PANEL..][..K::PANEL]).copied().collect();
+            row.truncate(self.config.vocab_size);
+            row
+        };
+        (0..hidden.len()).map(row).collect()
+    }
+}
+
+/// The rows asked for, each once and in order.
+fn wanted(read: Read) -> Vec<usize> {
+    let (Read::Hidden(positions) | Read::Logits(positions)) = read else { return Vec::new() };
+    let mut positions = positions.to_vec();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
+}
+
+impl<K: Kernel> Backend for CpuBackend<K> {
+    fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
+        batch.iter().try_for_each(|sequence| check_sequence(&self.config, sequence))?;
+        let prefixes = batch
+            .iter()
+            .map(|sequence| sequence.prefix.map_or(Ok(Vec::new()), KvCache::segments::<Segment<K::Element>>))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (read, made) = self.layers(batch, &prefixes);
+        let hidden = self.hidden(&read);
+        let mut hidden = hidden.into_iter();
+        let mut made: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
+        let mut outputs = Vec::with_capacity(batch.len());
+        for sequence in batch {
+            let at = wanted(sequence.read);
+            let mut rows: Vec<Vec<f32>> = hidden.by_ref().take(at.len()).collect();
+            if matches!(sequence.read, Read::Logits(_)) && !rows.is_empty() {
+                rows = self.logits(&rows);
+            }
+            // Comparisons with NaN are false: it would pass for innocence.
+            if !rows.iter().flatten().all(|number| number.is_finite()) {
+                return Err(EngineError::NotFinite);
+            }
+            let (Read::Hidden(asked) | Read::Logits(asked)) = sequence.read else {
+                outputs.push(Output { rows, cache: extended(sequence, &mut made) });
+                continue;
+            };
+            let in_order = |position: &usize| rows[at.partition_point(|known| known < position)].clone();
+            let rows = asked.iter().map(in_order).collect();
+            outputs.push(Output { rows, cache: extended(sequence, &mut made) });
+        }
+        Ok(outputs)
+    }
+}
+
+/// The sequence's cache: its prefix's, and a segment of the blocks made for it.
+fn extended<E: Element>(sequence: &Sequence, made: &mut [std::vec::IntoIter<KvBlock<E>>]) -> KvCache {
+    let count = sequence.tokens.len().div_ceil(BLOCK);
+    let layers = made.iter_mut().map(|blocks| blocks.by_ref().take(count).collect()).collect();
+    let segment: Arc<Segment<E>> = Arc::new(Segment { layers });
+    KvCache::with_segment(sequence.prefix, segment, sequence.tokens.len())
+}

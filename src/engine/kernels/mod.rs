@@ -1,0 +1,198 @@
+//! Dense arithmetic on the CPU: packed matrix products and what stands between them, once a set of instructions.
+//!
+//! A kernel is a type that implements [`Kernel`]: a dozen primitives in the instructions of one processor family, from
+//! which [`tile`] builds the matrix product and [`rows`] is compiled once more with the family's vectors. Which one runs
+//! is decided when a model is loaded ([`KernelName::best`]); all of them can be forced, so that each is tested on one
+//! machine. This room must not know models, layers or heads.
+//!
+//! | name | numbers multiplied | vectors |
+//! |---|---|---|
+//! | `avx512-bf16` | bfloat16, sums in f32 | 512 bits, `vdpbf16ps` |
+//! | `avx512` | f32 | 512 bits |
+//! | `avx2` | f32 | 256 bits, FMA |
+//! | `neon` | f32 | 128 bits |
+//! | `portable` | f32 | as the compiler finds them |
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::bf16;
+
+mod buffer;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+pub(super) mod rows;
+#[cfg(test)]
+mod tests;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(super) use buffer::Aligned;
+#[cfg(target_arch = "aarch64")]
+pub(super) use neon::Neon;
+pub(super) use portable::Portable;
+use tile::Tile;
+pub(super) use tile::{Packed, Panels, Product, multiply, place};
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
+
+/// A number that matrices hold.
+pub(super) trait Element: Copy + Default + Send + Sync + 'static {
+    /// How many neighbours along the depth one instruction multiplies and adds up.
+    const GROUP: usize;
+    fn from_f32(number: f32) -> Self;
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    const GROUP: usize = 1;
+
+    #[inline(always)]
+    fn from_f32(number: f32) -> Self {
+        number
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    const GROUP: usize = 2;
+
+    /// To nearest, ties to even. Free of branches, so that the compiler can vectorise it; the NaNs that arithmetic makes
+    /// stay NaN (only those with all low bits set would not, and weights are read by `half`).
+    #[inline(always)]
+    fn from_f32(number: f32) -> Self {
+        let bits = number.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+        Self::from_bits((rounded >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// The primitives of one set of instructions.
+///
+/// # Safety
+/// `with_features` must run its argument with the instructions that the other functions use, and the type must be used
+/// only where [`KernelName::is_available`] says that the processor has them.
+pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
+    type Element: Element;
+    /// A register of `LANES` sums.
+    type Sums: Copy;
+    /// A register of `LANES` groups of elements.
+    type Groups: Copy;
+    const LANES: usize;
+    /// Registers side by side in a tile: a panel has `LANES × COLUMNS` columns.
+    const COLUMNS: usize;
+    /// Rows of a tile.
+    const ROWS: usize;
+    const PANEL: usize = Self::LANES * Self::COLUMNS;
+    /// Whether a multiplication and an addition are one instruction.
+    const FUSED: bool;
+
+    /// Runs `work` compiled for these instructions, everything inlined into it included.
+    fn with_features<R>(work: impl FnOnce() -> R) -> R;
+
+    unsafe fn zero() -> Self::Sums;
+    unsafe fn load_sums(from: *const f32) -> Self::Sums;
+    unsafe fn store_sums(to: *mut f32, sums: Self::Sums);
+    unsafe fn load(from: *const Self::Element) -> Self::Groups;
+    /// One group in every lane.
+    unsafe fn broadcast(from: *const Self::Element) -> Self::Groups;
+    /// `sums + a · b`, the products of a lane's group added up.
+    unsafe fn dot(sums: Self::Sums, a: Self::Groups, b: Self::Groups) -> Self::Sums;
+    /// [`tile::run`] of `rows` ≤ `ROWS` rows.
+    unsafe fn tile(rows: usize, tile: &Tile<Self::Element>);
+}
+
+/// A kernel by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelName {
+    Avx512Bf16,
+    Avx512,
+    Avx2,
+    Neon,
+    Portable,
+    /// candle's own operations: what other devices and weights kept quantised run on.
+    Candle,
+}
+
+impl KernelName {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 6] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Neon, Self::Portable, Self::Candle];
+
+    /// Whether this build has it and this processor can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::Portable | Self::Candle => true,
+            #[allow(unreachable_patterns, reason = "which of the others are left depends on the processor family")]
+            _ => false,
+        }
+    }
+
+    /// The fastest that this processor can run.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|name| name.is_available()).unwrap_or(Self::Portable)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Portable => "portable",
+            Self::Candle => "candle",
+        }
+    }
+
+    /// What is multiplied: `bf16` or `f32`.
+    pub fn dtype(self) -> &'static str {
+        if self == Self::Avx512Bf16 { "bf16" } else { "f32" }
+    }
+}
+
+impl fmt::Display for KernelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for KernelName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|name| name.name() == text);
+        let Some(name) = known else {
+            let names = Self::ALL.map(Self::name).join(", ");
+            return Err(format!("`{text}` is no kernel; hint: one of {names}"));
+        };
+        if name.is_available() {
+            return Ok(name);
+        }
+        let here: Vec<_> = Self::ALL.into_iter().filter(|name| name.is_available()).map(Self::name).collect();
+        Err(format!("this processor or build has no `{text}`; hint: it has {}", here.join(", ")))
+    }
+}

@@ -1,0 +1,64 @@
+//! The kernel of 64-bit ARM.
+
+use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
+
+use super::Kernel;
+use super::tile::tile_by_rows;
+
+/// f32 with NEON: 6 × 16 sums in 24 of 32 registers.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Neon;
+
+// SAFETY: `with_features` enables NEON, which is all that is used.
+unsafe impl Kernel for Neon {
+    type Element = f32;
+    type Sums = float32x4_t;
+    type Groups = float32x4_t;
+    const LANES: usize = 4;
+    const COLUMNS: usize = 4;
+    const ROWS: usize = 6;
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn with_features<R>(work: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "neon")]
+        unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        // SAFETY: used only where the processor has the feature.
+        unsafe { enabled(work) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        // SAFETY: the feature is enabled by `with_features`; so in all that follows.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(from: *const f32) -> float32x4_t {
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(to: *mut f32, sums: float32x4_t) {
+        unsafe { vst1q_f32(to, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> float32x4_t {
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast(from: *const f32) -> float32x4_t {
+        unsafe { vdupq_n_f32(from.read()) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(sums, a, b) }
+    }
+
+    tile_by_rows!(4, [1, 2, 3, 4, 5, 6]);
+}

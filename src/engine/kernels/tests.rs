@@ -1,0 +1,204 @@
+//! Every kernel that this processor can run, against sums in f64.
+
+use half::bf16;
+
+use super::*;
+
+/// Relative to the sum of the products' sizes: one rounding an addition, at worst.
+const F32_PRODUCT_ERROR_MAX: f64 = 1e-6;
+/// Both operands are rounded to 8 bits before the reference sees them: what is left is the sum's own rounding.
+const BF16_PRODUCT_ERROR_MAX: f64 = 1e-6;
+const EXP_RELATIVE_ERROR_MAX: f64 = 4e-7;
+
+/// Numbers between −1 and 1, the same in every run (Knuth's MMIX generator, TAOCP vol. 2, 3.3.4).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn vector(&mut self, length: usize) -> Vec<f32> {
+        (0..length).map(|_| self.next()).collect()
+    }
+}
+
+fn products_agree<K: Kernel>(error_max: f64) {
+    let mut numbers = Numbers(7);
+    for (rows, depth, columns) in [(1, 1usize, 1), (1, 7, 130), (5, 64, 64), (6, 576, 192), (7, 33, 65), (64, 100, 31)]
+    {
+        let stride = depth.next_multiple_of(K::Element::GROUP) + 2;
+        let mut a = vec![K::Element::default(); rows * stride];
+        for row in a.chunks_exact_mut(stride) {
+            rows::write(numbers.vector(depth).into_iter(), row);
+        }
+        let matrix = numbers.vector(columns * depth);
+        let packed = Packed::of_rows::<K>(&matrix, depth);
+        let out_stride = packed.count * K::PANEL + 3;
+        let before = numbers.vector(rows * out_stride);
+        for add in [false, true] {
+            let mut out = before.clone();
+            multiply::<K>(Product {
+                a: &a,
+                a_stride: stride,
+                rows,
+                b: packed.panels::<K>(),
+                out: &mut out,
+                out_stride,
+                add,
+            });
+            for row in 0..rows {
+                for column in 0..columns {
+                    let terms = (0..depth).map(|at| {
+                        let b = K::Element::from_f32(matrix[column * depth + at]).to_f32();
+                        f64::from(a[row * stride + at].to_f32()) * f64::from(b)
+                    });
+                    let start = if add { f64::from(before[row * out_stride + column]) } else { 0.0 };
+                    let (sum, size) =
+                        terms.fold((start, start.abs()), |(sum, size), term| (sum + term, size + term.abs()));
+                    let found = f64::from(out[row * out_stride + column]);
+                    assert!(
+                        (found - sum).abs() <= error_max * size.max(1e-30),
+                        "{rows}×{depth}×{columns} at ({row}, {column}): {found}, expected {sum}"
+                    );
+                }
+                // What lies beside the panels is somebody else's.
+                let beside = row * out_stride + packed.count * K::PANEL..(row + 1) * out_stride;
+                assert_eq!(out[beside.clone()], before[beside]);
+            }
+        }
+    }
+}
+
+fn a_row_does_not_depend_on_its_neighbours<K: Kernel>() {
+    let mut numbers = Numbers(9);
+    let (rows, depth, columns) = (13, 96, 70);
+    let mut a = vec![K::Element::default(); rows * depth];
+    rows::write(numbers.vector(rows * depth).into_iter(), &mut a);
+    let packed = Packed::of_rows::<K>(&numbers.vector(columns * depth), depth);
+    let out_stride = packed.count * K::PANEL;
+    let product = |a: &[K::Element], rows: usize| {
+        let mut out = vec![0.0; rows * out_stride];
+        let b = packed.panels::<K>();
+        multiply::<K>(Product { a, a_stride: depth, rows, b, out: &mut out, out_stride, add: false });
+        out
+    };
+    let together = product(&a, rows);
+    for row in 0..rows {
+        assert_eq!(product(&a[row * depth..][..depth], 1), together[row * out_stride..][..out_stride]);
+    }
+}
+
+fn exponentials_agree<K: Kernel>() {
+    let error = |x: f32| {
+        let found = K::with_features(
+            #[inline(always)]
+            || rows::exp::<K>(x),
+        );
+        (f64::from(found) - f64::from(x).exp()).abs() / f64::from(x).exp()
+    };
+    let mut numbers = Numbers(3);
+    for _ in 0..20_000 {
+        let x = numbers.next() * 86.0;
+        assert!(error(x) <= EXP_RELATIVE_ERROR_MAX, "e^{x}: relative error {}", error(x));
+    }
+    for _ in 0..20_000 {
+        let (score, whole) = (numbers.next() * 55.0, (numbers.next() * 55.0).round());
+        let found = K::with_features(
+            #[inline(always)]
+            || [whole, whole + 9.0].map(|whole| rows::exp2_below::<K>(score, whole)),
+        );
+        let expected = (f64::from(score) - f64::from(whole)).exp2();
+        assert!((f64::from(found[0]) - expected).abs() <= EXP_RELATIVE_ERROR_MAX * expected, "2^({score} − {whole})");
+        assert_eq!(found[0], found[1] * 512.0);
+    }
+    assert_eq!(rows::exp2_below::<K>(f32::NEG_INFINITY, 0.0), 0.0);
+    assert_eq!(rows::exp2_below::<K>(5.0, 5.0), 1.0);
+    assert!(rows::exp2_below::<K>(f32::NAN, 5.0).is_nan());
+    assert_eq!(rows::exp::<Portable>(f32::NEG_INFINITY), 0.0);
+    assert_eq!(rows::exp::<Portable>(-100.0), 0.0);
+    assert_eq!(rows::exp::<Portable>(0.0), 1.0);
+    assert!(rows::exp::<Portable>(f32::NAN).is_nan());
+}
+
+/// Scores taken in pieces of any size weigh values as one softmax over all of them does.
+fn a_running_softmax_is_the_softmax<K: Kernel>() {
+    let mut numbers = Numbers(5);
+    let mut scores: Vec<f32> = numbers.vector(150).iter().map(|x| x * 20.0).collect();
+    scores[3] = f32::NEG_INFINITY;
+    scores[100..120].fill(f32::NEG_INFINITY);
+    let values = numbers.vector(scores.len());
+    let (mut running, mut mixed) = (rows::Running::NOTHING, 0.0f64);
+    let mut at = 0;
+    for length in [1, 31, 68, 20, 30] {
+        let mut weights = vec![K::Element::default(); length];
+        let factor = running.take::<K>(&scores[at..at + length], &mut weights);
+        mixed *= f64::from(factor);
+        mixed += weights.iter().zip(&values[at..]).map(|(w, v)| f64::from(w.to_f32() * v)).sum::<f64>();
+        at += length;
+    }
+    let exps: Vec<f64> = scores.iter().map(|s| f64::from(*s).exp2()).collect();
+    let expected = exps.iter().zip(&values).map(|(e, v)| e * f64::from(*v)).sum::<f64>() / exps.iter().sum::<f64>();
+    let found = mixed / f64::from(running.sum);
+    let tolerance = if K::Element::GROUP == 1 { 1e-6 } else { 4e-3 };
+    assert!((found - expected).abs() <= tolerance, "{found}, expected {expected}");
+}
+
+fn all<K: Kernel>(name: KernelName, error_max: f64) {
+    if !name.is_available() {
+        println!("SKIPPED: this processor has no {name}");
+        return;
+    }
+    products_agree::<K>(error_max);
+    a_row_does_not_depend_on_its_neighbours::<K>();
+    exponentials_agree::<K>();
+    a_running_softmax_is_the_softmax::<K>();
+}
+
+#[test]
+fn portable_agrees() {
+    all::<Portable>(KernelName::Portable, F32_PRODUCT_ERROR_MAX);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_agrees() {
+    all::<Avx2>(KernelName::Avx2, F32_PRODUCT_ERROR_MAX);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx512_agrees() {
+    all::<Avx512>(KernelName::Avx512, F32_PRODUCT_ERROR_MAX);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx512_bf16_agrees() {
+    all::<Avx512Bf16>(KernelName::Avx512Bf16, BF16_PRODUCT_ERROR_MAX);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn neon_agrees() {
+    all::<Neon>(KernelName::Neon, F32_PRODUCT_ERROR_MAX);
+}
+
+#[test]
+fn bfloat16_is_rounded_as_half_rounds() {
+    let mut numbers = Numbers(1);
+    let extremes = [0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 1.0 + 1.0 / 256.0];
+    for x in extremes.into_iter().chain((0..10_000).map(|_| numbers.next() * 1e3)) {
+        assert_eq!(<bf16 as Element>::from_f32(x).to_bits(), bf16::from_f32(x).to_bits(), "{x}");
+    }
+    assert!(Element::to_f32(<bf16 as Element>::from_f32(f32::NAN)).is_nan());
+}
+
+#[test]
+fn a_kernel_is_called_by_its_name() {
+    for name in KernelName::ALL.into_iter().filter(|name| name.is_available()) {
+        assert_eq!(name.name().parse(), Ok(name));
+    }
+    assert!("avx9".parse::<KernelName>().unwrap_err().contains("portable"));
+}

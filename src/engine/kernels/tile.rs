@@ -1,0 +1,191 @@
+//! The matrix product: `out = a · bᵀ` with `b` packed into panels.
+//!
+//! A panel holds `PANEL` columns of the result: for each group along the depth, the groups of all its columns side by
+//! side, so that one load gives a register of neighbours (Goto & van de Geijn 2008, *Anatomy of high-performance matrix
+//! multiplication*, whose micro-kernel this is). `a` stays as it is, row by row: a group of it is broadcast. A tile of
+//! `ROWS × PANEL` sums stays in registers over the whole depth. Every sum is taken in the order of the depth, whatever the
+//! number of rows: a row's result does not depend on the rows beside it.
+
+use super::{Aligned, Element, Kernel};
+
+/// A tile's operands, all inside their buffers.
+pub(in crate::engine) struct Tile<E> {
+    pub a: *const E,
+    /// Elements from a row of `a` to the next.
+    pub a_stride: usize,
+    /// A panel, from its first group on.
+    pub b: *const E,
+    pub groups: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
+    /// Whether the product is added to what `out` holds.
+    pub add: bool,
+}
+
+/// One tile of `ROWS × COLUMNS` registers.
+///
+/// # Safety
+/// The tile's operands lie inside their buffers, and the instructions of `K` are enabled.
+#[inline(always)]
+pub(super) unsafe fn run<K: Kernel, const ROWS: usize, const COLUMNS: usize>(tile: &Tile<K::Element>) {
+    let group = K::Element::GROUP;
+    // SAFETY: every address is `rows × stride` or `groups × panel` into a buffer, as the caller promises.
+    unsafe {
+        let mut sums = [[K::zero(); COLUMNS]; ROWS];
+        if tile.add {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    *sum = K::load_sums(tile.out.add(row * tile.out_stride + column * K::LANES));
+                }
+            }
+        }
+        let mut b = tile.b;
+        let mut a = tile.a;
+        for _ in 0..tile.groups {
+            let mut columns = [K::load(b); COLUMNS];
+            for (column, slot) in columns.iter_mut().enumerate().skip(1) {
+                *slot = K::load(b.add(column * K::LANES * group));
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let broadcast = K::broadcast(a.add(row * tile.a_stride));
+                for (sum, column) in sums.iter_mut().zip(&columns) {
+                    *sum = K::dot(*sum, broadcast, *column);
+                }
+            }
+            b = b.add(K::PANEL * group);
+            a = a.add(group);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (column, sum) in sums.iter().enumerate() {
+                K::store_sums(tile.out.add(row * tile.out_stride + column * K::LANES), *sum);
+            }
+        }
+    }
+}
+
+/// A packed matrix, or a part of one.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Panels<'a, E> {
+    pub data: &'a [E],
+    /// Panels used.
+    pub count: usize,
+    /// Elements from the start of `data` to the first group used.
+    pub offset: usize,
+    /// Elements from a panel to the next.
+    pub stride: usize,
+    /// Groups along the depth.
+    pub groups: usize,
+}
+
+/// A packed matrix.
+pub(in crate::engine) struct Packed<E> {
+    pub data: Aligned<E>,
+    pub count: usize,
+    pub groups: usize,
+}
+
+impl<E: Element> Packed<E> {
+    /// Room for `columns × depth` numbers, zero at first.
+    pub fn zeros<K: Kernel<Element = E>>(columns: usize, depth: usize) -> Self {
+        let (count, groups) = (columns.div_ceil(K::PANEL), depth.div_ceil(E::GROUP));
+        Self { data: Aligned::zeros(count * groups * K::PANEL * E::GROUP), count, groups }
+    }
+
+    /// Packs a matrix `(columns, depth)`, row by row as weights are stored.
+    pub fn of_rows<K: Kernel<Element = E>>(matrix: &[f32], depth: usize) -> Self {
+        let mut packed = Self::zeros::<K>(matrix.len() / depth, depth);
+        for (column, row) in matrix.chunks_exact(depth).enumerate() {
+            for (at, &number) in row.iter().enumerate() {
+                packed.data[place::<K>(packed.groups, column, at)] = E::from_f32(number);
+            }
+        }
+        packed
+    }
+
+    /// All of it, as an operand.
+    pub fn panels<K: Kernel<Element = E>>(&self) -> Panels<'_, E> {
+        let stride = self.groups * K::PANEL * E::GROUP;
+        Panels { data: &self.data, count: self.count, offset: 0, stride, groups: self.groups }
+    }
+
+    /// `count` panels from `first` on.
+    pub fn some<K: Kernel<Element = E>>(&self, first: usize, count: usize) -> Panels<'_, E> {
+        let all = self.panels::<K>();
+        Panels { offset: first * all.stride, count, ..all }
+    }
+}
+
+/// Where the number of a column at a depth stands among panels of so many groups.
+#[inline(always)]
+pub(in crate::engine) fn place<K: Kernel>(groups: usize, column: usize, depth: usize) -> usize {
+    let group = K::Element::GROUP;
+    let (panel, within) = (column / K::PANEL, column % K::PANEL);
+    ((panel * groups + depth / group) * K::PANEL + within) * group + depth % group
+}
+
+/// `out (rows, panels × PANEL) = a (rows, groups × GROUP) · bᵀ`, or added to it.
+pub(in crate::engine) struct Product<'a, E> {
+    pub a: &'a [E],
+    pub a_stride: usize,
+    pub rows: usize,
+    pub b: Panels<'a, E>,
+    pub out: &'a mut [f32],
+    pub out_stride: usize,
+    pub add: bool,
+}
+
+/// Computes a product, panel by panel, so that a panel is read from memory once for all rows.
+///
+/// # Panics
+/// When an operand does not fit its buffer.
+pub(in crate::engine) fn multiply<K: Kernel>(product: Product<K::Element>) {
+    let Product { a, a_stride, rows, b, out, out_stride, add } = product;
+    if rows == 0 || b.count == 0 {
+        return;
+    }
+    let group = K::Element::GROUP;
+    let depth = b.groups * group;
+    assert!(a.len() >= (rows - 1) * a_stride + depth, "a of {} elements: {rows} rows of {depth}", a.len());
+    assert!(out.len() >= (rows - 1) * out_stride + b.count * K::PANEL, "out of {} numbers: {rows} rows", out.len());
+    let used = b.offset + (b.count - 1) * b.stride + depth * K::PANEL;
+    assert!(b.data.len() >= used, "b of {} elements: {used} are used", b.data.len());
+    K::with_features(
+        #[inline(always)]
+        || {
+            for panel in 0..b.count {
+                for row in (0..rows).step_by(K::ROWS) {
+                    // SAFETY: the three assertions above; `with_features` enables the instructions.
+                    unsafe {
+                        let tile = Tile {
+                            a: a.as_ptr().add(row * a_stride),
+                            a_stride,
+                            b: b.data.as_ptr().add(b.offset + panel * b.stride),
+                            groups: b.groups,
+                            out: out.as_mut_ptr().add(row * out_stride + panel * K::PANEL),
+                            out_stride,
+                            add,
+                        };
+                        K::tile(K::ROWS.min(rows - row), &tile);
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// The body of [`Kernel::tile`]: the number of rows made a constant.
+macro_rules! tile_by_rows {
+    ($columns:literal, [$($rows:literal),+]) => {
+        #[inline(always)]
+        unsafe fn tile(rows: usize, tile: &super::Tile<Self::Element>) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe {
+                match rows {
+                    $($rows => super::tile::run::<Self, $rows, $columns>(tile),)+
+                    _ => unreachable!("a tile of {rows} rows"),
+                }
+            }
+        }
+    };
+}
+pub(super) use tile_by_rows;
