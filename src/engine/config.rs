@@ -63,6 +63,15 @@ impl LlamaConfig {
         self.layers * (attention + mlp) + embeddings
     }
 
+    /// Floating-point operations to prefill one token of a sequence of `tokens`, the output matrix left out: two for every
+    /// weight of the layers, and four for every number of every key that is seen, of which there are half on average.
+    pub fn prefill_flop_per_token(&self, tokens: usize) -> f64 {
+        let embeddings = self.vocab_size * self.hidden_size * if self.tie_embeddings { 1 } else { 2 };
+        let weights = 2.0 * (self.parameter_count() - embeddings) as f64;
+        let attention = 4.0 * (self.layers * self.heads * self.head_dim) as f64 * (tokens as f64 + 1.0) / 2.0;
+        weights + attention
+    }
+
     /// Refuses shapes that no Llama has, before anything is allocated for them.
     fn checked(self) -> Result<Self, EngineError> {
         let within = |name: &'static str, value: usize, max: usize| {

@@ -80,6 +80,9 @@ pub struct ModelInfo {
     pub temperatures: BTreeMap<String, f32>,
     pub device: String,
     pub dtype: String,
+    /// What computes, on a CPU.
+    #[serde(skip)]
+    pub kernel: Option<KernelName>,
 }
 
 /// How a model is held in memory and computed.
@@ -169,8 +172,8 @@ fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Mo
         temperatures: heads.as_ref().map(Heads::temperatures).unwrap_or_default(),
         ..describe(&config, origin.name)
     };
-    let Ready { backend, device, dtype } = ready(&Source::Gguf(gguf), &config, settings)?;
-    let info = ModelInfo { sha256, weights_bytes, device, dtype, ..info };
+    let Ready { backend, device, dtype, kernel } = ready(&Source::Gguf(gguf), &config, settings)?;
+    let info = ModelInfo { sha256, weights_bytes, device, dtype, kernel, ..info };
     Ok(Model { backend, tokenizer, chat_template, info, heads })
 }
 
@@ -185,9 +188,9 @@ fn load_folder(folder: &Path, settings: &LoadSettings) -> Result<Model, EngineEr
     let (sha256, weights_bytes) = digest_files(&shards)?;
     let tokenizer = Tokenizer::from_json(&read_json(&folder.join("tokenizer.json"))?)?;
     let chat_template = chat_template(folder)?;
-    let Ready { backend, device, dtype } = ready(&Source::safetensors(&shards)?, &config, settings)?;
+    let Ready { backend, device, dtype, kernel } = ready(&Source::safetensors(&shards)?, &config, settings)?;
     let name = folder.display().to_string();
-    let info = ModelInfo { sha256, weights_bytes, device, dtype, ..describe(&config, &name) };
+    let info = ModelInfo { sha256, weights_bytes, device, dtype, kernel, ..describe(&config, &name) };
     Ok(Model { backend, tokenizer, chat_template, info, heads: None })
 }
 
@@ -196,6 +199,7 @@ struct Ready {
     backend: Box<dyn Backend>,
     device: String,
     dtype: String,
+    kernel: Option<KernelName>,
 }
 
 /// Reads the weights into the backend that fits device, kernel and size.
@@ -224,8 +228,8 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     };
     let kernel = if dense { kernel } else { KernelName::Candle };
     Ok(match device.is_cpu() {
-        true => Ready { backend, device: format!("cpu, {kernel}"), dtype: kernel.dtype().into() },
-        false => Ready { backend, device: format!("{:?}", device.location()), dtype: "bf16".into() },
+        true => Ready { backend, device: format!("cpu, {kernel}"), dtype: kernel.dtype().into(), kernel: Some(kernel) },
+        false => Ready { backend, device: format!("{:?}", device.location()), dtype: "bf16".into(), kernel: None },
     })
 }
 
@@ -246,6 +250,7 @@ fn describe(config: &LlamaConfig, source: &str) -> ModelInfo {
         temperatures: BTreeMap::new(),
         device: String::new(),
         dtype: String::new(),
+        kernel: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use serde::Serialize;
-use throughline::engine::{LoadSettings, Model, Read, Sequence, load_with};
+use throughline::engine::{KernelName, LoadSettings, Model, Read, Sequence, load_with};
 
 use super::super::EXIT_CLEAN;
 use super::super::args::{ModelSpeedArgs, Shape};
@@ -21,6 +21,8 @@ struct Speed {
     device: String,
     dtype: String,
     threads: usize,
+    /// What the kernel's matrix products reach from the first-level cache, in 10⁹ floating-point operations a second.
+    ceiling_gflops: Option<f64>,
     shapes: Vec<Measured>,
 }
 
@@ -32,6 +34,8 @@ struct Measured {
     seconds_median: f64,
     seconds_min: f64,
     tokens_per_second: f64,
+    /// Of the products and attention alone: two for every weight, four for every number of every key seen.
+    gflops: f64,
 }
 
 pub fn run(args: &ModelSpeedArgs) -> anyhow::Result<u8> {
@@ -47,6 +51,7 @@ pub fn run(args: &ModelSpeedArgs) -> anyhow::Result<u8> {
             shape.tokens
         );
     }
+    let ceiling_gflops = model.info.kernel.and_then(KernelName::ceiling).map(|flops| flops / 1e9);
     let shapes = shapes.iter().map(|&shape| measure(&model, shape, args.repeat)).collect::<anyhow::Result<_>>()?;
     let info = &model.info;
     let speed = Speed {
@@ -55,6 +60,7 @@ pub fn run(args: &ModelSpeedArgs) -> anyhow::Result<u8> {
         device: info.device.clone(),
         dtype: info.dtype.clone(),
         threads: threads(),
+        ceiling_gflops,
         shapes,
     };
     tell(&speed, args.json)?;
@@ -75,13 +81,15 @@ fn measure(model: &Model, shape: Shape, repeats: u16) -> anyhow::Result<Measured
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
+    let tokens_per_second = ids.len() as f64 / median;
     Ok(Measured {
         sequences: shape.sequences,
         tokens_each: shape.tokens,
         repeats,
         seconds_median: median,
         seconds_min: seconds[0],
-        tokens_per_second: ids.len() as f64 / median,
+        tokens_per_second,
+        gflops: model.backend().config().prefill_flop_per_token(shape.tokens) * tokens_per_second / 1e9,
     })
 }
 
@@ -105,10 +113,19 @@ fn tell(speed: &Speed, json: bool) -> anyhow::Result<()> {
     }
     let Speed { model, device, dtype, threads, .. } = speed;
     writeln!(out, "{model} on {device} ({dtype}), {threads} threads")?;
-    writeln!(out, "{:>10} {:>14} {:>14}", "shape", "median s", "tokens/s")?;
+    writeln!(out, "{:>10} {:>12} {:>12} {:>12} {:>12}", "shape", "median s", "tokens/s", "GFLOP/s", "of ceiling")?;
     for shape in &speed.shapes {
         let name = format!("{}x{}", shape.sequences, shape.tokens_each);
-        writeln!(out, "{name:>10} {:>14.3} {:>14.0}", shape.seconds_median, shape.tokens_per_second)?;
+        let share =
+            speed.ceiling_gflops.map_or("-".into(), |ceiling| format!("{:.0} %", 100.0 * shape.gflops / ceiling));
+        let (seconds, tokens, gflops) = (shape.seconds_median, shape.tokens_per_second, shape.gflops);
+        writeln!(out, "{name:>10} {seconds:>12.3} {tokens:>12.0} {gflops:>12.1} {share:>12}")?;
+    }
+    if let Some(ceiling) = speed.ceiling_gflops {
+        writeln!(
+            out,
+            "ceiling: {ceiling:.0} GFLOP/s, the kernel's matrix product on {threads} threads from the first-level cache"
+        )?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use std::str::FromStr;
 use half::bf16;
 
 mod buffer;
+mod ceiling;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -165,6 +166,24 @@ impl KernelName {
             Self::Neon => "neon",
             Self::Portable => "portable",
             Self::Candle => "candle",
+        }
+    }
+
+    /// Floating-point operations a second of this kernel's products on all threads, operands in the first-level cache: the
+    /// ceiling of everything that is built from them. `None` for candle, and for what this processor cannot run.
+    pub fn ceiling(self) -> Option<f64> {
+        match self {
+            _ if !self.is_available() => None,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Some(ceiling::measure::<Avx512Bf16>()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Some(ceiling::measure::<Avx512>()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Some(ceiling::measure::<Avx2>()),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Some(ceiling::measure::<Neon>()),
+            Self::Portable => Some(ceiling::measure::<Portable>()),
+            _ => None,
         }
     }
 

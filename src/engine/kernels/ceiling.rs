@@ -1,0 +1,35 @@
+//! What a kernel reaches when nothing but the product is left: operands in the first-level cache, no thread waiting.
+
+use std::time::{Duration, Instant};
+
+use super::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
+
+/// Depth of the product: both operands then fit a cache of 32 KiB.
+const DEPTH: usize = 64;
+/// Tiles of rows that share a panel.
+const TILES: usize = 8;
+const LASTS: Duration = Duration::from_millis(200);
+
+/// Floating-point operations a second over all threads of the pool.
+pub(in crate::engine) fn measure<K: Kernel>() -> f64 {
+    rayon::broadcast(|_| on_this_thread::<K>()).into_iter().sum()
+}
+
+fn on_this_thread<K: Kernel>() -> f64 {
+    let rows = TILES * K::ROWS;
+    let mut a = Aligned::<K::Element>::zeros(rows * DEPTH);
+    rows::write((0..rows * DEPTH).map(|i| (i % 7) as f32), &mut a);
+    let packed = Packed::<K::Element>::of_rows::<K>(&vec![0.5; K::PANEL * DEPTH], DEPTH);
+    let mut out = vec![0.0; rows * K::PANEL];
+    let flop_each = 2 * rows * packed.groups * K::Element::GROUP * K::PANEL;
+    let (start, mut products) = (Instant::now(), 0u64);
+    while start.elapsed() < LASTS {
+        for _ in 0..100 {
+            let b = packed.panels::<K>();
+            let out = std::hint::black_box(&mut out);
+            multiply::<K>(Product { a: &a, a_stride: DEPTH, rows, b, out, out_stride: K::PANEL, add: false });
+            products += 1;
+        }
+    }
+    products as f64 * flop_each as f64 / start.elapsed().as_secs_f64()
+}
