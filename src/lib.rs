@@ -12,7 +12,7 @@
 //! | [`transcript`] | [`History`](transcript::History), sessions, messages; one reader per format | models |
 //! | [`window`] | cuts a history into overlapping windows under a token budget, with carried evidence | IO, clock, tensors |
 //! | [`guard`] | model families: prompts, categories, where the verdict is read | tensors |
-//! | [`engine`] | the only room that sees candle: weights, tokeniser, the Llama architecture, KV cache | histories |
+//! | [`engine`] | weights, tokeniser, the Llama architecture: `cpu` in blocks of rows over the products of `kernels`, `model` in candle for GPUs; KV cache | histories |
 //! | [`scoring`] | head logits → calibrated [`MessageScore`](scoring::MessageScore) | IO |
 //! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
 //! | [`verdict`] | levels an operator acts on, and the thresholds to them | IO |

@@ -72,7 +72,7 @@ fn delta_max(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
         assert_eq!(f.len(), e.len());
         f.iter().zip(e)
     });
-    pairs.map(|(f, e)| (f - e).abs()).fold(0.0, f32::max)
+    pairs.map(|(f, e)| (f - e).abs()).fold(0.0, |most, delta| if delta > most || delta.is_nan() { delta } else { most })
 }
 
 fn check(model: &Model, golden: &Golden, delta_allowed: f32) {
@@ -196,10 +196,115 @@ fn prefixes_agree(model: &Model, allowed: f32) {
     }
 }
 
+/// A model of random weights and the given configuration, as a folder.
+fn random_model(config: &serde_json::Value) -> tempfile::TempDir {
+    let number = |key: &str| config[key].as_u64().unwrap() as usize;
+    let (c, i, v) = (number("hidden_size"), number("intermediate_size"), number("vocab_size"));
+    let (q, kv) =
+        (number("num_attention_heads") * number("head_dim"), number("num_key_value_heads") * number("head_dim"));
+    let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![v, c]), ("model.norm.weight".into(), vec![c])];
+    shapes.push(("lm_head.weight".into(), vec![v, c]));
+    for layer in 0..number("num_hidden_layers") {
+        let mut of_layer = |name: &str, shape: Vec<usize>| shapes.push((format!("model.layers.{layer}.{name}"), shape));
+        of_layer("input_layernorm.weight", vec![c]);
+        of_layer("post_attention_layernorm.weight", vec![c]);
+        for (name, out, depth) in [
+            ("self_attn.q_proj", q, c),
+            ("self_attn.k_proj", kv, c),
+            ("self_attn.v_proj", kv, c),
+            ("self_attn.o_proj", c, q),
+            ("mlp.gate_proj", i, c),
+            ("mlp.up_proj", i, c),
+            ("mlp.down_proj", c, i),
+        ] {
+            of_layer(&format!("{name}.weight"), vec![out, depth]);
+            of_layer(&format!("{name}.bias"), vec![out]);
+        }
+    }
+    let mut state = 11u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in shapes {
+        let start = bytes.len();
+        for _ in 0..shape.iter().product::<usize>() {
+            bytes.extend((next() * if shape.len() == 1 { 2.0 } else { 0.6 }).to_le_bytes());
+        }
+        header.insert(name, serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, bytes.len()]}));
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &bytes].concat();
+    std::fs::write(folder.path().join("model.safetensors"), file).unwrap();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(self::folder("tiny-plain").join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    folder
+}
+
+/// Sizes that fill no panel, no pair and no block.
+#[test]
+fn odd_shapes_come_out_as_by_candle() {
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "vocab_size": 67, "hidden_size": 33,
+        "intermediate_size": 131, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 70,
+        "rms_norm_eps": 1e-5, "rope_theta": 10_000.0, "max_position_embeddings": 512, "tie_word_embeddings": false,
+        "attention_bias": true, "mlp_bias": true
+    });
+    let folder = random_model(&config);
+    let by = |kernel: KernelName| {
+        let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+        load_with(&ModelSource::Path(folder.path().to_owned()), &settings).unwrap()
+    };
+    let ids = &long_ids(67)[0];
+    let every: Vec<usize> = (0..ids.len()).collect();
+    let expected = logits(by(KernelName::Candle).backend(), ids, &every);
+    let size = expected.iter().flatten().fold(0.0, |most: f32, logit| most.max(logit.abs()));
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let model = by(kernel);
+        let delta = delta_max(&logits(model.backend(), ids, &every), &expected);
+        println!("{kernel}: max |Δlogit| {delta}, logits to {size}");
+        assert!(delta <= size * if kernel.dtype() == "f32" { 1e-5 } else { 0.04 }, "{kernel}: {delta}");
+        if kernel == KernelName::Candle {
+            continue;
+        }
+        // What comes after a token changes nothing, be its number even or odd.
+        for tokens in (1..=9).chain([63, 64, 65, 127, 128, 129]) {
+            let last = logits(model.backend(), &ids[..tokens], &[tokens - 1]);
+            assert_eq!(
+                delta_max(&last, &logits(model.backend(), ids, &[tokens - 1])),
+                0.0,
+                "{kernel}, {tokens} tokens"
+            );
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let [long, short] = long_ids(60);
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available() && *kernel != KernelName::Candle) {
+        let model = model_with("tiny-gqa-tied", kernel);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let batch =
+                [&long, &short].map(|tokens| Sequence { prefix: None, tokens, read: Read::Logits(&[0, 66, 89]) });
+            let outputs = pool.install(|| model.backend().forward(&batch)).unwrap();
+            outputs.into_iter().flat_map(|output| output.rows).collect::<Vec<_>>()
+        };
+        let one = with(1);
+        for threads in [2, 3, 7] {
+            assert_eq!(delta_max(&with(threads), &one), 0.0, "{kernel} on {threads} threads");
+        }
+    }
+}
+
 #[test]
 fn a_prefix_of_another_backend_is_refused() {
-    let [candle, portable] = [KernelName::Candle, KernelName::Portable].map(|kernel| model_with("tiny-plain", kernel));
-    for (one, other) in [(&candle, &portable), (&portable, &candle)] {
+    let [candle, portable, same] =
+        [KernelName::Candle, KernelName::Portable, KernelName::Portable].map(|kernel| model_with("tiny-plain", kernel));
+    for (one, other) in [(&candle, &portable), (&portable, &candle), (&portable, &same)] {
         let forward = |model: &Model, prefix: Option<&KvCache>| {
             let sequence = Sequence { prefix, tokens: &[1, 2], read: Read::Nothing };
             model.backend().forward(&[sequence])

@@ -2,16 +2,23 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::Tensor;
-
-use super::EngineError;
 
 /// Keys and values of a prefix. Cloning shares the memory: that is how a prefix branches.
 #[derive(Clone, Default)]
 pub struct KvCache {
     tokens: usize,
+    /// Of the backend that computed it; 0 where nothing is held.
+    owner: u64,
     held: Held,
+}
+
+/// A number that no other backend of this process has.
+pub(super) fn new_owner() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a backend keeps of a prefix, in its own form.
@@ -31,47 +38,38 @@ impl KvCache {
         self.tokens
     }
 
-    pub(super) fn of_tensors(layers: Vec<(Tensor, Tensor)>, tokens: usize) -> Self {
-        Self { tokens, held: Held::Tensors(layers) }
+    /// Whether this backend computed it, or nobody did.
+    pub(super) fn belongs_to(&self, owner: u64) -> bool {
+        self.owner == owner || self.tokens == 0
+    }
+
+    pub(super) fn of_tensors(owner: u64, layers: Vec<(Tensor, Tensor)>, tokens: usize) -> Self {
+        Self { tokens, owner, held: Held::Tensors(layers) }
     }
 
     /// Layer by layer; none where nothing is held.
-    ///
-    /// # Errors
-    /// When another kind of backend made them.
-    pub(super) fn tensors(&self) -> Result<&[(Tensor, Tensor)], EngineError> {
-        match &self.held {
-            Held::Nothing => Ok(&[]),
-            Held::Tensors(layers) => Ok(layers),
-            Held::Segments(_) => Err(foreign()),
-        }
+    pub(super) fn tensors(&self) -> &[(Tensor, Tensor)] {
+        if let Held::Tensors(layers) = &self.held { layers } else { &[] }
     }
 
     /// A prefix and a segment of `tokens` more.
-    pub(super) fn with_segment(prefix: Option<&Self>, segment: Arc<dyn Any + Send + Sync>, tokens: usize) -> Self {
+    pub(super) fn with_segment(
+        owner: u64,
+        prefix: Option<&Self>,
+        segment: Arc<dyn Any + Send + Sync>,
+        tokens: usize,
+    ) -> Self {
         let mut segments = match prefix.map(|prefix| &prefix.held) {
             Some(Held::Segments(segments)) => segments.clone(),
             _ => Vec::new(),
         };
         segments.push(segment);
-        Self { tokens: prefix.map_or(0, Self::tokens) + tokens, held: Held::Segments(segments) }
+        Self { tokens: prefix.map_or(0, Self::tokens) + tokens, owner, held: Held::Segments(segments) }
     }
 
-    /// The segments, as the backend that made them knows them.
-    ///
-    /// # Errors
-    /// When another kind of backend made them.
-    pub(super) fn segments<S: 'static>(&self) -> Result<Vec<&S>, EngineError> {
-        match &self.held {
-            Held::Nothing => Ok(Vec::new()),
-            Held::Tensors(_) => Err(foreign()),
-            Held::Segments(segments) => {
-                segments.iter().map(|segment| segment.downcast_ref().ok_or_else(foreign)).collect()
-            }
-        }
+    /// The segments, as the backend that made them knows them; none where nothing is held.
+    pub(super) fn segments<S: 'static>(&self) -> Vec<&S> {
+        let Held::Segments(segments) = &self.held else { return Vec::new() };
+        segments.iter().filter_map(|segment| segment.downcast_ref()).collect()
     }
-}
-
-fn foreign() -> EngineError {
-    EngineError::Unsupported("a prefix that another backend computed".into())
 }

@@ -63,6 +63,15 @@ impl LlamaConfig {
         self.layers * (attention + mlp) + embeddings
     }
 
+    /// The same where every matrix has its rows filled up to a whole number of `panel`: what stands in memory, packed.
+    pub fn padded_parameter_count(&self, panel: usize) -> usize {
+        let padded = |size: usize| size.next_multiple_of(panel);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (c, i) = (self.hidden_size, self.intermediate_size);
+        let projections = c * (padded(q) + padded(2 * kv) + 2 * padded(i)) + padded(c) * (q + i);
+        self.layers * projections + 2 * padded(self.vocab_size) * c
+    }
+
     /// Floating-point operations to prefill one token of a sequence of `tokens`, the output matrix left out: two for every
     /// weight of the layers, and four for every number of every key that is seen, of which there are half on average.
     pub fn prefill_flop_per_token(&self, tokens: usize) -> f64 {

@@ -7,10 +7,11 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::cache::new_owner;
 use super::config::LlamaConfig;
 use super::cpu::CpuBackend;
 use super::heads::Heads;
-use super::kernels::{self, KernelName};
+use super::kernels::{self, KernelName, PANEL_MAX};
 use super::weights::{Bytes, Gguf, Loader, Source};
 use super::{Backend, CandleBackend, EngineError, Model, Tokenizer, gguf_tokenizer, pick_device};
 
@@ -210,11 +211,12 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
         return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{kernel}`")));
     }
     let number_bytes = if device.is_cpu() && kernel.dtype() == "bf16" { 2 } else { dtype.size_in_bytes() };
-    let widen = config.parameter_count() * number_bytes <= settings.dense_bytes_max;
+    let numbers = if device.is_cpu() { config.padded_parameter_count(PANEL_MAX) } else { config.parameter_count() };
+    let widen = numbers.saturating_mul(number_bytes) <= settings.dense_bytes_max;
     let loader = Loader { source, config, device: &device, dtype, widen };
     let dense = widen || matches!(source, Source::Safetensors(_));
     let backend: Box<dyn Backend> = match kernel {
-        _ if !device.is_cpu() || !dense => Box::new(CandleBackend { llama: loader.load()? }),
+        _ if !device.is_cpu() || !dense => candle(&loader)?,
         #[cfg(target_arch = "x86_64")]
         KernelName::Avx512Bf16 => Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader)?),
         #[cfg(target_arch = "x86_64")]
@@ -224,13 +226,17 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
         #[cfg(target_arch = "aarch64")]
         KernelName::Neon => Box::new(CpuBackend::<kernels::Neon>::load(&loader)?),
         KernelName::Portable => Box::new(CpuBackend::<kernels::Portable>::load(&loader)?),
-        _ => Box::new(CandleBackend { llama: loader.load()? }),
+        _ => candle(&loader)?,
     };
     let kernel = if dense { kernel } else { KernelName::Candle };
     Ok(match device.is_cpu() {
         true => Ready { backend, device: format!("cpu, {kernel}"), dtype: kernel.dtype().into(), kernel: Some(kernel) },
         false => Ready { backend, device: format!("{:?}", device.location()), dtype: "bf16".into(), kernel: None },
     })
+}
+
+fn candle(loader: &Loader) -> Result<Box<dyn Backend>, EngineError> {
+    Ok(Box::new(CandleBackend { llama: loader.load()?, owner: new_owner() }))
 }
 
 fn describe(config: &LlamaConfig, source: &str) -> ModelInfo {

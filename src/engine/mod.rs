@@ -4,9 +4,12 @@
 //! use is [`Backend`] (one model on one device), [`Model`] (a backend with its tokenizer and
 //! heads) and [`KvCache`] (a prefix to share or branch).
 //!
+//! There are two backends: `cpu`, ours, on the matrix products of `kernels`; and candle's operations (`model/llama.rs`) for
+//! GPUs and for weights too large to be widened. [`KernelName`] says which computes.
+//!
 //! A batch is a list of sequences without padding; the answer for a sequence does not depend on
 //! its neighbours in the batch, on the number of threads, or on whether its prefix was computed
-//! in the same call (`tests/engine_*.rs` name the tolerances).
+//! in the same call (`tests/engine_*.rs` name the tolerances; on the CPU it is the kernels' is the same to the last bit, but for a prefix's).
 
 use std::path::{Path, PathBuf};
 
@@ -119,7 +122,10 @@ pub trait Backend: Send + Sync {
 }
 
 /// Whether a sequence can be computed at all.
-fn check_sequence(config: &LlamaConfig, sequence: &Sequence) -> Result<(), EngineError> {
+fn check_sequence(config: &LlamaConfig, owner: u64, sequence: &Sequence) -> Result<(), EngineError> {
+    if !sequence.prefix.is_none_or(|prefix| prefix.belongs_to(owner)) {
+        return Err(EngineError::Unsupported("a prefix that another model computed".into()));
+    }
     let own = sequence.tokens.len();
     let positions = match sequence.read {
         Read::Nothing => &[][..],
@@ -145,6 +151,7 @@ fn check_sequence(config: &LlamaConfig, sequence: &Sequence) -> Result<(), Engin
 /// The Llama architecture through candle.
 struct CandleBackend {
     llama: Llama,
+    owner: u64,
 }
 
 impl CandleBackend {
@@ -169,17 +176,17 @@ impl Backend for CandleBackend {
     }
 
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
-        batch.iter().try_for_each(|sequence| check_sequence(&self.llama.config, sequence))?;
+        batch.iter().try_for_each(|sequence| check_sequence(&self.llama.config, self.owner, sequence))?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        fn span<'a>(sequence: &Sequence<'a>) -> Result<Span<'a>, EngineError> {
+        fn span<'a>(sequence: &Sequence<'a>) -> Span<'a> {
             let prefix_tokens = sequence.prefix.map_or(0, KvCache::tokens);
-            let prefix = sequence.prefix.map_or(Ok(&[][..]), KvCache::tensors)?;
-            Ok(Span { prefix, prefix_tokens, tokens: sequence.tokens })
+            let prefix = sequence.prefix.map_or(&[][..], KvCache::tensors);
+            Span { prefix, prefix_tokens, tokens: sequence.tokens }
         }
-        let spans = batch.iter().map(span).collect::<Result<Vec<Span>, _>>()?;
-        let (x, caches) = self.llama.forward(&spans)?; // (T, C)
+        let spans: Vec<Span> = batch.iter().map(span).collect();
+        let (x, caches) = self.llama.forward(self.owner, &spans)?; // (T, C)
         let mut start = 0;
         let mut outputs = Vec::with_capacity(batch.len());
         for (sequence, cache) in batch.iter().zip(caches) {

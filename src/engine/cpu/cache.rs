@@ -3,7 +3,8 @@
 use super::super::config::LlamaConfig;
 use super::super::kernels::{Aligned, Element, Kernel, Panels, place};
 
-/// Keys and values of at most [`super::BLOCK`] consecutive tokens in one layer.
+/// Keys and values of at most [`super::BLOCK`] consecutive tokens in one layer. Keys are filled up to a whole panel: a
+/// block of one token takes as much room for them as one of a panel's columns.
 pub(super) struct Block<E> {
     pub tokens: usize,
     keys: Aligned<E>,   // a matrix (tokens, D) a key/value head: a key is a column

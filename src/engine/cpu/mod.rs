@@ -5,14 +5,16 @@
 //! the size of a processor's cache; blocks of one layer run side by side and need of each other only keys and values, which
 //! are made one layer ahead. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
 //! is computed at the rows that are read alone. Every row is summed in an order of its own: what comes out is the same, to
-//! the last bit, for any number of threads and any neighbours in the batch.
+//! the last bit, for any number of threads and any neighbours in the batch. Of a prefix, blocks begin where its parts
+//! began: sums then group otherwise, and in bfloat16 what is rounded after them may turn.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 
+use super::cache::new_owner;
 use super::config::LlamaConfig;
-use super::kernels::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
+use super::kernels::{Aligned, Element, Kernel, PANEL_MAX, Packed, Product, multiply, rows};
 use super::{Backend, EngineError, KvCache, Output, Read, Sequence, check_sequence};
 
 mod attention;
@@ -24,12 +26,14 @@ use cache::{Block as KvBlock, Segment};
 use layer::Scratch;
 use weights::Weights;
 
-/// Tokens of a block.
+/// Tokens of a block, a whole number of panels of any kernel.
 const BLOCK: usize = 64;
 
 /// A model in memory, computed by kernel `K`.
 pub(super) struct CpuBackend<K: Kernel> {
     config: LlamaConfig,
+    /// Of the caches that it makes.
+    owner: u64,
     weights: Weights<K>,
     /// The vocabulary's matrix packed, when logits were asked for.
     output: OnceLock<Packed<K::Element>>,
@@ -48,10 +52,17 @@ struct Block {
 
 impl<K: Kernel> CpuBackend<K> {
     /// Packs the weights that `loader` reads.
+    ///
+    /// # Errors
+    /// When they cannot be read, or the processor lacks the kernel's instructions.
     pub fn load(loader: &super::weights::Loader) -> Result<Self, EngineError> {
-        let config = loader.config.clone();
+        const { assert!(BLOCK.is_multiple_of(K::PANEL) && K::PANEL <= PANEL_MAX) };
+        if !K::NAME.is_available() {
+            return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{}`", K::NAME)));
+        }
+        let (config, owner) = (loader.config.clone(), new_owner());
         let weights = Weights::load(loader)?;
-        Ok(Self { config, weights, output: OnceLock::new(), scratch: Mutex::default() })
+        Ok(Self { config, owner, weights, output: OnceLock::new(), scratch: Mutex::default() })
     }
 
     /// Elements from a row of `x` to the next.
@@ -178,7 +189,18 @@ impl<K: Kernel> CpuBackend<K> {
     fn hidden(&self, blocks: &[Block]) -> Vec<Vec<f32>> {
         let (c, eps) = (self.config.hidden_size, self.config.rms_eps as f32);
         let rows = blocks.iter().flat_map(|block| block.x.chunks_exact(self.x_stride()));
-        rows.map(|row| rows::rms_norm::<K>(&row[..c], &self.weights.norm, eps).collect()).collect()
+        K::with_features(
+            #[inline(always)]
+            || rows.map(|row| rows::rms_norm::<K>(&row[..c], &self.weights.norm, eps).collect()).collect(),
+        )
+    }
+
+    /// The sequence's cache: its prefix's, and a segment of the blocks made for it.
+    fn extended(&self, sequence: &Sequence, made: &mut [std::vec::IntoIter<KvBlock<K::Element>>]) -> KvCache {
+        let count = sequence.tokens.len().div_ceil(BLOCK);
+        let layers = made.iter_mut().map(|blocks| blocks.by_ref().take(count).collect()).collect();
+        let segment: Arc<Segment<K::Element>> = Arc::new(Segment { layers });
+        KvCache::with_segment(self.owner, sequence.prefix, segment, sequence.tokens.len())
     }
 
     /// `(rows, C)` → `(rows, V)`
@@ -226,11 +248,9 @@ impl<K: Kernel> Backend for CpuBackend<K> {
     }
 
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
-        batch.iter().try_for_each(|sequence| check_sequence(&self.config, sequence))?;
-        let prefixes = batch
-            .iter()
-            .map(|sequence| sequence.prefix.map_or(Ok(Vec::new()), KvCache::segments::<Segment<K::Element>>))
-            .collect::<Result<Vec<_>, _>>()?;
+        batch.iter().try_for_each(|sequence| check_sequence(&self.config, self.owner, sequence))?;
+        let prefixes: Vec<Vec<&Segment<K::Element>>> =
+            batch.iter().map(|sequence| sequence.prefix.map_or(Vec::new(), KvCache::segments)).collect();
         let (read, made) = self.layers(batch, &prefixes);
         let hidden = self.hidden(&read);
         let mut hidden = hidden.into_iter();
@@ -247,21 +267,13 @@ impl<K: Kernel> Backend for CpuBackend<K> {
                 return Err(EngineError::NotFinite);
             }
             let (Read::Hidden(asked) | Read::Logits(asked)) = sequence.read else {
-                outputs.push(Output { rows, cache: extended(sequence, &mut made) });
+                outputs.push(Output { rows, cache: self.extended(sequence, &mut made) });
                 continue;
             };
             let in_order = |position: &usize| rows[at.partition_point(|known| known < position)].clone();
             let rows = asked.iter().map(in_order).collect();
-            outputs.push(Output { rows, cache: extended(sequence, &mut made) });
+            outputs.push(Output { rows, cache: self.extended(sequence, &mut made) });
         }
         Ok(outputs)
     }
-}
-
-/// The sequence's cache: its prefix's, and a segment of the blocks made for it.
-fn extended<E: Element>(sequence: &Sequence, made: &mut [std::vec::IntoIter<KvBlock<E>>]) -> KvCache {
-    let count = sequence.tokens.len().div_ceil(BLOCK);
-    let layers = made.iter_mut().map(|blocks| blocks.by_ref().take(count).collect()).collect();
-    let segment: Arc<Segment<E>> = Arc::new(Segment { layers });
-    KvCache::with_segment(sequence.prefix, segment, sequence.tokens.len())
 }

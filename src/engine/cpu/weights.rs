@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use super::super::EngineError;
 use super::super::config::RopeLayout;
-use super::super::kernels::{Aligned, Element, Kernel, Packed, rows};
+use super::super::kernels::{Aligned, Kernel, Packed, rows};
 use super::super::model::llama::{Layer as Read, Linear as ReadLinear, rope_frequencies};
 use super::super::weights::Loader;
 
@@ -41,7 +41,7 @@ pub(super) struct Weights<K: Kernel> {
 }
 
 impl<K: Kernel> Weights<K> {
-    /// Reads and packs a model; at most a few layers stand in memory unpacked.
+    /// Reads and packs a model; as many layers as there are threads stand in memory unpacked.
     pub fn load(loader: &Loader) -> Result<Self, EngineError> {
         let config = loader.config;
         let ends = loader.ends()?;
@@ -65,8 +65,7 @@ impl<K: Kernel> Weights<K> {
 
     /// The embedding as the matrix of an output that is tied to it.
     pub fn tied_output(&self) -> Packed<K::Element> {
-        let numbers: Vec<f32> = self.embedding.iter().map(|number| number.to_f32()).collect();
-        Packed::of_rows::<K>(&numbers, self.hidden_size)
+        Packed::of_rows::<K>(&self.embedding, self.hidden_size)
     }
 }
 

@@ -19,7 +19,7 @@ pub(in crate::engine) struct Aligned<E> {
 
 impl<E: Element> Aligned<E> {
     pub fn zeros(length: usize) -> Self {
-        let lines = vec![Line([0; 64]); (length * size_of::<E>()).div_ceil(64)];
+        let lines = vec![Line([0; 64]); length.saturating_mul(size_of::<E>()).div_ceil(64)];
         Self { lines, length, element: PhantomData }
     }
 }

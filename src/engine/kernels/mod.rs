@@ -39,6 +39,9 @@ pub(super) use tile::{Packed, Panels, Product, multiply, place};
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
 
+/// The widest panel of any kernel, in columns.
+pub(super) const PANEL_MAX: usize = 64;
+
 /// A number that matrices hold.
 pub(super) trait Element: Copy + Default + Send + Sync + 'static {
     /// How many neighbours along the depth one instruction multiplies and adds up.
@@ -64,13 +67,14 @@ impl Element for f32 {
 impl Element for bf16 {
     const GROUP: usize = 2;
 
-    /// To nearest, ties to even. Free of branches, so that the compiler can vectorise it; the NaNs that arithmetic makes
-    /// stay NaN (only those with all low bits set would not, and weights are read by `half`).
+    /// To nearest, ties to even; NaN stays NaN. Free of branches, so that the compiler can vectorise it.
     #[inline(always)]
     fn from_f32(number: f32) -> Self {
+        const QUIET: u32 = 0x0040_0000;
         let bits = number.to_bits();
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-        Self::from_bits((rounded >> 16) as u16)
+        let bits = if number.is_nan() { bits | QUIET } else { rounded };
+        Self::from_bits((bits >> 16) as u16)
     }
 
     #[inline(always)]
@@ -85,6 +89,7 @@ impl Element for bf16 {
 /// `with_features` must run its argument with the instructions that the other functions use, and the type must be used
 /// only where [`KernelName::is_available`] says that the processor has them.
 pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
+    const NAME: KernelName;
     type Element: Element;
     /// A register of `LANES` sums.
     type Sums: Copy;

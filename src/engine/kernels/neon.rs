@@ -2,8 +2,8 @@
 
 use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 
-use super::Kernel;
 use super::tile::tile_by_rows;
+use super::{Kernel, KernelName};
 
 /// f32 with NEON: 6 × 16 sums in 24 of 32 registers.
 #[derive(Clone, Copy)]
@@ -11,12 +11,11 @@ pub(in crate::engine) struct Neon;
 
 // SAFETY: `with_features` enables NEON, which is all that is used.
 unsafe impl Kernel for Neon {
+    const NAME: KernelName = KernelName::Neon;
     type Element = f32;
     type Sums = float32x4_t;
     type Groups = float32x4_t;
     const LANES: usize = 4;
-    const COLUMNS: usize = 4;
-    const ROWS: usize = 6;
     const FUSED: bool = true;
 
     #[inline(always)]

@@ -1,19 +1,18 @@
 //! Eight lanes in plain Rust, for processors without a kernel of their own.
 
-use super::Kernel;
 use super::tile::tile_by_rows;
+use super::{Kernel, KernelName};
 
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Portable;
 
 // SAFETY: no instructions beyond the target's own.
 unsafe impl Kernel for Portable {
+    const NAME: KernelName = KernelName::Portable;
     type Element = f32;
     type Sums = [f32; 8];
     type Groups = [f32; 8];
     const LANES: usize = 8;
-    const COLUMNS: usize = 2;
-    const ROWS: usize = 2;
     const FUSED: bool = false;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! What stands between the matrix products, row by row: plain Rust that is compiled once a kernel.
 //!
-//! Every function is inlined into [`Kernel::with_features`], where the compiler has that kernel's vectors. Sums and
+//! Functions that loop are called inside [`Kernel::with_features`], where the compiler has that kernel's vectors. Sums and
 //! maxima run in `LANES` independent lanes, since the compiler may not reorder a sum by itself.
 
 use super::{Element, Kernel};
@@ -33,16 +33,18 @@ fn power_of_two(n: f32, m: f32) -> f32 {
     f32::from_bits(n.to_bits().wrapping_sub(m.to_bits()).wrapping_add(127) << 23)
 }
 
-/// e^x to about 2 ulp, 0 below −87.
+/// e^x to about 2 ulp, 0 below −87 and ∞ above 88.
 #[inline(always)]
 pub(in crate::engine) fn exp<K: Kernel>(x: f32) -> f32 {
     const LOWEST: f32 = -87.0;
-    let clamped = x.clamp(LOWEST, 88.0);
+    const HIGHEST: f32 = 88.0;
+    let clamped = x.clamp(LOWEST, HIGHEST);
     let shifted = fused::<K>(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts, the first exact in few bits.
     let r = fused::<K>(n, 2.121_944_4e-4, fused::<K>(n, -0.693_359_4, clamped));
     let y = exp_near_zero::<K>(r) * power_of_two(shifted, ROUND);
+    let y = if x > HIGHEST { f32::INFINITY } else { y };
     if x < LOWEST { 0.0 } else { y }
 }
 
@@ -124,14 +126,20 @@ pub(in crate::engine) struct Running {
 
 impl Running {
     pub const NOTHING: Self = Self { whole: f32::NEG_INFINITY, sum: 0.0 };
+    /// Beyond it no whole number can be told from its neighbours: no model that works has such scores.
+    const SCORE_MAX: f32 = 4.0e6;
 
     /// Takes further scores in, −∞ where a key is not seen, and writes their weights `2^(score − whole)`. Returns the
-    /// factor for what was mixed before (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3).
+    /// factor for what was mixed before (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3). A score that is NaN or
+    /// beyond all measure makes the sum NaN: what comes of it is refused in the end.
     #[inline(always)]
     pub fn take<K: Kernel>(&mut self, scores: &[f32], weights: &mut [K::Element]) -> f32 {
-        let here = fold(scores, f32::NEG_INFINITY, f32::max, f32::max);
-        if here == f32::NEG_INFINITY {
+        // Unlike `f32::max`, it keeps NaN.
+        let greater = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+        let here = fold(scores, f32::NEG_INFINITY, greater, greater);
+        if here == f32::NEG_INFINITY || here.is_nan() || here.abs() > Self::SCORE_MAX {
             weights.fill(K::Element::default());
+            self.sum = if here == f32::NEG_INFINITY { self.sum } else { f32::NAN };
             return 1.0;
         }
         let whole = self.whole.max(here.ceil());

@@ -116,10 +116,17 @@ fn exponentials_agree<K: Kernel>() {
     assert_eq!(rows::exp2_below::<K>(f32::NEG_INFINITY, 0.0), 0.0);
     assert_eq!(rows::exp2_below::<K>(5.0, 5.0), 1.0);
     assert!(rows::exp2_below::<K>(f32::NAN, 5.0).is_nan());
-    assert_eq!(rows::exp::<Portable>(f32::NEG_INFINITY), 0.0);
-    assert_eq!(rows::exp::<Portable>(-100.0), 0.0);
-    assert_eq!(rows::exp::<Portable>(0.0), 1.0);
-    assert!(rows::exp::<Portable>(f32::NAN).is_nan());
+    let exp = |x: f32| {
+        K::with_features(
+            #[inline(always)]
+            || rows::exp::<K>(x),
+        )
+    };
+    assert_eq!(
+        [f32::NEG_INFINITY, -100.0, 0.0, 89.0, f32::INFINITY].map(exp),
+        [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]
+    );
+    assert!(exp(f32::NAN).is_nan());
 }
 
 /// Scores taken in pieces of any size weigh values as one softmax over all of them does.
@@ -145,6 +152,18 @@ fn a_running_softmax_is_the_softmax<K: Kernel>() {
     assert!((found - expected).abs() <= tolerance, "{found}, expected {expected}");
 }
 
+/// What is not a number, or beyond all measure, is not taken for a small weight.
+fn a_score_that_is_none_makes_no_sum<K: Kernel>() {
+    for wrong in [f32::NAN, f32::INFINITY, 5e6, -5e6] {
+        for scores in [vec![wrong], vec![f32::NEG_INFINITY, wrong], vec![wrong; 40]] {
+            let mut running = rows::Running::NOTHING;
+            running.take::<K>(&[1.0, 2.0], &mut [K::Element::default(); 2]);
+            running.take::<K>(&scores, &mut vec![K::Element::default(); scores.len()]);
+            assert!(running.sum.is_nan(), "{scores:?}");
+        }
+    }
+}
+
 fn all<K: Kernel>(name: KernelName, error_max: f64) {
     if !name.is_available() {
         println!("SKIPPED: this processor has no {name}");
@@ -154,6 +173,7 @@ fn all<K: Kernel>(name: KernelName, error_max: f64) {
     a_row_does_not_depend_on_its_neighbours::<K>();
     exponentials_agree::<K>();
     a_running_softmax_is_the_softmax::<K>();
+    a_score_that_is_none_makes_no_sum::<K>();
 }
 
 #[test]
@@ -192,7 +212,9 @@ fn bfloat16_is_rounded_as_half_rounds() {
     for x in extremes.into_iter().chain((0..10_000).map(|_| numbers.next() * 1e3)) {
         assert_eq!(<bf16 as Element>::from_f32(x).to_bits(), bf16::from_f32(x).to_bits(), "{x}");
     }
-    assert!(Element::to_f32(<bf16 as Element>::from_f32(f32::NAN)).is_nan());
+    for bits in [0x7fc0_0000, 0xffff_ffff, 0x7fff_ffff, 0xffff_e000, 0x7f80_0001] {
+        assert!(Element::to_f32(<bf16 as Element>::from_f32(f32::from_bits(bits))).is_nan(), "{bits:x}");
+    }
 }
 
 #[test]

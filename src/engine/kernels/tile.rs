@@ -92,11 +92,11 @@ impl<E: Element> Packed<E> {
     }
 
     /// Packs a matrix `(columns, depth)`, row by row as weights are stored.
-    pub fn of_rows<K: Kernel<Element = E>>(matrix: &[f32], depth: usize) -> Self {
+    pub fn of_rows<K: Kernel<Element = E>>(matrix: &[impl Element], depth: usize) -> Self {
         let mut packed = Self::zeros::<K>(matrix.len() / depth, depth);
         for (column, row) in matrix.chunks_exact(depth).enumerate() {
-            for (at, &number) in row.iter().enumerate() {
-                packed.data[place::<K>(packed.groups, column, at)] = E::from_f32(number);
+            for (at, number) in row.iter().enumerate() {
+                packed.data[place::<K>(packed.groups, column, at)] = E::from_f32(number.to_f32());
             }
         }
         packed
@@ -143,8 +143,7 @@ pub(in crate::engine) fn multiply<K: Kernel>(product: Product<K::Element>) {
     if rows == 0 || b.count == 0 {
         return;
     }
-    let group = K::Element::GROUP;
-    let depth = b.groups * group;
+    let depth = b.groups * K::Element::GROUP;
     assert!(a.len() >= (rows - 1) * a_stride + depth, "a of {} elements: {rows} rows of {depth}", a.len());
     assert!(out.len() >= (rows - 1) * out_stride + b.count * K::PANEL, "out of {} numbers: {rows} rows", out.len());
     let used = b.offset + (b.count - 1) * b.stride + depth * K::PANEL;
@@ -176,6 +175,9 @@ pub(in crate::engine) fn multiply<K: Kernel>(product: Product<K::Element>) {
 /// The body of [`Kernel::tile`]: the number of rows made a constant.
 macro_rules! tile_by_rows {
     ($columns:literal, [$($rows:literal),+]) => {
+        const COLUMNS: usize = $columns;
+        const ROWS: usize = [$($rows),+].len();
+
         #[inline(always)]
         unsafe fn tile(rows: usize, tile: &super::Tile<Self::Element>) {
             // SAFETY: the caller's promise, passed on.

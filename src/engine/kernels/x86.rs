@@ -8,8 +8,8 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::Kernel;
 use super::tile::tile_by_rows;
+use super::{Kernel, KernelName};
 
 /// f32 with AVX2 and FMA: 6 × 16 sums in 12 of 16 registers.
 #[derive(Clone, Copy)]
@@ -25,12 +25,11 @@ pub(in crate::engine) struct Avx512Bf16;
 
 // SAFETY: `with_features` enables AVX2 and FMA, which are all that is used.
 unsafe impl Kernel for Avx2 {
+    const NAME: KernelName = KernelName::Avx2;
     type Element = f32;
     type Sums = __m256;
     type Groups = __m256;
     const LANES: usize = 8;
-    const COLUMNS: usize = 2;
-    const ROWS: usize = 6;
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -79,12 +78,11 @@ unsafe impl Kernel for Avx2 {
 
 // SAFETY: `with_features` enables the AVX-512 features that are used.
 unsafe impl Kernel for Avx512 {
+    const NAME: KernelName = KernelName::Avx512;
     type Element = f32;
     type Sums = __m512;
     type Groups = __m512;
     const LANES: usize = 16;
-    const COLUMNS: usize = 4;
-    const ROWS: usize = 6;
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -132,12 +130,11 @@ unsafe impl Kernel for Avx512 {
 
 // SAFETY: `with_features` enables the AVX-512 features that are used, AVX512-BF16 among them.
 unsafe impl Kernel for Avx512Bf16 {
+    const NAME: KernelName = KernelName::Avx512Bf16;
     type Element = bf16;
     type Sums = __m512;
     type Groups = __m512i;
     const LANES: usize = 16;
-    const COLUMNS: usize = 4;
-    const ROWS: usize = 6;
     const FUSED: bool = true;
 
     #[inline(always)]

@@ -141,7 +141,7 @@ impl Llama {
 
     /// Runs every block over the packed batch. Returns the hidden states before the final norm
     /// `(T, C)` and each sequence's keys and values, its prefix's included.
-    pub fn forward(&self, batch: &[Span]) -> Result<(Tensor, Vec<KvCache>)> {
+    pub fn forward(&self, owner: u64, batch: &[Span]) -> Result<(Tensor, Vec<KvCache>)> {
         let ids: Vec<u32> = batch.iter().flat_map(|span| span.tokens.iter().copied()).collect();
         let positions: Vec<u32> =
             batch.iter().flat_map(|span| (0..span.tokens.len()).map(|i| (span.prefix_tokens + i) as u32)).collect();
@@ -174,7 +174,10 @@ impl Llama {
             x = (x + layer.down.forward(&gated)?)?; // (T, C)
         }
         let tokens = batch.iter().map(|span| span.prefix_tokens + span.tokens.len());
-        Ok((x, caches.into_iter().zip(tokens).map(|(layers, tokens)| KvCache::of_tensors(layers, tokens)).collect()))
+        Ok((
+            x,
+            caches.into_iter().zip(tokens).map(|(layers, tokens)| KvCache::of_tensors(owner, layers, tokens)).collect(),
+        ))
     }
 
     /// `(T, K·D)` → `(K, T, D)`
