@@ -21,7 +21,7 @@ struct Speed {
     device: String,
     dtype: String,
     threads: usize,
-    /// What the kernel's matrix products reach from the first-level cache, in 10⁹ floating-point operations a second.
+    /// What the kernel's matrix products reach from the nearest caches, in 10⁹ floating-point operations a second.
     ceiling_gflops: Option<f64>,
     shapes: Vec<Measured>,
 }
@@ -124,7 +124,7 @@ fn tell(speed: &Speed, json: bool) -> anyhow::Result<()> {
     if let Some(ceiling) = speed.ceiling_gflops {
         writeln!(
             out,
-            "ceiling: {ceiling:.0} GFLOP/s, the kernel's matrix product on {threads} threads from the first-level cache"
+            "ceiling: {ceiling:.0} GFLOP/s, the kernel's matrix product on {threads} threads from the nearest caches"
         )?;
     }
     Ok(())

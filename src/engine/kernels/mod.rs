@@ -174,7 +174,7 @@ impl KernelName {
         }
     }
 
-    /// Floating-point operations a second of this kernel's products on all threads, operands in the first-level cache: the
+    /// Floating-point operations a second of this kernel's products on all threads, operands in the caches next to the core: the
     /// ceiling of everything that is built from them. `None` for candle, and for what this processor cannot run.
     pub fn ceiling(self) -> Option<f64> {
         match self {
