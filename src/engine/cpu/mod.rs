@@ -40,6 +40,9 @@ pub(super) struct CpuBackend<K: Kernel> {
     scratch: Mutex<Vec<Scratch<K>>>,
 }
 
+/// The keys and values of a batch: `[layer][block]`.
+type Made<E> = Vec<Vec<KvBlock<E>>>;
+
 /// Some rows of one sequence on their way through the layers.
 struct Block {
     sequence: usize,
@@ -132,12 +135,8 @@ impl<K: Kernel> CpuBackend<K> {
         gathered
     }
 
-    /// Runs all layers. Returns the read rows before the final norm, and keys and values `[layer][block]`.
-    fn layers(
-        &self,
-        batch: &[Sequence],
-        prefixes: &[Vec<&Segment<K::Element>>],
-    ) -> (Vec<Block>, Vec<Vec<KvBlock<K::Element>>>) {
+    /// Runs all layers. Returns the read rows before the final norm, and keys and values.
+    fn layers(&self, batch: &[Sequence], prefixes: &[Vec<&Segment<K::Element>>]) -> (Vec<Block>, Made<K::Element>) {
         let mut blocks = self.embed(batch);
         let firsts: Vec<usize> = batch
             .iter()
@@ -148,7 +147,7 @@ impl<K: Kernel> CpuBackend<K> {
             })
             .collect();
         let new = |block: &Block| KvBlock::zeros::<K>(&self.config, block.positions.len());
-        let mut made: Vec<Vec<KvBlock<K::Element>>> = Vec::with_capacity(self.config.layers);
+        let mut made: Made<K::Element> = Vec::with_capacity(self.config.layers);
         let mut next: Vec<_> = blocks.iter().map(new).collect();
         blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
             self.with_scratch(|scratch| self.keys_values(scratch, 0, block, kv));
