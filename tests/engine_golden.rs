@@ -136,6 +136,16 @@ fn long_ids(vocab_size: u32) -> [Vec<u32>; 2] {
 }
 
 #[test]
+fn a_kernel_that_is_named_computes_or_says_why_not() {
+    let path = ModelSource::Path(folder("gguf-mixed").join("model.gguf"));
+    let loaded = |kernel| load_with(&path, &LoadSettings { dense_bytes_max: 0, kernel }).map(|model| model.info.kernel);
+    assert_eq!(loaded(None).unwrap(), Some(KernelName::Candle));
+    assert_eq!(loaded(Some(KernelName::Candle)).unwrap(), Some(KernelName::Candle));
+    let error = loaded(Some(KernelName::Portable)).unwrap_err().to_string();
+    assert!(error.contains("portable") && error.contains("hint:"), "{error}");
+}
+
+#[test]
 fn a_row_in_a_batch_is_the_row_alone() {
     for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
         let model = model_with("tiny-gqa-tied", kernel);

@@ -215,6 +215,13 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     let widen = numbers.saturating_mul(number_bytes) <= settings.dense_bytes_max;
     let loader = Loader { source, config, device: &device, dtype, widen };
     let dense = widen || matches!(source, Source::Safetensors(_));
+    if let Some(named) = settings.kernel.filter(|named| !dense && *named != KernelName::Candle) {
+        return Err(EngineError::Unsupported(format!(
+            "kernel `{named}` needs the weights widened, {numbers} numbers of {number_bytes} bytes; the limit is {} bytes; hint: \
+             name `candle`, or none",
+            settings.dense_bytes_max
+        )));
+    }
     let backend: Box<dyn Backend> = match kernel {
         _ if !device.is_cpu() || !dense => candle(&loader)?,
         #[cfg(target_arch = "x86_64")]
