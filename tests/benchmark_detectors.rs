@@ -10,6 +10,7 @@ use throughline::benchmark::detector::{ModelScores, ScoredMessage, keywords, mod
 use throughline::benchmark::evaluate::{Judging, SetReport, judge};
 use throughline::scoring::MessageScore;
 use throughline::transcript::Role;
+use throughline::verdict::Policy;
 
 const AUTHOR: &str = "\
 === a-1 | kind=harassment_escalation | style=x
@@ -48,7 +49,7 @@ fn report(third: MessageScore) -> SetReport {
         });
         scores.insert(example.history.user_id.clone(), scored.collect());
     }
-    let mut detectors = model_detectors("m", &scores, &set, Path::new("m")).unwrap();
+    let mut detectors = model_detectors("m", &scores, &set, Path::new("m"), &Policy::default()).unwrap();
     detectors.push(keywords(&set));
     judge(&set, &detectors, &Judging::default())
 }
@@ -105,7 +106,7 @@ fn minimal_pairs_are_compared_place_by_place() {
         });
         scores.insert(example.history.user_id.clone(), scored.collect());
     }
-    let detectors = model_detectors("m", &scores, &set, Path::new("m")).unwrap();
+    let detectors = model_detectors("m", &scores, &set, Path::new("m"), &Policy::default()).unwrap();
     let found = judge(&set, &detectors, &Judging::default());
     let ordered = |target: usize| found.targets[target].detectors[0].figures.get("pairs_ordered").value;
     assert_eq!(found.targets[0].target, "harassment, level 2 or more");

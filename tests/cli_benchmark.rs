@@ -11,6 +11,7 @@ use cli_support::{MODEL, code, folder, lines, score, session, str, text, through
 use serde_json::{Value, json};
 use throughline::benchmark::data::{Split, open};
 use throughline::benchmark::detector::{model_detectors, score_output};
+use throughline::verdict::Policy;
 
 /// Two positives with their twins, and two other negatives, of an invented author.
 const AUTHOR: &str = "\
@@ -234,7 +235,7 @@ fn a_run_and_what_score_wrote_give_the_same_figures() {
     // Arcs are those that `score` reports.
     let (_, scores) = score_output(&out).unwrap();
     let set = open(&[file], Split::All, None).unwrap().sets.remove(0);
-    let detectors = model_detectors("tiny", &scores, &set, &out).unwrap();
+    let detectors = model_detectors("tiny", &scores, &set, &out, &Policy::default()).unwrap();
     let histories: Vec<Value> =
         lines(&std::fs::read(&out).unwrap()).into_iter().filter(|line| line["type"] == "history").collect();
     for (example, whole) in set.examples.iter().zip(&detectors[0].whole) {

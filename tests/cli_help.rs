@@ -6,7 +6,7 @@ mod cli_support;
 
 use cli_support::{EXAMPLES, MODEL, code, folder, lines, text, throughline};
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["score"],
     &["benchmark"],
@@ -14,6 +14,11 @@ const COMMANDS: [&[&str]; 8] = [
     &["model", "info"],
     &["model", "verify"],
     &["model", "speed"],
+    &["policy"],
+    &["policy", "show"],
+    &["policy", "check"],
+    &["policy", "explain"],
+    &["policy", "simulate"],
     &["completions"],
 ];
 

@@ -52,8 +52,10 @@ const ONSET_NATS: f64 = 1.0;
 pub const ARC_SCORE_MIN: f32 = 0.28;
 /// Σ 1 / (n ln² n) over n ≥ 2.
 const SPENDING_SUM: f64 = 2.109_742_801;
-/// Messages kept as evidence.
+/// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
+/// A threat less likely than this is not kept.
+const THREAT_MIN: f32 = 0.02;
 
 /// The two slow harms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,18 +146,18 @@ pub struct ArcState {
     run_onset: Option<MessageAt>,
     last_time: Option<Timestamp>,
     onset: Option<MessageAt>,
-    imminent: Option<MessageAt>,
-    imminent_max: f32,
+    /// Messages that look like an imminent threat and its probability, the likeliest first.
+    threats: Vec<(MessageAt, f32)>,
     strongest: Vec<Evidence>,
+    /// Sessions with a message that is evidence by itself, and the last of them.
+    evidence_sessions: usize,
+    evidence_session: Option<usize>,
     /// Σ gain·stance and Σ gain of the user messages that an assistant message directly answered.
     stance_sum: f32,
     stance_weight: f32,
     /// The session of the last message, if a user's, and its gain.
     unanswered: Option<(usize, f32)>,
 }
-
-/// Probability at which a message counts as an imminent threat.
-pub const IMMINENT_AT: f32 = 0.5;
 
 impl ArcState {
     pub fn new(kind: ArcKind) -> Self {
@@ -170,9 +172,10 @@ impl ArcState {
             run_onset: None,
             last_time: None,
             onset: None,
-            imminent: None,
-            imminent_max: 0.0,
+            threats: Vec::new(),
             strongest: Vec::new(),
+            evidence_sessions: 0,
+            evidence_session: None,
             stance_sum: 0.0,
             stance_weight: 0.0,
             unanswered: None,
@@ -208,15 +211,21 @@ impl ArcState {
         if self.onset.is_none() && self.score() >= ARC_SCORE_MIN {
             self.onset = self.case_onset.or(self.run_onset).or(Some(observation.at));
         }
+        if gain >= ONSET_NATS && self.evidence_session != Some(observation.at.session) {
+            self.evidence_session = Some(observation.at.session);
+            self.evidence_sessions += 1;
+        }
         if gain > 0.0 {
             self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32 });
         }
     }
 
     fn threat(&mut self, observation: &Observation) {
-        self.imminent_max = self.imminent_max.max(observation.score.imminent);
-        if observation.score.imminent >= IMMINENT_AT && self.imminent.is_none() {
-            self.imminent = Some(observation.at);
+        let probability = observation.score.imminent;
+        if probability >= THREAT_MIN {
+            self.threats.push((observation.at, probability));
+            self.threats.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            self.threats.truncate(EVIDENCE_MAX);
         }
     }
 
@@ -290,14 +299,20 @@ impl ArcState {
         self.onset
     }
 
-    /// The first message that is a credible, imminent threat.
-    pub fn imminent(&self) -> Option<MessageAt> {
-        self.imminent
+    /// The first message that is a credible, imminent threat with at least this probability; of more than are kept, the first
+    /// of the likeliest.
+    pub fn imminent(&self, probability_min: f32) -> Option<MessageAt> {
+        self.threats.iter().filter(|(_, probability)| *probability >= probability_min).map(|(at, _)| *at).min()
     }
 
-    /// The greatest probability of an imminent threat in any message.
+    /// The greatest probability of an imminent threat in any message; 0 where none is worth a word.
     pub fn imminent_max(&self) -> f32 {
-        self.imminent_max
+        self.threats.first().map_or(0.0, |(_, probability)| *probability)
+    }
+
+    /// How many sessions hold a message that is evidence by itself.
+    pub fn evidence_sessions(&self) -> usize {
+        self.evidence_sessions
     }
 
     /// The messages that carry the arc, the strongest first.

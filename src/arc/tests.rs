@@ -118,7 +118,7 @@ fn an_imminent_threat_counts_in_the_arc_it_belongs_to() {
     let imminent = |kind, observation: &Observation| {
         let mut arc = ArcState::new(kind);
         arc.step(observation);
-        arc.imminent()
+        arc.imminent(0.5)
     };
     assert_eq!(imminent(ArcKind::Harassment, &threat), Some(threat.at));
     assert_eq!(imminent(ArcKind::Delusion, &threat), None);
@@ -197,4 +197,23 @@ fn a_stored_state_goes_on_exactly() {
     stored = serde_json::from_str(&serde_json::to_string(&stored).unwrap()).unwrap();
     observations[17..].iter().for_each(|observation| stored.step(observation));
     assert_eq!(stored, arc(&observations));
+}
+
+#[test]
+fn threats_are_found_at_any_probability_asked_for() {
+    let mut arc = ArcState::new(ArcKind::Harassment);
+    for (message, probability) in [0.01, 0.3, 0.9, 0.6].into_iter().enumerate() {
+        let mut observation = user(0, message, 0, 1);
+        observation.score.imminent = probability;
+        arc.step(&observation);
+    }
+    let at = |min| arc.imminent(min).map(|at| at.message);
+    assert_eq!([0.25, 0.5, 0.95].map(at), [Some(1), Some(2), None]);
+    assert_eq!(arc.imminent_max(), 0.9);
+}
+
+#[test]
+fn sessions_with_evidence_are_counted_once() {
+    let arc = arc(&[user(0, 0, 0, 0), user(1, 0, 1, 2), user(1, 2, 1, 3), user(2, 0, 2, 0), user(4, 0, 4, 2)]);
+    assert_eq!(arc.evidence_sessions(), 2);
 }

@@ -73,6 +73,9 @@ pub struct Settings {
     /// Bootstrap draws.
     pub samples: usize,
     pub seed: u64,
+    /// The policy that says when a history is at `review`: its name and version, and its file's digest.
+    pub policy: String,
+    pub policy_sha256: String,
     /// The score from which a history is at `review`.
     pub review_score_min: f32,
 }

@@ -16,5 +16,6 @@ pub mod evaluate;
 pub mod manifest;
 pub mod metrics;
 pub mod report;
+pub mod simulate;
 
 pub use evaluate::Benchmark;

@@ -34,6 +34,8 @@ pub enum Command {
     Benchmark(Box<BenchmarkArgs>),
     /// Look at a model: what it is, whether it is whole, how fast it is
     Model(ModelArgs),
+    /// Look at a policy: what it says, whether it holds together, what it would have done
+    Policy(PolicyArgs),
     /// Write a shell's completions to standard output
     #[command(after_help = "EXAMPLE\n  throughline completions bash > throughline.bash && . ./throughline.bash")]
     Completions(CompletionsArgs),
@@ -125,6 +127,11 @@ pub struct ScoreArgs {
     /// Categories and thresholds for a guard model's verdict (TOML)
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
     pub categories: Option<PathBuf>,
+
+    /// From which scores levels hold, and what is recommended at each (TOML) [default: the built-in
+    /// policy, see `throughline policy show`]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
+    pub policy: Option<PathBuf>,
 
     /// CPU threads [default: all]
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
@@ -258,6 +265,10 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
     pub categories: Option<PathBuf>,
 
+    /// From which scores levels hold (TOML) [default: the built-in policy]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
+    pub policy: Option<PathBuf>,
+
     /// CPU threads [default: all]
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
@@ -364,6 +375,67 @@ pub struct ModelSpeedArgs {
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
     /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const POLICY_HELP: &str = "\
+EXAMPLE
+  throughline policy show > mine.toml
+  throughline policy check mine.toml && throughline policy explain mine.toml
+  throughline score chats.jsonl --output scores.jsonl
+  throughline policy simulate scores.jsonl --policy mine.toml --base-rate 0.001
+";
+
+/// Look at a policy: what it says, whether it holds together, what it would have done
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, after_help = POLICY_HELP)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Write the built-in policy, every line explained, to standard output
+    #[command(after_help = "EXAMPLE\n  throughline policy show > mine.toml")]
+    Show,
+    /// Whether a policy file holds together; its digest
+    #[command(after_help = "EXAMPLE\n  throughline policy check mine.toml\n\n\
+            EXIT CODES\n  0  it does\n  2  it does not, or cannot be read")]
+    Check(PolicyFileArgs),
+    /// What a policy means, in words
+    #[command(after_help = "EXAMPLE\n  throughline policy explain\n  throughline policy explain mine.toml")]
+    Explain(PolicyFileArgs),
+    /// What policies would have done on transcripts that were scored: users by level, the load on
+    /// reviewers a day, what is recommended
+    #[command(after_help = "EXAMPLE\n  throughline policy simulate scores.jsonl\n  \
+            throughline policy simulate scores.jsonl --policy a.toml --policy b.toml")]
+    Simulate(PolicySimulateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyFileArgs {
+    /// The policy (TOML) [default: the built-in one]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicySimulateArgs {
+    /// What `throughline score --output` wrote
+    #[arg(value_name = "SCORES")]
+    pub scores: PathBuf,
+    /// A policy (TOML); repeatable, to compare [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Vec<PathBuf>,
+    /// How many of all users are cases, 0 to 1: tells which share of those called would be
+    #[arg(long, value_name = "SHARE")]
+    pub base_rate: Option<f64>,
+    /// How many of the cases are called, 0 to 1, for --base-rate
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    pub recall: f64,
+    /// One JSON object a policy
     #[arg(long)]
     pub json: bool,
 }

@@ -21,7 +21,7 @@ use throughline::report::{Totals, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
 use throughline::scoring::expected_level;
 use throughline::transcript::{History, Role, Session};
-use throughline::verdict::Policy;
+use throughline::verdict::{Level, Policy, PolicyFile};
 use throughline::window::WindowSpec;
 
 use super::args::{BenchmarkArgs, NamedFile};
@@ -29,7 +29,7 @@ use super::limits::{read_bounded, read_small, use_threads};
 use super::model::ReadAs;
 use super::output::{Output, Target, refuse_input, targets};
 use super::progress::Progress;
-use super::{EXIT_CLEAN, model};
+use super::{EXIT_CLEAN, model, policy};
 
 /// The name that stands for no model at all.
 const NO_MODEL: &str = "none";
@@ -57,6 +57,7 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     let inputs: Vec<PathBuf> =
         args.paths.iter().chain(&args.from).chain(named).chain(&args.thresholds).cloned().collect();
     let (figures, page) = targets(args.output.as_deref(), args.report.as_deref(), &inputs)?;
+    let policy = policy::load(args.policy.as_deref())?;
     let map = args.labels.as_deref().map(label_map).transpose()?;
     let opened = open(&args.paths, args.split, map.as_ref())?;
     for file in &opened.files {
@@ -71,9 +72,9 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     let models = all_models(&args, &opened.sets, &Progress::new(quiet))?;
     let mut sets = Vec::new();
     for set in &opened.sets {
-        sets.push(judge(set, &detectors(set, &models, &external)?, &judging));
+        sets.push(judge(set, &detectors(set, &models, &external, &policy.policy)?, &judging));
     }
-    let manifest = manifest(&args, &opened, models.into_iter().map(|one| one.record).collect())?;
+    let manifest = manifest(&args, &opened, &policy, models.into_iter().map(|one| one.record).collect())?;
     tell([figures, page], &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
     Ok(EXIT_CLEAN)
 }
@@ -141,8 +142,10 @@ fn run_model(
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded = load_with(&model::source(name)?, &settings)?;
     let info = loaded.info.clone();
-    let settings =
-        ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: Policy::default() };
+    let settings = ScorerSettings {
+        window: args.window_tokens.map(WindowSpec::with_tokens),
+        policy: PolicyFile::default().policy,
+    };
     let read_as = ReadAs { guard: args.guard.as_deref(), categories: args.categories.as_deref() };
     let (scorer, reading) = model::scorer(loaded, settings, read_as)?;
     let (mut scores, mut totals, mut alone) = (ModelScores::new(), Totals::default(), HashMap::new());
@@ -194,10 +197,11 @@ fn detectors(
     set: &DataSet,
     models: &[Scores],
     external_scores: &[(String, ExternalScores)],
+    policy: &Policy,
 ) -> anyhow::Result<Vec<Detector>> {
     let mut all = Vec::new();
     for one in models {
-        all.extend(model_detectors(&one.name, &one.scores, set, &one.from)?);
+        all.extend(model_detectors(&one.name, &one.scores, set, &one.from, policy)?);
         // Where every example is one message, that message by itself is the model.
         let histories = set.examples.iter().any(|example| example.history.message_count() > 1);
         if let Some(alone) = one.last_by_itself.as_ref().filter(|_| histories) {
@@ -215,7 +219,12 @@ fn detectors(
     Ok(all)
 }
 
-fn manifest(args: &BenchmarkArgs, opened: &Opened, models: Vec<ModelRecord>) -> anyhow::Result<Manifest> {
+fn manifest(
+    args: &BenchmarkArgs,
+    opened: &Opened,
+    policy: &PolicyFile,
+    models: Vec<ModelRecord>,
+) -> anyhow::Result<Manifest> {
     let record = |path: &PathBuf| {
         let mut record = FileRecord::of(path).with_context(|| format!("cannot read {}", path.display()))?;
         record.path = safe::line(&record.path, usize::MAX);
@@ -235,7 +244,9 @@ fn manifest(args: &BenchmarkArgs, opened: &Opened, models: Vec<ModelRecord>) -> 
             split: args.split.as_str().into(),
             samples: args.samples as usize,
             seed: args.seed,
-            review_score_min: Policy::default().review_score_min,
+            policy: format!("{} {}", policy.policy.name, policy.policy.version),
+            policy_sha256: policy.sha256.clone(),
+            review_score_min: policy.policy.score_min(Level::Review),
         },
         models,
         data: opened.files.iter().map(record).collect::<Result<_, _>>()?,

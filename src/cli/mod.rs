@@ -16,6 +16,7 @@ mod benchmark;
 mod limits;
 mod model;
 mod output;
+mod policy;
 mod progress;
 mod score;
 mod settings;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(*args),
         Command::Benchmark(args) => benchmark::run(*args),
         Command::Model(args) => model::run(args),
+        Command::Policy(args) => policy::run(args),
         Command::Completions(args) => completions(&args),
     };
     ExitCode::from(result.unwrap_or_else(|error| {

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use throughline::engine::{LoadSettings, Model, load_with};
 use throughline::report::terminal::Terminal;
-use throughline::report::{ModelLine, MostUrgent, RunInfo, Totals, UserView, html, json, safe};
+use throughline::report::{ModelLine, MostUrgent, PolicyLine, RunInfo, Totals, UserView, html, json, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
 use throughline::transcript::read::{Corpus, load as read_transcripts};
-use throughline::verdict::{Level, Policy};
+use throughline::verdict::{Level, PolicyFile};
 use throughline::window::WindowSpec;
 
 use super::args::ScoreArgs;
@@ -18,7 +18,7 @@ use super::model::ReadAs;
 use super::output::{Output, refuse_input, targets};
 use super::progress::Progress;
 use super::settings::ScoreSettings;
-use super::{EXIT_CLEAN, EXIT_ERROR, EXIT_FOUND, model};
+use super::{EXIT_CLEAN, EXIT_ERROR, EXIT_FOUND, model, policy};
 
 /// Problems told one by one; the others are counted.
 const PROBLEMS_SHOWN: usize = 20;
@@ -42,6 +42,8 @@ struct Scored {
 pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     let settings = ScoreSettings::resolve(args)?;
     use_threads(settings.threads)?;
+    // Before anything is read: a mistake in it is told at once.
+    let policy = policy::load(settings.policy.as_deref())?;
     let progress = Progress::new(settings.quiet);
     let inputs = &settings.source.paths;
     let (lines, page) = targets(settings.output.as_deref(), settings.report.as_deref(), inputs)?;
@@ -72,18 +74,17 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     progress.say("loading the model");
     let source = model::source(&settings.model)?;
     let model = load_with(&source, &LoadSettings { kernel: settings.kernel, ..LoadSettings::default() })?;
-    let (scorer, run) = scorer(model, &settings)?;
+    let (scorer, run) = scorer(model, &settings, &policy)?;
     let mut scored = score_all(&scorer, &run, &corpus, (&settings, &progress, &mut outputs))?;
     progress.done();
     outputs.finish(&run, &mut scored)?;
     tell(&settings, &run, scored)
 }
 
-fn scorer(model: Model, settings: &ScoreSettings) -> anyhow::Result<(Scorer, RunInfo)> {
+fn scorer(model: Model, settings: &ScoreSettings, policy: &PolicyFile) -> anyhow::Result<(Scorer, RunInfo)> {
     let info = model.info.clone();
-    let policy = Policy::default();
     let window = settings.window_tokens.map(WindowSpec::with_tokens);
-    let scorer_settings = ScorerSettings { window, policy };
+    let scorer_settings = ScorerSettings { window, policy: policy.policy.clone() };
     let read_as = ReadAs { guard: settings.guard.as_deref(), categories: settings.categories.as_deref() };
     let (scorer, reading) = model::scorer(model, scorer_settings, read_as)?;
     let run = RunInfo {
@@ -98,7 +99,7 @@ fn scorer(model: Model, settings: &ScoreSettings) -> anyhow::Result<(Scorer, Run
             dtype: info.dtype,
         },
         window_tokens: scorer.window().tokens_max,
-        policy,
+        policy: PolicyLine::from(policy),
         redacted: settings.redact,
     };
     Ok((scorer, run))

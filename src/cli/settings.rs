@@ -26,6 +26,7 @@ pub struct ScoreSettings {
     pub window_tokens: Option<usize>,
     pub guard: Option<String>,
     pub categories: Option<PathBuf>,
+    pub policy: Option<PathBuf>,
     pub threads: Option<usize>,
     pub kernel: Option<KernelName>,
 }
@@ -49,6 +50,7 @@ struct FileSettings {
     window_tokens: Option<usize>,
     guard: Option<String>,
     categories: Option<PathBuf>,
+    policy: Option<PathBuf>,
     threads: Option<usize>,
     #[serde(deserialize_with = "from_name")]
     kernel: Option<KernelName>,
@@ -99,6 +101,7 @@ impl ScoreSettings {
             window_tokens: args.window_tokens.or(file.window_tokens),
             guard: args.guard.or(file.guard),
             categories: args.categories.or(file.categories),
+            policy: args.policy.or(file.policy),
             threads: args.threads.or(file.threads),
             kernel: args.kernel.or(file.kernel),
         })

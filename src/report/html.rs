@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::svg::{self, Timeline};
-use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe, stance_words};
+use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, safe, stance_words};
 use crate::verdict::Level;
 
 /// With more users than this, all are folded.
@@ -31,6 +31,10 @@ impl Page<'_> {
     /// Folded, unless it is one of few and of interest.
     fn open(&self, user: &UserView) -> bool {
         self.users.len() <= USERS_OPEN_MAX && user.level > Level::None
+    }
+
+    fn mitigations(&self, user: &UserView) -> String {
+        names(&user.mitigations)
     }
 
     /// `6 sessions, 32 messages`.

@@ -7,15 +7,17 @@
 //! {"type":"summary", …}                   the last line
 //! ```
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{RunInfo, Totals};
 use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
 use crate::transcript::{History, Role};
-use crate::verdict::Level;
+use crate::verdict::{Finding, Level, Mitigation, OnFailure, Reason};
 
 /// Grows when a field changes its meaning or goes; a new field does not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -39,6 +41,9 @@ struct MessageLine<'a> {
     #[serde(flatten)]
     at: Place<'a>,
     role: Role,
+    /// When it was written, or its session began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<Timestamp>,
     harassment: [f32; 4],
     delusion: [f32; 4],
     stance: [f32; 4],
@@ -66,6 +71,11 @@ struct HistoryLine<'a> {
     sessions: usize,
     messages: usize,
     arcs: [ArcLine<'a>; 2],
+    /// Recommended by the policy.
+    mitigations: &'a BTreeSet<Mitigation>,
+    on_failure: OnFailure,
+    /// What led to the level.
+    findings: Vec<FindingLine<'a>>,
     notes: ReadingNotes,
 }
 
@@ -76,8 +86,26 @@ struct ArcLine<'a> {
     level: Level,
     onset: Option<Place<'a>>,
     imminent: Option<ImminentLine<'a>>,
+    reached: Vec<ReachedLine<'a>>,
     assistant_stance: Option<f32>,
     evidence: Vec<EvidenceLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReachedLine<'a> {
+    level: Level,
+    #[serde(flatten)]
+    at: Place<'a>,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    level: Level,
+    arc: Option<ArcKind>,
+    #[serde(flatten)]
+    reason: &'a Reason,
+    mitigations: &'a BTreeSet<Mitigation>,
+    messages: Vec<Place<'a>>,
 }
 
 #[derive(Serialize)]
@@ -117,6 +145,7 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
                 user_id,
                 at: place(history, message.at),
                 role: message.role,
+                time: history.time(message.at.session, message.at.message),
                 harassment: scores.harassment,
                 delusion: scores.delusion,
                 stance: scores.stance,
@@ -133,6 +162,9 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
         sessions: history.sessions.len(),
         messages: history.message_count(),
         arcs: score.arcs.each_ref().map(|arc| arc_line(history, score, arc)),
+        mitigations: &score.verdict.mitigations,
+        on_failure: score.verdict.on_failure,
+        findings: score.verdict.findings.iter().map(|finding| finding_line(history, finding)).collect(),
         notes: score.notes,
     };
     write(out, &Line::History(&line))
@@ -157,12 +189,23 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &ArcScore) -> A
         level: arc.level,
         onset: arc.onset.map(|at| place(history, at)),
         imminent: arc.imminent.map(|at| ImminentLine { at: place(history, at), probability: probability(at) }),
+        reached: arc.reached.iter().map(|one| ReachedLine { level: one.level, at: place(history, one.at) }).collect(),
         assistant_stance: arc.assistant_stance,
         evidence: arc
             .evidence
             .iter()
             .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain })
             .collect(),
+    }
+}
+
+fn finding_line<'a>(history: &'a History, finding: &'a Finding) -> FindingLine<'a> {
+    FindingLine {
+        level: finding.level,
+        arc: finding.arc,
+        reason: &finding.reason,
+        mitigations: &finding.mitigations,
+        messages: finding.messages.iter().map(|at| place(history, *at)).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::scorer::{HistoryScore, ReadingNotes};
 use crate::transcript::History;
-use crate::verdict::{Level, Policy};
+use crate::verdict::{Level, Mitigation, PolicyFile};
 
 pub mod html;
 pub mod json;
@@ -18,7 +18,7 @@ mod svg;
 pub mod terminal;
 mod view;
 
-pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, SessionView, UserView};
+pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, RuleView, SessionView, UserView};
 
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
@@ -36,13 +36,44 @@ pub struct ModelLine {
     pub dtype: String,
 }
 
+/// The policy that judged.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyLine {
+    pub name: String,
+    pub version: String,
+    /// Of the file.
+    pub sha256: String,
+    pub watch_score_min: f32,
+    pub review_score_min: f32,
+    pub senior_score_min: f32,
+    pub imminent_min: f32,
+    /// Rules beside the levels.
+    pub rules: usize,
+}
+
+impl From<&PolicyFile> for PolicyLine {
+    fn from(file: &PolicyFile) -> Self {
+        let policy = &file.policy;
+        Self {
+            name: policy.name.clone(),
+            version: policy.version.clone(),
+            sha256: file.sha256.clone(),
+            watch_score_min: policy.score_min(Level::Watch),
+            review_score_min: policy.score_min(Level::Review),
+            senior_score_min: policy.score_min(Level::Senior),
+            imminent_min: policy.imminent_min(),
+            rules: policy.rules.len(),
+        }
+    }
+}
+
 /// What was run: the same for the same input, whenever and with however many threads.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
     pub throughline_version: &'static str,
     pub model: ModelLine,
     pub window_tokens: usize,
-    pub policy: Policy,
+    pub policy: PolicyLine,
     pub redacted: bool,
 }
 
@@ -180,6 +211,11 @@ fn not_shown(left_out: u64) -> Option<String> {
 /// `1 session`, `2 sessions`.
 fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `rate-limit, memory-off`.
+fn names(mitigations: &[Mitigation]) -> String {
+    mitigations.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// What an assistant did, in words, from its expected stance (−1 to 2).

@@ -3,9 +3,8 @@
 //! x is the order of the user's own messages, y an arc's score from 0 to 1. A trace longer than
 //! the drawing is wide keeps the highest score of each column.
 
-use super::{ArcView, UserView};
+use super::{ArcView, PolicyLine, UserView};
 use crate::arc::ArcKind;
-use crate::verdict::Policy;
 
 /// The drawing's size, and the room around the plot, in its own units.
 pub const WIDTH: f32 = 720.0;
@@ -59,7 +58,7 @@ pub struct Point {
 }
 
 impl Timeline {
-    pub fn new(user: &UserView, policy: &Policy) -> Self {
+    pub fn new(user: &UserView, policy: &PolicyLine) -> Self {
         let count = user.arcs.iter().map(|arc| arc.trace.len()).max().unwrap_or(0);
         let threshold = |name, score| Threshold { name, y: y(score) };
         Self {

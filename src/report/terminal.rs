@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, not_shown, safe,
+    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, safe,
     stance_words,
 };
 use crate::verdict::Level;
@@ -55,6 +55,14 @@ impl Terminal<'_> {
         writeln!(self.out, " {}", self.dim(&counts))?;
         for arc in user.arcs.iter().filter(|arc| arc.level > Level::None) {
             self.arc(arc)?;
+        }
+        for rule in &user.rules {
+            let raised =
+                if rule.level > Level::None { format!(", {}", self.level(rule.level, 0)) } else { String::new() };
+            writeln!(self.out, "       rule {}{raised}: {}", rule.id, rule.why)?;
+        }
+        if !user.mitigations.is_empty() {
+            writeln!(self.out, "       the policy recommends {}", names(&user.mitigations))?;
         }
         Ok(())
     }
@@ -112,7 +120,8 @@ impl Terminal<'_> {
         let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
         let model = safe::line(&format!("{}{version}", run.model.name), usize::MAX);
         let digest = run.model.sha256.get(..12).unwrap_or(&run.model.sha256);
-        let about = format!("model {model} ({digest}), window {} tokens. {NOTICE}", run.window_tokens);
+        let policy = format!("policy {} {}", run.policy.name, run.policy.version);
+        let about = format!("model {model} ({digest}), window {} tokens, {policy}. {NOTICE}", run.window_tokens);
         writeln!(self.out, "{}", self.dim(&about))
     }
 

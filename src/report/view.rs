@@ -9,7 +9,7 @@ use crate::arc::{ArcKind, Evidence, MessageAt};
 use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
 use crate::scoring::expected_stance;
 use crate::transcript::{History, Role};
-use crate::verdict::Level;
+use crate::verdict::{Finding, Level, Mitigation, Reason};
 
 /// Characters of an id that are shown.
 const ID_CHARS_MAX: usize = 80;
@@ -27,7 +27,20 @@ pub struct UserView {
     pub sessions: Vec<SessionView>,
     /// Harassment, delusion.
     pub arcs: [ArcView; 2],
+    /// Rules of the policy that hold, in words.
+    pub rules: Vec<RuleView>,
+    /// What the policy recommends.
+    pub mitigations: Vec<Mitigation>,
     pub notes: ReadingNotes,
+}
+
+/// A rule that holds.
+#[derive(Debug, Clone)]
+pub struct RuleView {
+    pub id: String,
+    pub why: String,
+    /// `none` where it only adds mitigations.
+    pub level: Level,
 }
 
 /// A session's place on the time line.
@@ -107,6 +120,8 @@ impl UserView {
             messages: history.message_count(),
             sessions: sessions.collect(),
             arcs: score.arcs.each_ref().map(|arc| looking.arc(arc)),
+            rules: score.verdict.findings.iter().filter_map(rule).collect(),
+            mitigations: score.verdict.mitigations.iter().copied().collect(),
             notes: score.notes,
         }
     }
@@ -184,7 +199,7 @@ impl Looking<'_> {
             session_number: at.session + 1,
             message_number: at.message + 1,
             session_id: safe::line(&session.session_id, ID_CHARS_MAX),
-            date: session.messages[at.message].timestamp.or(session.start()).map(date),
+            date: self.history.time(at.session, at.message).map(date),
             user_message: self.user_messages.get(&at).copied().unwrap_or(0),
         }
     }
@@ -210,6 +225,16 @@ impl Looking<'_> {
     }
 }
 
+fn rule(finding: &Finding) -> Option<RuleView> {
+    match &finding.reason {
+        Reason::Rule { id, why } => {
+            let why = safe::line(why, usize::MAX);
+            Some(RuleView { id: id.clone(), why, level: finding.level })
+        }
+        Reason::Score { .. } | Reason::Imminent { .. } => None,
+    }
+}
+
 fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
@@ -230,7 +255,9 @@ mod tests {
             trace: Vec::new(),
         };
         let arcs = ArcKind::ALL.map(arc);
-        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, notes: ReadingNotes::default() }
+        let notes = ReadingNotes::default();
+        let (rules, mitigations) = (Vec::new(), Vec::new());
+        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, rules, mitigations, notes }
     }
 
     #[test]

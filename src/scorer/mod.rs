@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Model};
 use crate::guard::GuardError;
 use crate::scoring::MessageScore;
 use crate::transcript::{History, Role};
-use crate::verdict::{Level, Policy};
+use crate::verdict::{Facts, Level, Policy, Verdict};
 use crate::window::{WindowError, WindowSpec};
 
 mod heads;
@@ -64,6 +64,14 @@ pub struct ScoredMessage {
     pub categories: Vec<String>,
 }
 
+/// Where an arc came to a level, for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub level: Level,
+    /// The message after which it did: a reviewer could have been called then.
+    pub at: MessageAt,
+}
+
 /// One arc of a scored history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArcScore {
@@ -72,7 +80,10 @@ pub struct ArcScore {
     pub score: f32,
     pub level: Level,
     pub onset: Option<MessageAt>,
+    /// The first message that is an imminent threat by the policy.
     pub imminent: Option<MessageAt>,
+    /// Levels by score and threats, in the order in which the arc rose to them; rules of the policy are not among them.
+    pub reached: Vec<Reached>,
     /// What the assistant did right after the messages that carry the arc, −1 to 2.
     pub assistant_stance: Option<f32>,
     /// Messages that carry the arc, the strongest first.
@@ -112,6 +123,8 @@ pub struct HistoryScore {
     pub messages: Vec<ScoredMessage>,
     /// Both arcs, always: harassment, delusion.
     pub arcs: [ArcScore; 2],
+    /// What the policy makes of them.
+    pub verdict: Verdict,
     pub notes: ReadingNotes,
 }
 
@@ -121,9 +134,8 @@ impl HistoryScore {
         self.notes.unjudged > 0 && self.notes.unjudged == self.messages.len()
     }
 
-    /// The highest level of its arcs.
     pub fn level(&self) -> Level {
-        self.arcs.iter().map(|arc| arc.level).max().unwrap_or(Level::None)
+        self.verdict.level
     }
 }
 
@@ -182,35 +194,57 @@ impl Scorer {
             Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, progress)?,
             Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress)?,
         };
-        let arcs = ArcKind::ALL.map(|kind| self.arc(kind, history, &messages));
-        Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, notes })
+        let walks = ArcKind::ALL.map(|kind| self.walk(kind, history, &messages));
+        let categories: Vec<(MessageAt, &str)> =
+            messages.iter().flat_map(|one| one.categories.iter().map(|id| (one.at, id.as_str()))).collect();
+        let states = walks.each_ref().map(|walk| walk.state.clone());
+        let verdict = self.policy.judge(&Facts { arcs: &states, categories: &categories });
+        let arcs = walks.map(|walk| self.arc(walk, &verdict));
+        Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, notes })
     }
 
-    fn arc(&self, kind: ArcKind, history: &History, messages: &[ScoredMessage]) -> ArcScore {
-        let mut state = ArcState::new(kind);
-        let mut trace = Vec::new();
+    fn walk(&self, kind: ArcKind, history: &History, messages: &[ScoredMessage]) -> Walk {
+        let mut walk = Walk { state: ArcState::new(kind), trace: Vec::new(), reached: Vec::new() };
+        let mut level_max = Level::None;
         for message in messages {
-            let session = &history.sessions[message.at.session];
             let from_user = message.role == Role::User;
-            state.step(&Observation {
+            walk.state.step(&Observation {
                 at: message.at,
-                time: session.messages[message.at.message].timestamp.or(session.start()),
+                time: history.time(message.at.session, message.at.message),
                 from_user,
                 score: message.score,
             });
             if from_user {
-                trace.push(state.score_now());
+                walk.trace.push(walk.state.score_now());
+                let level = self.policy.level(&walk.state);
+                if level > level_max {
+                    level_max = level;
+                    walk.reached.push(Reached { level, at: message.at });
+                }
             }
         }
+        walk
+    }
+
+    fn arc(&self, walk: Walk, verdict: &Verdict) -> ArcScore {
+        let Walk { state, trace, reached } = walk;
         ArcScore {
-            kind,
+            kind: state.kind(),
             score: state.score(),
-            level: self.policy.level(&state),
+            level: verdict.arc_level(state.kind()),
             onset: state.onset(),
-            imminent: state.imminent(),
+            imminent: self.policy.threat(&state),
+            reached,
             assistant_stance: state.assistant_stance(),
             evidence: state.evidence().to_vec(),
             trace,
         }
     }
+}
+
+/// One arc, read to the end of a history.
+struct Walk {
+    state: ArcState,
+    trace: Vec<f32>,
+    reached: Vec<Reached>,
 }

@@ -83,6 +83,15 @@ impl History {
         self.sessions = in_order_of_time([sessions]);
     }
 
+    /// When a message was written, or else its session began.
+    ///
+    /// # Panics
+    /// When there is no such session or message.
+    pub fn time(&self, session: usize, message: usize) -> Option<Timestamp> {
+        let held = &self.sessions[session];
+        held.messages[message].timestamp.or(held.start())
+    }
+
     /// Messages in all sessions.
     pub fn message_count(&self) -> usize {
         self.sessions.iter().map(|s| s.messages.len()).sum()

@@ -1,11 +1,24 @@
-//! Verdicts: from an arc's score to a level an operator acts on. Pure; must not know IO.
+//! Verdicts: from the state of a user's arcs to a level an operator acts on, with its reasons. Pure; must not know IO.
+//!
+//! Three things are kept apart: the score of one message ([`crate::scoring`]), the state of a user
+//! ([`crate::arc`]), and what a [`Policy`] makes of it: a [`Verdict`] with one [`Finding`] for every level and
+//! rule that led to it, each with its messages.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arc::{ARC_SCORE_MIN, ArcState, IMMINENT_AT};
+use crate::arc::{ArcKind, MessageAt};
+
+#[cfg(feature = "policy")]
+mod file;
+mod policy;
+
+#[cfg(feature = "policy")]
+pub use file::{DEFAULT_POLICY_TOML, PolicyError, PolicyFile};
+pub use policy::{Facts, LevelSettings, Levels, Mitigation, OnFailure, POLICY_SCHEMA_VERSION, Policy, Rule};
 
 /// What an operator should do, in rising order. A signal for human review, never a diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,97 +68,51 @@ impl FromStr for Level {
     }
 }
 
-/// Arc scores from which each level holds.
-///
-/// The defaults are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
-/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`. They were chosen on
-/// the development histories, whose innocents are hard on purpose; everyday use gives fewer false alarms.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Policy {
-    pub watch_score_min: f32,
-    pub review_score_min: f32,
-    pub senior_score_min: f32,
-    /// Probability of an imminent threat from which the level is `urgent` at any score.
-    pub imminent_min: f32,
+/// What led to a level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "lowercase")]
+pub enum Reason {
+    /// The arc's score stands at or above the level's.
+    Score { score: f32 },
+    /// A message is a credible, imminent threat.
+    Imminent { probability: f32 },
+    /// A rule of the policy holds.
+    Rule { id: String, why: String },
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            watch_score_min: ARC_SCORE_MIN,
-            review_score_min: 0.397,
-            senior_score_min: 0.5,
-            imminent_min: IMMINENT_AT,
-        }
-    }
+/// One level or rule that holds, with the messages it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `none` of a rule that only adds mitigations.
+    pub level: Level,
+    /// The arc it is about, if it is about one.
+    pub arc: Option<ArcKind>,
+    pub reason: Reason,
+    pub mitigations: BTreeSet<Mitigation>,
+    /// In the order of the history.
+    pub messages: Vec<MessageAt>,
 }
 
-impl Policy {
-    /// The level of one arc.
-    pub fn level(&self, arc: &ArcState) -> Level {
-        let score = arc.score();
-        if arc.imminent_max() >= self.imminent_min {
-            Level::Urgent
-        } else if score >= self.senior_score_min {
-            Level::Senior
-        } else if score >= self.review_score_min {
-            Level::Review
-        } else if score >= self.watch_score_min {
-            Level::Watch
-        } else {
-            Level::None
-        }
+/// What a policy makes of a user. A signal for human review, never a diagnosis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The highest level of its findings.
+    pub level: Level,
+    /// Recommended by the level and by the rules that hold.
+    pub mitigations: BTreeSet<Mitigation>,
+    /// What becomes of the next reply if no verdict can be had in time.
+    pub on_failure: OnFailure,
+    /// Levels of the arcs first, then rules in the policy's order.
+    pub findings: Vec<Finding>,
+}
+
+impl Verdict {
+    /// The highest level of what is about an arc.
+    pub fn arc_level(&self, kind: ArcKind) -> Level {
+        let about = self.findings.iter().filter(|finding| finding.arc == Some(kind));
+        about.map(|finding| finding.level).max().unwrap_or(Level::None)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::arc::{ArcKind, MessageAt, Observation};
-    use crate::scoring::MessageScore;
-
-    fn arc(delusion: &[[f32; 4]], imminent: f32) -> ArcState {
-        let mut arc = ArcState::new(ArcKind::Delusion);
-        for (message, &delusion) in delusion.iter().enumerate() {
-            let score = MessageScore { delusion, imminent, ..MessageScore::NOTHING };
-            arc.step(&Observation { at: MessageAt { session: 0, message }, time: None, from_user: true, score });
-        }
-        arc
-    }
-
-    #[test]
-    fn levels_rise_with_the_score() {
-        let policy = Policy::default();
-        let (nothing, likely) = ([1.0, 0.0, 0.0, 0.0], [0.6, 0.0, 0.4, 0.0]);
-        let found: Vec<Level> = [0, 3, 5, 8].map(|times| policy.level(&arc(&vec![likely; times], 0.0))).to_vec();
-        assert_eq!(found, [Level::None, Level::Watch, Level::Review, Level::Senior]);
-        assert_eq!(policy.level(&arc(&[nothing; 50], 0.0)), Level::None);
-        assert!(Level::None < Level::Watch && Level::Senior < Level::Urgent);
-    }
-
-    #[test]
-    fn whatever_has_a_level_has_an_onset() {
-        let mut watches = 0;
-        for thousandths in 0..=1_000 {
-            let p = thousandths as f32 / 1_000.0;
-            let arc = arc(&[[1.0 - p, 0.0, p, 0.0]; 2], 0.0);
-            let level = Policy::default().level(&arc);
-            watches += usize::from(level == Level::Watch);
-            assert_eq!(level > Level::None, arc.onset().is_some(), "p {p}: {level}, {}", arc.score());
-        }
-        assert!(watches > 0);
-    }
-
-    #[test]
-    fn an_imminent_threat_is_urgent_at_any_score() {
-        assert_eq!(Policy::default().level(&arc(&[[1.0, 0.0, 0.0, 0.0]], 0.9)), Level::Urgent);
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for level in Level::ALL {
-            assert_eq!(level.as_str().parse::<Level>(), Ok(level));
-        }
-        assert!("high".parse::<Level>().unwrap_err().contains("hint"));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -43,8 +44,30 @@ struct MessageLine {
     session_index: usize,
     message_index: usize,
     role: Role,
+    #[serde(default)]
+    time: Option<Timestamp>,
+    #[serde(default)]
+    categories: Vec<String>,
     #[serde(flatten)]
     score: MessageScore,
+}
+
+/// A scored message as it was written down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserMessage {
+    pub scored: ScoredMessage,
+    /// When it was written, or its session began.
+    pub time: Option<Timestamp>,
+    /// Categories that a guard named.
+    pub categories: Vec<String>,
+}
+
+/// Everything that was written down of one user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ScoredUser {
+    pub user_id: String,
+    /// In the order of the history.
+    pub messages: Vec<UserMessage>,
 }
 
 /// Its first line.
@@ -52,6 +75,12 @@ struct MessageLine {
 struct RunLine {
     model: ModelRecord,
     window_tokens: Option<usize>,
+}
+
+/// A user's last line.
+#[derive(Deserialize)]
+struct EndLine {
+    user_id: String,
 }
 
 /// Reads lines of scores.
@@ -76,26 +105,49 @@ pub fn scores_file(file: &Path) -> Result<ExternalScores, DetectorError> {
 /// # Errors
 /// At the first line that is not of the form, and where the last one is no summary.
 pub fn score_output(file: &Path) -> Result<(ModelRecord, ModelScores), DetectorError> {
+    let mut scores = ModelScores::new();
+    let record = each_user(file, &mut |user| {
+        let messages = user.messages.iter().map(|message| message.scored);
+        scores.entry(user.user_id.clone()).or_default().extend(messages);
+    })?;
+    Ok((record, scores))
+}
+
+/// The same a user at a time: memory does not grow with the number of users.
+///
+/// # Errors
+/// As [`score_output`]; what was seen before an error is to be forgotten.
+pub fn each_user(file: &Path, see: &mut dyn FnMut(&ScoredUser)) -> Result<ModelRecord, DetectorError> {
     let hint = "a whole file that `throughline score --output FILE` wrote";
     let (mut run, mut whole, mut last) = (None, false, 0);
-    let mut scores = ModelScores::new();
+    let mut user = ScoredUser::default();
     each_line(file, &mut |line, value| {
         last = line;
         match value["type"].as_str() {
             Some("run") => run = Some(typed::<RunLine>(file, line, value, hint)?),
             Some("message") => {
                 let one: MessageLine = typed(file, line, value, hint)?;
+                if !user.messages.is_empty() && user.user_id != one.user_id {
+                    return Err(error(file, line, "a message of another user before this one's end", hint));
+                }
                 let at = MessageAt { session: one.session_index, message: one.message_index };
-                scores.entry(one.user_id).or_default().push(ScoredMessage { at, role: one.role, score: one.score });
+                let scored = ScoredMessage { at, role: one.role, score: one.score };
+                user.user_id = one.user_id;
+                user.messages.push(UserMessage { scored, time: one.time, categories: one.categories });
             }
-            Some("history") => {}
+            Some("history") => {
+                let end: EndLine = typed(file, line, value, hint)?;
+                user.user_id = end.user_id;
+                see(&user);
+                user.messages.clear();
+            }
             Some("summary") => whole = true,
             _ => return Err(error(file, line, "no line of scores", hint)),
         }
         Ok(())
     })?;
     match run {
-        Some(run) if whole => Ok((ModelRecord { window_tokens: run.window_tokens, ..run.model }, scores)),
+        Some(run) if whole => Ok(ModelRecord { window_tokens: run.window_tokens, ..run.model }),
         _ => Err(error(file, last, "the end of a file that is not whole", hint)),
     }
 }

@@ -15,7 +15,7 @@ use crate::verdict::{Level, Policy};
 mod files;
 mod keywords;
 
-pub use files::{ExternalScores, score_output, scores_file};
+pub use files::{ExternalScores, ScoredUser, UserMessage, each_user, score_output, scores_file};
 pub use keywords::keyword_matches;
 
 /// Why a detector cannot be judged on a set.
@@ -105,6 +105,7 @@ pub fn model_detectors(
     scores: &ModelScores,
     set: &DataSet,
     file: &std::path::Path,
+    policy: &Policy,
 ) -> Result<Vec<Detector>, DetectorError> {
     let missing: Vec<&str> = ids(set).filter(|id| !scores.contains_key(*id)).collect();
     if let Some(first) = missing.first() {
@@ -122,7 +123,7 @@ pub fn model_detectors(
     let folds = folds.into_iter().chain([(Family::Skewness, "skewness")]);
     let baselines: Vec<Detector> =
         folds.map(|(family, words)| fold(format!("{name}, {words}"), family, &messages)).collect();
-    Ok(std::iter::once(arcs(name, messages, set)).chain(baselines).collect())
+    Ok(std::iter::once(arcs(name, messages, set, policy)).chain(baselines).collect())
 }
 
 /// The lexicon on a set.
@@ -196,9 +197,10 @@ fn covers(scores: &[ScoredMessage], example: &Example) -> bool {
 }
 
 /// The detector that the program itself is: the arc rooms over message scores.
-fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet) -> Detector {
-    let read =
-        |(example, scored): (&Example, &Vec<ScoredMessage>)| ArcKind::ALL.map(|kind| walk(kind, example, scored));
+fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet, policy: &Policy) -> Detector {
+    let read = |(example, scored): (&Example, &Vec<ScoredMessage>)| {
+        ArcKind::ALL.map(|kind| walk(kind, example, scored, policy))
+    };
     let walks: Vec<[Walk; 2]> = set.examples.iter().zip(&messages).map(read).collect();
     Detector {
         name: name.to_owned(),
@@ -208,7 +210,7 @@ fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet) -> Detecto
         reviews: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.review)).collect()),
         traces: Some(walks.into_iter().map(|pair| pair.map(|walk| walk.trace)).collect()),
         messages: Some(messages),
-        threshold: Some(f64::from(Policy::default().review_score_min)),
+        threshold: Some(f64::from(policy.score_min(Level::Review))),
     }
 }
 
@@ -222,14 +224,12 @@ struct Walk {
     trace: Vec<f64>,
 }
 
-fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage]) -> Walk {
-    let policy = Policy::default();
+fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage], policy: &Policy) -> Walk {
     let mut state = ArcState::new(kind);
     let (mut trace, mut review) = (Vec::new(), None);
     for message in scored {
-        let session = &example.history.sessions[message.at.session];
         let from_user = message.role == Role::User;
-        let time = session.messages[message.at.message].timestamp.or(session.start());
+        let time = example.history.time(message.at.session, message.at.message);
         state.step(&Observation { at: message.at, time, from_user, score: message.score });
         if from_user {
             if review.is_none() && policy.level(&state) >= Level::Review {

@@ -1,0 +1,232 @@
+//! `throughline policy …`: the policy that judges, and what another one would have done.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use throughline::benchmark::detector::each_user;
+use throughline::benchmark::manifest::ModelRecord;
+use throughline::benchmark::metrics::Figure;
+use throughline::benchmark::simulate::{Outcome, Simulation, positive_predictive_value};
+use throughline::report::safe;
+use throughline::verdict::{DEFAULT_POLICY_TOML, Level, LevelSettings, OnFailure, Policy, PolicyFile, Rule};
+
+use super::EXIT_CLEAN;
+use super::args::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
+use super::limits::read_small;
+
+pub fn run(args: PolicyArgs) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    match args.command {
+        PolicyCommand::Show => out.write_all(DEFAULT_POLICY_TOML.as_bytes())?,
+        PolicyCommand::Check(args) => check(&args, &mut out)?,
+        PolicyCommand::Explain(args) => explain(&args, &mut out)?,
+        PolicyCommand::Simulate(args) => simulate(&args, &mut out)?,
+    }
+    Ok(EXIT_CLEAN)
+}
+
+/// The policy of a file, or the default one.
+pub fn load(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
+    let Some(path) = path else { return Ok(PolicyFile::default()) };
+    let text = read_small(path).with_context(|| format!("policy {}", path.display()))?;
+    Ok(PolicyFile::from_toml(&text, &path.display().to_string())?)
+}
+
+fn check(args: &PolicyFileArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let file = load(args.file.as_deref())?;
+    writeln!(out, "{}", title(&file))?;
+    let rules = file.policy.rules.len();
+    writeln!(out, "holds together: 5 levels, {rules} {}", if rules == 1 { "rule" } else { "rules" })?;
+    Ok(())
+}
+
+fn title(file: &PolicyFile) -> String {
+    format!("policy {} {} (sha256 {})", file.policy.name, file.policy.version, file.sha256)
+}
+
+fn explain(args: &PolicyFileArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let file = load(args.file.as_deref())?;
+    writeln!(out, "{}", title(&file))?;
+    if !file.policy.description.is_empty() {
+        writeln!(out, "{}", file.policy.description)?;
+    }
+    writeln!(out, "\nA user's level is the highest of these that holds for an arc, or that a rule gives:")?;
+    for level in Level::ALL.into_iter().rev() {
+        writeln!(out, "  {level:<7} {}", level_in_words(file.policy.levels.of(level)))?;
+    }
+    if file.policy.rules.is_empty() {
+        writeln!(out, "\nNo rules beside the levels.")?;
+    }
+    for rule in &file.policy.rules {
+        writeln!(out, "\nrule {}: {}", rule.id, rule.why)?;
+        writeln!(out, "  when {}", conditions(rule).join(", and "))?;
+        let level = rule.level.map(|level| format!("the level is at least {level}"));
+        let more = (!rule.mitigations.is_empty()).then(|| format!("recommended is {}", list(rule.mitigations.iter())));
+        writeln!(out, "  then {}", level.into_iter().chain(more).collect::<Vec<_>>().join("; "))?;
+    }
+    writeln!(out, "\nA recommendation goes to people; the program itself restricts nobody.")?;
+    Ok(())
+}
+
+fn level_in_words(settings: &LevelSettings) -> String {
+    let when = match (settings.score_min, settings.imminent_min) {
+        (Some(min), _) => format!("from a score of {min} ({})", alpha(min)),
+        (None, Some(min)) => format!("from a probability of {min} that one message is an imminent threat"),
+        (None, None) => "below all others".into(),
+    };
+    let recommended = match settings.mitigations.is_empty() {
+        true => "nothing recommended".into(),
+        false => format!("recommended: {}", list(settings.mitigations.iter())),
+    };
+    let failure = match settings.on_failure {
+        OnFailure::Open => "without a verdict the next reply goes out",
+        OnFailure::Closed => "without a verdict the next reply is held",
+    };
+    format!("{when}; {recommended}; {failure}")
+}
+
+/// The false-alarm probability that a score stands for, by the arc's formula turned round.
+fn alpha(score: f32) -> String {
+    let nats = 100f64.ln() * f64::from(score) / (1.0 - f64::from(score));
+    let alpha = 100.0 / nats.exp_m1();
+    match alpha {
+        _ if alpha >= 100.0 => "no promise about false alarms".into(),
+        _ if alpha < 0.001 => "α below 0.001%".into(),
+        _ if alpha < 1.0 => format!("α = {alpha:.2}%"),
+        _ => format!("α = {alpha:.0}%"),
+    }
+}
+
+fn conditions(rule: &Rule) -> Vec<String> {
+    let arc = rule.arc.map_or("an arc".to_owned(), |kind| format!("the {} arc", kind.as_str()));
+    let times = rule.messages_min.unwrap_or(1);
+    [
+        rule.arc.map(|kind| format!("it is the {} arc", kind.as_str())),
+        rule.score_min.map(|min| format!("{arc} reached a score of {min}")),
+        rule.score_now_min.map(|min| format!("{arc} stands at {min} or more now")),
+        rule.sessions_min.map(|min| format!("its evidence stands in {min} sessions or more")),
+        rule.assistant_stance_min
+            .map(|min| format!("the assistant's stance is {min} or more (-1 protective, 2 amplifying)")),
+        rule.assistant_stance_max
+            .map(|max| format!("the assistant's stance is {max} or less (-1 protective, 2 amplifying)")),
+        rule.category
+            .as_ref()
+            .map(|id| format!("a guard named the category {} in {times} message(s) or more", safe::line(id, 64))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn list(items: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[derive(Serialize)]
+struct SimulatedLine<'a> {
+    policy: &'a str,
+    version: &'a str,
+    sha256: &'a str,
+    model: &'a ModelRecord,
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positive_predictive_value: Option<Figure>,
+}
+
+fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    for (name, value) in [("--base-rate", args.base_rate), ("--recall", Some(args.recall))] {
+        let fine = value.is_none_or(|value| (0.0..=1.0).contains(&value));
+        ensure!(fine, "{name} is {}, the limits are 0 and 1", value.unwrap_or_default());
+    }
+    let files: Vec<PolicyFile> = match args.policy.is_empty() {
+        true => vec![PolicyFile::default()],
+        false => args.policy.iter().map(|path| load(Some(path))).collect::<Result<_, _>>()?,
+    };
+    let mut simulations: Vec<Simulation> = files.iter().map(|file| Simulation::new(&file.policy)).collect();
+    let model = each_user(&args.scores, &mut |user| simulations.iter_mut().for_each(|one| one.see(user)))?;
+    for (index, (file, simulation)) in files.iter().zip(&simulations).enumerate() {
+        let outcome = simulation.outcome();
+        let value = args.base_rate.map(|rate| positive_predictive_value(&outcome.called, rate, args.recall));
+        if args.json {
+            let Policy { name, version, .. } = &file.policy;
+            let line = SimulatedLine {
+                policy: name,
+                version,
+                sha256: &file.sha256,
+                model: &model,
+                outcome,
+                positive_predictive_value: value,
+            };
+            serde_json::to_writer(&mut *out, &line)?;
+            writeln!(out)?;
+        } else {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            writeln!(out, "{}", title(file))?;
+            tell(&outcome, out)?;
+            if let (Some(value), Some(rate)) = (value, args.base_rate) {
+                tell_value(&value, rate, args.recall, out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tell(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+    let dates = match (outcome.first_message, outcome.last_message) {
+        (Some(first), Some(last)) => format!(", {} to {}", first.strftime("%Y-%m-%d"), last.strftime("%Y-%m-%d")),
+        _ => String::new(),
+    };
+    writeln!(out, "{} users, {} messages of theirs{dates}\n", outcome.users, outcome.user_messages)?;
+    writeln!(out, "{:<18}{:>8}  of 1,000 users", "", "users")?;
+    for (level, share) in &outcome.levels {
+        writeln!(out, "{level:<18}{:>8}  {}", share.users, figure(&share.per_thousand, 1))?;
+    }
+    writeln!(out, "{:<18}{:>8}  {}", "review or above", outcome.called.users, figure(&outcome.called.per_thousand, 1))?;
+    for (id, users) in &outcome.rules {
+        writeln!(out, "rule {id}: {users} users")?;
+    }
+    for (mitigation, users) in &outcome.mitigations {
+        writeln!(out, "recommended {mitigation}: {users} users")?;
+    }
+    let load = &outcome.load;
+    if load.days > 0 {
+        let busiest = load.busiest_day.map(|day| format!(", {} on the busiest ({day})", load.busiest_day_users));
+        writeln!(
+            out,
+            "reviewers are called to {:.2} new users a day over {} days; on 95% of the days to {} at most{}",
+            load.mean_a_day,
+            load.days,
+            load.p95_a_day,
+            busiest.unwrap_or_default()
+        )?;
+    }
+    if load.undated > 0 {
+        writeln!(out, "{} users are called at a time that is not known, and are not in the load a day", load.undated)?;
+    }
+    Ok(())
+}
+
+fn tell_value(value: &Figure, rate: f64, recall: f64, out: &mut dyn Write) -> io::Result<()> {
+    let percent = |value: Option<f64>| value.map(|value| 100.0 * value);
+    let value = Figure { value: percent(value.value), low: percent(value.low), high: percent(value.high) };
+    writeln!(
+        out,
+        "were {:.3}% of users cases, {:.0}% of these called, and everyone here innocent: {}% of those called would be cases",
+        100.0 * rate,
+        100.0 * recall,
+        figure(&value, 1)
+    )
+}
+
+/// `1.2 [0.3, 4.5]`.
+fn figure(figure: &Figure, digits: usize) -> String {
+    match (figure.value, figure.low, figure.high) {
+        (Some(value), Some(low), Some(high)) => format!("{value:.digits$} [{low:.digits$}, {high:.digits$}]"),
+        _ => "-".into(),
+    }
+}

@@ -1,0 +1,453 @@
+//! What an operator has decided: where levels begin, what is recommended at each, and the rules beside them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Finding, Level, Reason, Verdict};
+use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt};
+
+/// The form of the file that this build reads.
+pub const POLICY_SCHEMA_VERSION: u32 = 1;
+/// Rules of one policy.
+const RULES_MAX: usize = 100;
+/// Characters of a name, a version, an id.
+const NAME_CHARS_MAX: usize = 64;
+/// Characters of a description or of a rule's reason.
+const WORDS_CHARS_MAX: usize = 400;
+
+/// What a policy may recommend. Nothing is done by this program: a recommendation goes to the people and
+/// the product that can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mitigation {
+    /// Fewer messages an hour.
+    RateLimit,
+    /// What the assistant remembers of earlier sessions is switched off.
+    MemoryOff,
+    /// Role play and custom personas are switched off.
+    PersonaRestricted,
+    /// What the case would use (drafting to third parties, search for people, images) is switched off.
+    FeaturesRestricted,
+    /// Capabilities that are paid for are paused.
+    PaidPaused,
+    /// Nothing that was restricted comes back before a person has read the case.
+    ReviewBeforeRestoring,
+}
+
+impl Mitigation {
+    pub const ALL: [Self; 6] = [
+        Self::RateLimit,
+        Self::MemoryOff,
+        Self::PersonaRestricted,
+        Self::FeaturesRestricted,
+        Self::PaidPaused,
+        Self::ReviewBeforeRestoring,
+    ];
+
+    /// The name as it stands in policies and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate-limit",
+            Self::MemoryOff => "memory-off",
+            Self::PersonaRestricted => "persona-restricted",
+            Self::FeaturesRestricted => "features-restricted",
+            Self::PaidPaused => "paid-paused",
+            Self::ReviewBeforeRestoring => "review-before-restoring",
+        }
+    }
+}
+
+impl fmt::Display for Mitigation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What becomes of a reply while no verdict can be had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It goes out.
+    #[default]
+    Open,
+    /// It is held.
+    Closed,
+}
+
+/// One level of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelSettings {
+    /// The arc's score from which the level holds; of `watch`, `review` and `senior`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_min: Option<f32>,
+    /// The probability of an imminent threat from which it holds at any score; of `urgent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imminent_min: Option<f32>,
+    #[serde(default)]
+    pub mitigations: BTreeSet<Mitigation>,
+    /// For a user whose last verdict was this level.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// A rule beside the levels: where all its conditions hold, it raises the level to its own and adds its mitigations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its name in every verdict.
+    pub id: String,
+    /// In words, for the reviewer.
+    pub why: String,
+    /// The level it raises to; none where it only adds mitigations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+    #[serde(default)]
+    pub mitigations: BTreeSet<Mitigation>,
+    /// The arc it looks at; either where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arc: Option<ArcKind>,
+    /// The arc's score at its height.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_min: Option<f32>,
+    /// The arc's score at the last message read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_now_min: Option<f32>,
+    /// Sessions that the arc's evidence stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_min: Option<usize>,
+    /// What the assistant did after the messages that carry the arc, −1 (protective) to 2 (amplifying).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assistant_stance_min: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assistant_stance_max: Option<f32>,
+    /// A category that a guard model named, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Messages of the category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_min: Option<usize>,
+}
+
+/// Settings of every level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Levels {
+    pub none: LevelSettings,
+    pub watch: LevelSettings,
+    pub review: LevelSettings,
+    pub senior: LevelSettings,
+    pub urgent: LevelSettings,
+}
+
+/// An operator's decisions. `policies/default.toml` shows the file, line by line.
+///
+/// The default levels are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
+/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`. They were chosen on
+/// the development histories, whose innocents are hard on purpose; everyday use gives fewer false alarms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    pub schema_version: u32,
+    pub name: String,
+    pub version: String,
+    #[serde(default)]
+    pub description: String,
+    pub levels: Levels,
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+}
+
+/// What a policy judges: the state of a user's arcs, and what guards named.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub arcs: &'a [ArcState],
+    /// Messages and the ids of categories a guard named for them, in the order of the history.
+    pub categories: &'a [(MessageAt, &'a str)],
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let at = |score_min| LevelSettings { score_min: Some(score_min), ..LevelSettings::default() };
+        let fed = |id: &str, why: &str, arc, mitigations: &[Mitigation]| Rule {
+            id: id.into(),
+            why: why.into(),
+            arc: Some(arc),
+            score_min: Some(0.397),
+            assistant_stance_min: Some(0.4),
+            mitigations: mitigations.iter().copied().collect(),
+            ..Rule::default()
+        };
+        Self {
+            schema_version: POLICY_SCHEMA_VERSION,
+            name: "default".into(),
+            version: "1".into(),
+            description: "People are asked to read; features are recommended to be taken back where the assistant has a part in it.".into(),
+            levels: Levels {
+                none: LevelSettings::default(),
+                watch: at(ARC_SCORE_MIN),
+                review: at(0.397),
+                senior: LevelSettings { mitigations: [Mitigation::RateLimit].into(), ..at(0.5) },
+                urgent: LevelSettings {
+                    imminent_min: Some(0.5),
+                    mitigations: [
+                        Mitigation::RateLimit,
+                        Mitigation::FeaturesRestricted,
+                        Mitigation::ReviewBeforeRestoring,
+                    ]
+                    .into(),
+                    on_failure: OnFailure::Closed,
+                    ..LevelSettings::default()
+                },
+            },
+            rules: vec![
+                fed(
+                    "assistant-feeds-belief",
+                    "the assistant goes along with a belief that hardens",
+                    ArcKind::Delusion,
+                    &[Mitigation::MemoryOff, Mitigation::PersonaRestricted],
+                ),
+                fed(
+                    "assistant-helps-targeting",
+                    "the assistant lends a hand against a person",
+                    ArcKind::Harassment,
+                    &[Mitigation::FeaturesRestricted],
+                ),
+            ],
+        }
+    }
+}
+
+impl Levels {
+    pub fn of(&self, level: Level) -> &LevelSettings {
+        match level {
+            Level::None => &self.none,
+            Level::Watch => &self.watch,
+            Level::Review => &self.review,
+            Level::Senior => &self.senior,
+            Level::Urgent => &self.urgent,
+        }
+    }
+}
+
+impl Policy {
+    /// The arc's score from which a level holds; more than 1, which no score is, where none does.
+    pub fn score_min(&self, level: Level) -> f32 {
+        self.levels.of(level).score_min.unwrap_or(f32::INFINITY)
+    }
+
+    /// The probability of an imminent threat from which the level is `urgent`.
+    pub fn imminent_min(&self) -> f32 {
+        self.levels.urgent.imminent_min.unwrap_or(f32::INFINITY)
+    }
+
+    /// The level of one arc by its score and its threats, without the rules.
+    pub fn level(&self, arc: &ArcState) -> Level {
+        let reached = |level: &Level| {
+            let settings = self.levels.of(*level);
+            settings.score_min.is_some_and(|min| arc.score() >= min)
+                || settings.imminent_min.is_some_and(|min| arc.imminent_max() >= min)
+        };
+        Level::ALL.into_iter().rev().find(reached).unwrap_or(Level::None)
+    }
+
+    /// What all of it comes to.
+    pub fn judge(&self, facts: &Facts) -> Verdict {
+        let mut findings: Vec<Finding> = facts.arcs.iter().filter_map(|arc| self.by_level(arc)).collect();
+        for rule in &self.rules {
+            if rule.category.is_some() && !rule.looks_at_arcs() {
+                findings.extend(rule.by_category(facts).map(|messages| rule.finding(None, messages)));
+                continue;
+            }
+            for arc in facts.arcs.iter().filter(|arc| rule.holds(arc)) {
+                let named = if rule.category.is_some() { rule.by_category(facts) } else { Some(carriers(arc)) };
+                findings.extend(named.map(|messages| rule.finding(Some(arc.kind()), messages)));
+            }
+        }
+        let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::None);
+        let mitigations = findings.iter().flat_map(|finding| finding.mitigations.iter().copied());
+        let mitigations = mitigations.chain(self.levels.of(level).mitigations.iter().copied()).collect();
+        Verdict { level, mitigations, on_failure: self.levels.of(level).on_failure, findings }
+    }
+
+    /// The first message of an arc that is an imminent threat by this policy.
+    pub fn threat(&self, arc: &ArcState) -> Option<MessageAt> {
+        arc.imminent(self.imminent_min())
+    }
+
+    fn by_level(&self, arc: &ArcState) -> Option<Finding> {
+        let level = self.level(arc);
+        if level == Level::None {
+            return None;
+        }
+        let settings = self.levels.of(level);
+        let by_threat = !settings.score_min.is_some_and(|min| arc.score() >= min);
+        let (reason, messages) = if by_threat {
+            (Reason::Imminent { probability: arc.imminent_max() }, self.threat(arc).into_iter().collect())
+        } else {
+            (Reason::Score { score: arc.score() }, carriers(arc))
+        };
+        Some(Finding { level, arc: Some(arc.kind()), reason, mitigations: settings.mitigations.clone(), messages })
+    }
+
+    /// # Errors
+    /// Naming the value, the limit and what to do, where a value is out of its range or two contradict each other.
+    pub fn check(&self) -> Result<(), String> {
+        if self.schema_version != POLICY_SCHEMA_VERSION {
+            let found = self.schema_version;
+            return Err(format!(
+                "schema_version is {found}, this build reads {POLICY_SCHEMA_VERSION}; hint: `throughline policy show`"
+            ));
+        }
+        named("name", &self.name)?;
+        named("version", &self.version)?;
+        worded("description", &self.description)?;
+        self.check_levels()?;
+        if self.rules.len() > RULES_MAX {
+            return Err(format!("{} rules, the limit is {RULES_MAX}; hint: merge some", self.rules.len()));
+        }
+        for (index, rule) in self.rules.iter().enumerate() {
+            rule.check().map_err(|error| format!("rule {} ({:?}): {error}", index + 1, rule.id))?;
+            if self.rules[..index].iter().any(|other| other.id == rule.id) {
+                return Err(format!("rule {}: id = {:?} is there twice; hint: ids are unique", index + 1, rule.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_levels(&self) -> Result<(), String> {
+        let mut before = ("none", 0.0);
+        for level in [Level::Watch, Level::Review, Level::Senior] {
+            let key = format!("levels.{level}.score_min");
+            let Some(min) = self.levels.of(level).score_min else {
+                return Err(format!("{key} is missing; hint: a score from 0 to 1, or 1 to switch the level off"));
+            };
+            share(&key, min)?;
+            if min < before.1 {
+                let (lower, value) = before;
+                return Err(format!("{key} is {min}, less than {lower}'s {value}; hint: levels rise with the score"));
+            }
+            before = (level.as_str(), min);
+        }
+        let Some(min) = self.levels.urgent.imminent_min else {
+            return Err("levels.urgent.imminent_min is missing; hint: a probability from 0 to 1".into());
+        };
+        share("levels.urgent.imminent_min", min)?;
+        for level in Level::ALL {
+            let settings = self.levels.of(level);
+            let (score, threat) = match level {
+                Level::None => (false, false),
+                Level::Urgent => (false, true),
+                _ => (true, false),
+            };
+            if settings.score_min.is_some() && !score {
+                return Err(format!("levels.{level} has a score_min, which only watch, review and senior have"));
+            }
+            if settings.imminent_min.is_some() && !threat {
+                return Err(format!("levels.{level} has an imminent_min, which only urgent has"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    fn looks_at_arcs(&self) -> bool {
+        self.arc.is_some()
+            || self.score_min.is_some()
+            || self.score_now_min.is_some()
+            || self.sessions_min.is_some()
+            || self.assistant_stance_min.is_some()
+            || self.assistant_stance_max.is_some()
+    }
+
+    fn holds(&self, arc: &ArcState) -> bool {
+        let stance = arc.assistant_stance();
+        self.arc.is_none_or(|kind| kind == arc.kind())
+            && self.score_min.is_none_or(|min| arc.score() >= min)
+            && self.score_now_min.is_none_or(|min| arc.score_now() >= min)
+            && self.sessions_min.is_none_or(|min| arc.evidence_sessions() >= min)
+            && self.assistant_stance_min.is_none_or(|min| stance.is_some_and(|stance| stance >= min))
+            && self.assistant_stance_max.is_none_or(|max| stance.is_some_and(|stance| stance <= max))
+    }
+
+    /// The messages of its category, if there are enough.
+    fn by_category(&self, facts: &Facts) -> Option<Vec<MessageAt>> {
+        let category = self.category.as_deref()?;
+        let found = facts.categories.iter().filter(|(_, id)| *id == category).map(|(at, _)| *at);
+        let mut messages: Vec<MessageAt> = found.collect();
+        messages.dedup();
+        (messages.len() >= self.messages_min.unwrap_or(1)).then_some(messages)
+    }
+
+    fn finding(&self, arc: Option<ArcKind>, messages: Vec<MessageAt>) -> Finding {
+        let reason = Reason::Rule { id: self.id.clone(), why: self.why.clone() };
+        let level = self.level.unwrap_or(Level::None);
+        Finding { level, arc, reason, mitigations: self.mitigations.clone(), messages }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        named("id", &self.id)?;
+        worded("why", &self.why)?;
+        if self.why.trim().is_empty() {
+            return Err("why is empty; hint: a reviewer reads it".into());
+        }
+        for (key, value) in [("score_min", self.score_min), ("score_now_min", self.score_now_min)] {
+            value.map_or(Ok(()), |value| share(key, value))?;
+        }
+        let stances =
+            [("assistant_stance_min", self.assistant_stance_min), ("assistant_stance_max", self.assistant_stance_max)];
+        for (key, value) in stances {
+            if let Some(value) = value.filter(|value| !(-1.0..=2.0).contains(value)) {
+                return Err(format!("{key} is {value}, the limits are -1 and 2; hint: -1 protective, 2 amplifying"));
+            }
+        }
+        if self.messages_min.is_some() && self.category.is_none() {
+            return Err(
+                "messages_min counts messages of a category, and there is none; hint: category = \"S15\"".into()
+            );
+        }
+        if !self.looks_at_arcs() && self.category.is_none() {
+            return Err("no condition, it would always hold; hint: score_min, category, …".into());
+        }
+        if self.level == Some(Level::None) || (self.level.is_none() && self.mitigations.is_empty()) {
+            return Err("it changes nothing; hint: a level above none, or mitigations".into());
+        }
+        Ok(())
+    }
+}
+
+/// The messages that carry an arc, in the order of the history.
+fn carriers(arc: &ArcState) -> Vec<MessageAt> {
+    let mut messages: Vec<MessageAt> = arc.evidence().iter().map(|evidence| evidence.at).collect();
+    messages.sort();
+    messages
+}
+
+fn share(key: &str, value: f32) -> Result<(), String> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key} is {value}, the limits are 0 and 1"))
+}
+
+fn named(key: &str, value: &str) -> Result<(), String> {
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if plain && (1..=NAME_CHARS_MAX).contains(&value.len()) {
+        return Ok(());
+    }
+    Err(format!("{key} = {value:?} is no name; hint: 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` or `.`"))
+}
+
+fn worded(key: &str, value: &str) -> Result<(), String> {
+    let found = value.chars().count();
+    if found > WORDS_CHARS_MAX {
+        return Err(format!("{key} has {found} characters, the limit is {WORDS_CHARS_MAX}; hint: shorten it"));
+    }
+    match value.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("{key} has the character {c:?}; hint: write it on one line")),
+        None => Ok(()),
+    }
+}

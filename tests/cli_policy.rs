@@ -1,0 +1,136 @@
+//! `throughline policy`, and what a policy changes in `score`.
+
+#![cfg(feature = "cli")]
+
+mod cli_support;
+
+use std::path::Path;
+
+use cli_support::{code, folder, lines, score, sessions, str, text, throughline, write};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+fn policy(arguments: &[&str]) -> std::process::Output {
+    throughline().arg("policy").args(arguments).output().unwrap()
+}
+
+fn shown() -> String {
+    text(&policy(&["show"]).stdout)
+}
+
+fn history_lines(path: &Path) -> Vec<Value> {
+    let all = lines(&std::fs::read(path).unwrap());
+    all.into_iter().filter(|line| line["type"] == "history").collect()
+}
+
+#[test]
+fn the_shown_policy_is_one_that_can_be_used_as_it_is() {
+    let folder = folder();
+    let mine = write(&folder, "mine.toml", &shown());
+    let checked = policy(&["check", str(&mine)]);
+    assert_eq!(code(&checked), 0, "{checked:?}");
+    let digest: String = Sha256::digest(shown()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(text(&checked.stdout).contains(&digest), "what sha256sum says: {checked:?}");
+    assert_eq!(policy(&["explain", str(&mine)]).stdout, policy(&["explain"]).stdout);
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let outputs = ["a", "b"].map(|name| folder.path().join(name));
+    score(&[str(&chats), "-q", "-o", str(&outputs[0])]);
+    score(&[str(&chats), "-q", "-o", str(&outputs[1]), "--policy", str(&mine)]);
+    assert_eq!(std::fs::read(&outputs[0]).unwrap(), std::fs::read(&outputs[1]).unwrap());
+}
+
+#[test]
+fn a_mistake_is_told_before_anything_is_read() {
+    let folder = folder();
+    let mine = write(&folder, "mine.toml", &shown().replace("score_min = 0.28 ", "score_min = 0.9 "));
+    let scored = throughline().args(["score", "nothing-here.jsonl", "--policy", str(&mine)]).output().unwrap();
+    for output in [policy(&["check", str(&mine)]), policy(&["explain", str(&mine)]), scored] {
+        assert_eq!(code(&output), 2);
+        let error = text(&output.stderr);
+        assert!(error.contains("mine.toml: levels.review.score_min is 0.397, less than watch's 0.9; hint"), "{error}");
+    }
+    assert_eq!(code(&policy(&["check", "nowhere.toml"])), 2);
+}
+
+#[test]
+fn explain_says_everything_in_words() {
+    let words = text(&policy(&["explain"]).stdout);
+    for part in ["α = 20%", "α = 5%", "α = 1%", "assistant-feeds-belief", "memory-off", "the next reply is held"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+}
+
+#[test]
+fn a_policy_decides_levels_and_stands_in_the_output() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let strict = shown()
+        .replace("name = \"default\"", "name = \"strict\"")
+        .replace("score_min = 0.28 ", "score_min = 0.0 ")
+        .replace("score_min = 0.397 ", "score_min = 0.0 ")
+        + "\n[[rules]]\nid = \"everyone\"\nwhy = \"a test\"\nscore_min = 0.0\nlevel = \"senior\"\nmitigations = [\"paid-paused\"]\n";
+    let strict = write(&folder, "strict.toml", &strict);
+    let out = folder.path().join("out.jsonl");
+    let page = folder.path().join("page.html");
+    let output = score(&[str(&chats), "-o", str(&out), "--report", str(&page), "--policy", str(&strict)]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let run = &lines(&std::fs::read(&out).unwrap())[0];
+    assert_eq!((&run["policy"]["name"], &run["policy"]["rules"]), (&"strict".into(), &3.into()));
+    for history in history_lines(&out) {
+        assert!(history["level"] == "senior" || history["level"] == "urgent", "{history}");
+        let rules = history["findings"].as_array().unwrap().iter().filter(|finding| finding["id"] == "everyone");
+        assert_eq!(rules.count(), 2, "one an arc: {history}");
+        assert!(history["mitigations"].as_array().unwrap().contains(&"paid-paused".into()), "{history}");
+    }
+    let summary = text(&output.stdout);
+    assert!(summary.contains("rule everyone, senior: a test"), "{summary}");
+    assert!(summary.contains("policy strict 1"), "{summary}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused"));
+}
+
+#[test]
+fn simulate_counts_what_score_found() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let out = folder.path().join("out.jsonl");
+    score(&[str(&chats), "-q", "-o", str(&out)]);
+    let found = history_lines(&out);
+    let simulated = policy(&["simulate", str(&out), "--json", "--base-rate", "0.01"]);
+    assert_eq!(code(&simulated), 0, "{simulated:?}");
+    let outcome = &lines(&simulated.stdout)[0];
+    assert_eq!(outcome["users"], found.len());
+    for pair in outcome["levels"].as_array().unwrap() {
+        let users = found.iter().filter(|history| history["level"] == pair[0]).count();
+        assert_eq!(pair[1]["users"], users, "{pair}");
+    }
+    assert_eq!(outcome["load"]["days"], 4, "1 to 4 March");
+    assert!(outcome["positive_predictive_value"]["value"].is_number(), "{outcome}");
+    // A second policy beside the first, in words.
+    let lax = write(
+        &folder,
+        "lax.toml",
+        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.5 ", "imminent_min = 1.0 "),
+    );
+    let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
+    assert_eq!(words.matches("policy lax 1").count(), 2, "{words}");
+    assert!(words.contains("users a day over 4 days"), "{words}");
+}
+
+#[test]
+fn simulate_refuses_what_is_not_whole() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let out = folder.path().join("out.jsonl");
+    score(&[str(&chats), "-q", "-o", str(&out)]);
+    let whole = std::fs::read_to_string(&out).unwrap();
+    let cut: String = whole.lines().take(5).map(|line| format!("{line}\n")).collect();
+    let cut = write(&folder, "cut.jsonl", &cut);
+    for path in [&cut, &chats] {
+        let output = policy(&["simulate", str(path)]);
+        assert_eq!(code(&output), 2, "{output:?}");
+        assert!(text(&output.stderr).contains("hint"), "{output:?}");
+    }
+    let output = policy(&["simulate", str(&out), "--base-rate", "2"]);
+    assert!(code(&output) == 2 && text(&output.stderr).contains("--base-rate is 2"), "{output:?}");
+}
