@@ -100,7 +100,7 @@ def aligned_loss(members):
         for b in range(a + 1, len(members)):
             (la, ma), (lb, mb) = members[a], members[b]
             for i in range(min(len(ma), len(mb))):
-                for head in ("harassment", "delusion", "stance"):
+                for head in ("harassment", "delusion", "stance", "imminent"):
                     ya, yb = target(ma[i], head), target(mb[i], head)
                     if ya is not None and yb is not None and ya != yb:
                         between = slice(min(ya, yb), max(ya, yb))  # the thresholds that part the two levels

@@ -171,7 +171,10 @@ class Run:
 
     def restore(self, stored):
         self.model.load_state_dict(stored["model"])
+        peaks = [g["peak"] for g in self.optim.param_groups]  # of this run's options, not of the one stored
         self.optim.load_state_dict(stored["optim"])
+        for g, peak in zip(self.optim.param_groups, peaks):
+            g["peak"] = peak
         self.elapsed, self.epoch, self.steps = stored["clock"]
 
     def save(self):

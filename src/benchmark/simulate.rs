@@ -1,5 +1,7 @@
 //! What a policy would have done on transcripts that were scored: alarms, the load on reviewers, what is recommended.
 //!
+//! [`Pool::lives`] asks the same of long lives put together from innocent sessions.
+//!
 //! Nothing is read by a model: [`Simulation::see`] walks a user's message scores through the arcs again and
 //! asks the policy after every message of the user, as a sidecar would have.
 
@@ -10,14 +12,51 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::detector::{ScoredMessage, ScoredUser};
+use super::detector::{ScoredMessage, ScoredUser, UserMessage};
 use super::metrics::Figure;
+use super::metrics::bootstrap::SplitMix64;
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::transcript::Role;
 use crate::verdict::{Facts, Level, Mitigation, Policy, Reason, Verdict};
 
 /// The standard normal quantile of a two-sided interval of 95%.
 const Z95: f64 = 1.959_963_984_540_054;
+
+/// Messages of users that lives may be put together from.
+const POOL_MESSAGES_MAX: usize = 10_000_000;
+
+/// Long lives of innocent users, put together from sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LifeSettings {
+    pub lives: usize,
+    /// Sessions of each, drawn with replacement.
+    pub sessions: usize,
+    /// Between the beginnings of two sessions.
+    pub gap_days: f64,
+    pub seed: u64,
+}
+
+/// What became of innocent lives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lives {
+    pub settings: LifeSettings,
+    /// Sessions that were drawn from, and the user messages in them.
+    pub pool_sessions: usize,
+    pub pool_user_messages: usize,
+    /// User messages of a life, the mean.
+    pub user_messages_mean: f64,
+    /// Lives by the highest level they ever came to, the highest first.
+    pub ever: Vec<(Level, Share)>,
+    /// Lives that ever came to `review` or above.
+    pub ever_called: Share,
+}
+
+/// Sessions of users that are taken to be innocent.
+#[derive(Debug, Default)]
+pub struct Pool {
+    sessions: Vec<Vec<UserMessage>>,
+    user_messages: usize,
+}
 
 /// How many users, and of a thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -203,6 +242,62 @@ pub fn positive_predictive_value(called: &Share, base_rate: f64, recall: f64) ->
     Figure { value: value(middle), low: value(high), high: value(low) }
 }
 
+impl Pool {
+    /// Takes in the sessions of one more user; `false` where there is no more room.
+    pub fn see(&mut self, user: &ScoredUser) -> bool {
+        for session in user.messages.chunk_by(|a, b| a.scored.at.session == b.scored.at.session) {
+            self.user_messages += session.iter().filter(|message| message.scored.role == Role::User).count();
+            self.sessions.push(session.to_vec());
+        }
+        self.user_messages <= POOL_MESSAGES_MAX
+    }
+
+    /// How many lives of so many sessions, drawn from these with replacement, ever come to a level.
+    ///
+    /// A message keeps the score it had where it was read: what a window over two neighbours of different users would
+    /// make of it is not asked. Lives are drawn apart from each other, so that intervals are those of a share; that all
+    /// are drawn from one pool they do not know.
+    pub fn lives(&self, policy: &Policy, settings: LifeSettings) -> Lives {
+        let mut random = SplitMix64::new(settings.seed);
+        let (mut levels, mut user_messages) = (BTreeMap::<Level, u64>::new(), 0);
+        for _ in 0..settings.lives {
+            let (level, read) = self.life(policy, settings, &mut random);
+            *levels.entry(level).or_default() += 1;
+            user_messages += read;
+        }
+        let at = |level: &Level| levels.get(level).copied().unwrap_or(0);
+        let lives = settings.lives as u64;
+        let called = Level::ALL.iter().filter(|level| **level >= Level::Review).map(at).sum();
+        Lives {
+            settings,
+            pool_sessions: self.sessions.len(),
+            pool_user_messages: self.user_messages,
+            user_messages_mean: user_messages as f64 / settings.lives.max(1) as f64,
+            ever: Level::ALL.iter().rev().map(|level| (*level, share(at(level), lives))).collect(),
+            ever_called: share(called, lives),
+        }
+    }
+
+    /// The highest level of one life by its arcs alone, and its user messages.
+    fn life(&self, policy: &Policy, settings: LifeSettings, random: &mut SplitMix64) -> (Level, usize) {
+        let mut arcs = ArcKind::ALL.map(ArcState::new);
+        let mut user_messages = 0;
+        for session in (0..settings.sessions).filter(|_| !self.sessions.is_empty()) {
+            let seconds = (session as f64 * settings.gap_days * 86_400.0) as i64;
+            let time = Timestamp::from_second(seconds).ok();
+            for message in &self.sessions[random.below(self.sessions.len())] {
+                let ScoredMessage { at, role, score } = message.scored;
+                let at = MessageAt { session, message: at.message };
+                user_messages += usize::from(role == Role::User);
+                for arc in &mut arcs {
+                    arc.step(&Observation { at, time, from_user: role == Role::User, score });
+                }
+            }
+        }
+        (arcs.iter().map(|arc| policy.level(arc)).max().unwrap_or(Level::None), user_messages)
+    }
+}
+
 fn rule_id(reason: &Reason) -> Option<&str> {
     match reason {
         Reason::Rule { id, .. } => Some(id),
@@ -295,6 +390,30 @@ mod tests {
         assert_eq!(none.low, Some(0.0));
         assert!((none.high.unwrap() - 4.2130).abs() < 0.001, "{none:?}");
         assert_eq!(share(0, 0).per_thousand.value, None);
+    }
+
+    #[test]
+    fn a_long_life_has_more_occasions_to_be_called() {
+        let mut pool = Pool::default();
+        for number in 0..200 {
+            // One session in two hundred is a slip of six messages at level 2: enough at any age.
+            let levels = if number == 0 { [2; 6] } else { [0; 6] };
+            let mut user = user(&number.to_string(), 0, &levels);
+            user.messages.iter_mut().for_each(|message| message.scored.at.session = 0);
+            assert!(pool.see(&user));
+        }
+        let policy = Policy::default();
+        let called = |sessions| {
+            let settings = LifeSettings { lives: 500, sessions, gap_days: 3.0, seed: 1 };
+            pool.lives(&policy, settings).ever_called
+        };
+        let (short, long) = (called(5), called(100));
+        assert!(short.users < 40 && long.users > 100, "{short:?} {long:?}");
+        assert_eq!(called(0).users, 0);
+        let settings = LifeSettings { lives: 10, sessions: 4, gap_days: 3.0, seed: 1 };
+        let lives = pool.lives(&policy, settings);
+        assert_eq!((lives.pool_sessions, lives.pool_user_messages, lives.user_messages_mean), (200, 1_200, 24.0));
+        assert_eq!(lives, pool.lives(&policy, settings), "the same seed, the same lives");
     }
 
     #[test]

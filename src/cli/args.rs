@@ -111,6 +111,12 @@ pub struct ScoreArgs {
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub redact: Option<bool>,
 
+    /// Read every history at `review` or above again without the messages that carry it, and tell what
+    /// is left: up to seven more readings an arc
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_EXPLAIN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub explain: Option<bool>,
+
     /// Exit with 2 when any record or file was left out, or any message refused by the guard
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_STRICT", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -429,6 +435,19 @@ pub struct PolicySimulateArgs {
     /// A policy (TOML); repeatable, to compare [default: the built-in one]
     #[arg(long, value_name = "FILE")]
     pub policy: Vec<PathBuf>,
+    /// Lives put together from the sessions of these users, who are taken to be innocent: how many of
+    /// them are ever called
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub lives: u32,
+    /// Sessions of a life
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub life_sessions: u32,
+    /// Days from one session of a life to the next
+    #[arg(long, value_name = "DAYS", default_value_t = 3.0)]
+    pub life_gap_days: f64,
+    /// Of the drawing of lives
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
     /// How many of all users are cases, 0 to 1: tells which share of those called would be
     #[arg(long, value_name = "SHARE")]
     pub base_rate: Option<f64>,

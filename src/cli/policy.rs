@@ -8,13 +8,16 @@ use serde::Serialize;
 use throughline::benchmark::detector::each_user;
 use throughline::benchmark::manifest::ModelRecord;
 use throughline::benchmark::metrics::Figure;
-use throughline::benchmark::simulate::{Outcome, Simulation, positive_predictive_value};
+use throughline::benchmark::simulate::{LifeSettings, Lives, Outcome, Pool, Simulation, positive_predictive_value};
 use throughline::report::safe;
 use throughline::verdict::{DEFAULT_POLICY_TOML, Level, LevelSettings, OnFailure, Policy, PolicyFile, Rule};
 
 use super::EXIT_CLEAN;
 use super::args::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
 use super::limits::read_small;
+
+/// The longest time between two sessions of a life, in days.
+const LIFE_GAP_DAYS_MAX: f64 = 3_650.0;
 
 pub fn run(args: PolicyArgs) -> anyhow::Result<u8> {
     let mut out = io::stdout().lock();
@@ -134,6 +137,8 @@ struct SimulatedLine<'a> {
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     positive_predictive_value: Option<Figure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lives: Option<Lives>,
 }
 
 fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -141,15 +146,27 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
         let fine = value.is_none_or(|value| (0.0..=1.0).contains(&value));
         ensure!(fine, "{name} is {}, the limits are 0 and 1", value.unwrap_or_default());
     }
+    let days = args.life_gap_days;
+    ensure!(
+        (0.0..=LIFE_GAP_DAYS_MAX).contains(&days),
+        "--life-gap-days is {days}, the limits are 0 and {LIFE_GAP_DAYS_MAX}"
+    );
     let files: Vec<PolicyFile> = match args.policy.is_empty() {
         true => vec![PolicyFile::default()],
         false => args.policy.iter().map(|path| load(Some(path))).collect::<Result<_, _>>()?,
     };
     let mut simulations: Vec<Simulation> = files.iter().map(|file| Simulation::new(&file.policy)).collect();
-    let model = each_user(&args.scores, &mut |user| simulations.iter_mut().for_each(|one| one.see(user)))?;
+    let (mut pool, mut fits) = (Pool::default(), true);
+    let model = each_user(&args.scores, &mut |user| {
+        simulations.iter_mut().for_each(|one| one.see(user));
+        fits = fits && (args.lives == 0 || pool.see(user));
+    })?;
+    ensure!(fits, "too many messages to put lives together from; hint: score a sample of the users");
+    let lives = |policy: &Policy| (args.lives > 0).then(|| pool.lives(policy, life_settings(args)));
     for (index, (file, simulation)) in files.iter().zip(&simulations).enumerate() {
         let outcome = simulation.outcome();
         let value = args.base_rate.map(|rate| positive_predictive_value(&outcome.called, rate, args.recall));
+        let lives = lives(&file.policy);
         if args.json {
             let Policy { name, version, .. } = &file.policy;
             let line = SimulatedLine {
@@ -159,6 +176,7 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
                 model: &model,
                 outcome,
                 positive_predictive_value: value,
+                lives,
             };
             serde_json::to_writer(&mut *out, &line)?;
             writeln!(out)?;
@@ -170,6 +188,9 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
             tell(&outcome, out)?;
             if let (Some(value), Some(rate)) = (value, args.base_rate) {
                 tell_value(&value, rate, args.recall, out)?;
+            }
+            if let Some(lives) = lives {
+                tell_lives(&lives, out)?;
             }
         }
     }
@@ -209,6 +230,31 @@ fn tell(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{} users are called at a time that is not known, and are not in the load a day", load.undated)?;
     }
     Ok(())
+}
+
+fn life_settings(args: &PolicySimulateArgs) -> LifeSettings {
+    LifeSettings {
+        lives: args.lives as usize,
+        sessions: args.life_sessions as usize,
+        gap_days: args.life_gap_days,
+        seed: args.seed,
+    }
+}
+
+fn tell_lives(lives: &Lives, out: &mut dyn Write) -> io::Result<()> {
+    let LifeSettings { lives: count, sessions, gap_days, .. } = lives.settings;
+    writeln!(
+        out,
+        "\n{count} lives of {sessions} sessions, one every {gap_days} days ({:.0} messages of the user), drawn from {} sessions here, all \
+         taken to be innocent:",
+        lives.user_messages_mean, lives.pool_sessions
+    )?;
+    writeln!(out, "{:<18}{:>8}  of 1,000 lives", "ever", "lives")?;
+    for (level, share) in lives.ever.iter().filter(|(level, _)| *level > Level::None) {
+        writeln!(out, "{level:<18}{:>8}  {}", share.users, figure(&share.per_thousand, 1))?;
+    }
+    let called = &lives.ever_called;
+    writeln!(out, "{:<18}{:>8}  {}", "review or above", called.users, figure(&called.per_thousand, 1))
 }
 
 fn tell_value(value: &Figure, rate: f64, recall: f64, out: &mut dyn Write) -> io::Result<()> {

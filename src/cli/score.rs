@@ -122,9 +122,11 @@ fn score_all(
     for index in order {
         let history = corpus.history(index)?;
         let before = scored.totals.messages;
-        let score = scorer
-            .score(&history, &mut |done| progress.at(before + done as u64))
-            .with_context(|| format!("user {}", safe::line(&history.user_id, 80)))?;
+        let user = || format!("user {}", safe::line(&history.user_id, 80));
+        let mut score = scorer.score(&history, &mut |done| progress.at(before + done as u64)).with_context(user)?;
+        if settings.explain {
+            scorer.explain(&history, &mut score).with_context(user)?;
+        }
         scored.totals.add(&history, &score);
         scored.level_max = scored.level_max.max(score.level());
         outputs.line(|out| json::write_history(out, &history, &score))?;

@@ -21,6 +21,7 @@ pub struct ScoreSettings {
     pub report: Option<PathBuf>,
     pub fail_at: Option<Level>,
     pub redact: bool,
+    pub explain: bool,
     pub strict: bool,
     pub quiet: bool,
     pub window_tokens: Option<usize>,
@@ -45,6 +46,7 @@ struct FileSettings {
     #[serde(deserialize_with = "from_name")]
     fail_at: Option<Level>,
     redact: Option<bool>,
+    explain: Option<bool>,
     strict: Option<bool>,
     quiet: Option<bool>,
     window_tokens: Option<usize>,
@@ -96,6 +98,7 @@ impl ScoreSettings {
             report,
             fail_at,
             redact: args.redact.or(file.redact).unwrap_or(false),
+            explain: args.explain.or(file.explain).unwrap_or(false),
             strict: args.strict.or(file.strict).unwrap_or(false),
             quiet: args.quiet.or(file.quiet).unwrap_or(false),
             window_tokens: args.window_tokens.or(file.window_tokens),

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{RunInfo, Totals};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes};
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, OnFailure, Reason};
 
@@ -89,6 +89,8 @@ struct ArcLine<'a> {
     reached: Vec<ReachedLine<'a>>,
     assistant_stance: Option<f32>,
     evidence: Vec<EvidenceLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Explanation>,
 }
 
 #[derive(Serialize)]
@@ -178,7 +180,7 @@ pub fn write_summary(out: &mut dyn Write, totals: &Totals) -> io::Result<()> {
     write(out, &Line::Summary(totals))
 }
 
-fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &ArcScore) -> ArcLine<'a> {
+fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -> ArcLine<'a> {
     let probability = |at: MessageAt| {
         let found = score.messages.iter().find(|message| message.at == at);
         found.map_or(0.0, |message| message.score.imminent)
@@ -196,6 +198,7 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &ArcScore) -> A
             .iter()
             .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain })
             .collect(),
+        explanation: arc.explanation.as_ref(),
     }
 }
 

@@ -173,6 +173,7 @@ mod tests {
             imminent: None,
             assistant_stance: None,
             evidence: Vec::new(),
+            explanation: None,
             trace,
         }
     }

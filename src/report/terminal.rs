@@ -79,6 +79,9 @@ impl Terminal<'_> {
         if let Some(more) = arc.evidence.len().checked_sub(EVIDENCE_SHOWN + 1) {
             writeln!(self.out, "         {}", self.dim(&format!("and {} more", count(more + 1, "message"))))?;
         }
+        if let Some(words) = &arc.explanation {
+            writeln!(self.out, "         {words}")?;
+        }
         if let Some(stance) = arc.assistant_stance {
             let words = stance_words(stance);
             writeln!(self.out, "         the assistant {words} ({stance:+.1} on a scale from -1 to 2)")?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::safe;
 use crate::arc::{ArcKind, Evidence, MessageAt};
-use crate::scorer::{ArcScore, HistoryScore, ReadingNotes};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes, Without};
 use crate::scoring::expected_stance;
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, Reason};
@@ -66,6 +66,8 @@ pub struct ArcView {
     pub evidence: Vec<EvidenceView>,
     /// The score after each user message.
     pub trace: Vec<f32>,
+    /// How few messages carry the alarm, in words.
+    pub explanation: Option<String>,
 }
 
 /// Where a message stands.
@@ -190,6 +192,7 @@ impl Looking<'_> {
             assistant_stance: arc.assistant_stance,
             evidence: arc.evidence.iter().map(|evidence| self.evidence(evidence, total)).collect(),
             trace: arc.trace.clone(),
+            explanation: arc.explanation.as_ref().and_then(in_words),
         }
     }
 
@@ -235,6 +238,17 @@ fn rule(finding: &Finding) -> Option<RuleView> {
     }
 }
 
+/// `without its 3 strongest messages and the replies to them it would be none (0.12)`.
+fn in_words(explanation: &Explanation) -> Option<String> {
+    let Without { messages, score, level } = explanation.without.last()?;
+    let strongest = match messages {
+        1 => "the strongest message and the reply to it".to_owned(),
+        _ => format!("the {messages} strongest messages and the replies to them"),
+    };
+    let still = if explanation.carried_by.is_some() { "" } else { "still " };
+    Some(format!("without {strongest} it would {still}be {level} ({score:.2})"))
+}
+
 fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
@@ -253,6 +267,7 @@ mod tests {
             assistant_stance: None,
             evidence: Vec::new(),
             trace: Vec::new(),
+            explanation: None,
         };
         let arcs = ArcKind::ALL.map(arc);
         let notes = ReadingNotes::default();

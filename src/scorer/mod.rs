@@ -12,9 +12,11 @@ use crate::transcript::{History, Role};
 use crate::verdict::{Facts, Level, Policy, Verdict};
 use crate::window::{WindowError, WindowSpec};
 
+mod explain;
 mod heads;
 mod verdict_tokens;
 
+pub use explain::{Explanation, Without};
 pub use verdict_tokens::VerdictReader;
 
 /// Why a history could not be scored.
@@ -90,6 +92,9 @@ pub struct ArcScore {
     pub evidence: Vec<Evidence>,
     /// The arc's score after every scored user message, in order.
     pub trace: Vec<f32>,
+    /// What carries the alarm, where that was asked for ([`Scorer::explain`]) and there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 /// What had to be done to read a history; nothing is done in silence.
@@ -190,10 +195,7 @@ impl Scorer {
     /// # Errors
     /// When the engine fails. A message the guard refuses to judge is no error: it is counted.
     pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
-        let (messages, notes) = match &self.reader {
-            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, progress)?,
-            Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress)?,
-        };
+        let (messages, notes) = self.read(history, progress)?;
         let walks = ArcKind::ALL.map(|kind| self.walk(kind, history, &messages));
         let categories: Vec<(MessageAt, &str)> =
             messages.iter().flat_map(|one| one.categories.iter().map(|id| (one.at, id.as_str()))).collect();
@@ -201,6 +203,13 @@ impl Scorer {
         let verdict = self.policy.judge(&Facts { arcs: &states, categories: &categories });
         let arcs = walks.map(|walk| self.arc(walk, &verdict));
         Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, notes })
+    }
+
+    fn read(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<Reading, ScoreError> {
+        match &self.reader {
+            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, progress),
+            Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress),
+        }
     }
 
     fn walk(&self, kind: ArcKind, history: &History, messages: &[ScoredMessage]) -> Walk {
@@ -238,6 +247,7 @@ impl Scorer {
             assistant_stance: state.assistant_stance(),
             evidence: state.evidence().to_vec(),
             trace,
+            explanation: None,
         }
     }
 }

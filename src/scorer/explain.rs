@@ -1,0 +1,138 @@
+//! What carries an alarm: what would be left of it had its messages not been written.
+//!
+//! A share of a sum says how the arc added a message up, not what the guard would have made of the history without it: what
+//! a later message is worth hangs on what was read before. So the history is read again, really without the messages.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ArcScore, HistoryScore, ScoreError, Scorer};
+use crate::arc::{ArcKind, MessageAt};
+use crate::transcript::{History, Role};
+use crate::verdict::Level;
+
+/// How many of the strongest messages are taken away at a time, one reading each, until the alarm is gone.
+const STEPS: [usize; 7] = [1, 2, 3, 4, 6, 8, 13];
+
+/// What is left of an arc without its strongest messages.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Without {
+    /// How many messages of the user were taken away, the strongest first; the replies to them went with them.
+    pub messages: usize,
+    /// The arc's score without them.
+    pub score: f32,
+    /// By its score and threats.
+    pub level: Level,
+}
+
+/// Why an alarm stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// So few of its messages carry the alarm: without them it is below `review`. `None` where it stands without all of them.
+    pub carried_by: Option<usize>,
+    /// A reading each, the first with the fewest taken away.
+    pub without: Vec<Without>,
+}
+
+impl Scorer {
+    /// Explains every arc at `review` or above: reads the history again without the messages that carry it, up to seven times.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn explain(&self, history: &History, score: &mut HistoryScore) -> Result<(), ScoreError> {
+        for arc in &mut score.arcs {
+            // By its own score or threats: what a rule alone raised is explained by the rule.
+            let alarm = arc.reached.last().is_some_and(|reached| reached.level >= Level::Review);
+            if alarm {
+                arc.explanation = Some(self.explain_arc(history, arc)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn explain_arc(&self, history: &History, arc: &ArcScore) -> Result<Explanation, ScoreError> {
+        let carriers = carriers(arc);
+        let mut explanation = Explanation { carried_by: None, without: Vec::new() };
+        for count in STEPS.into_iter().map(|step| step.min(carriers.len())) {
+            if explanation.without.last().is_some_and(|last: &Without| last.messages >= count) {
+                break;
+            }
+            let rest = without(history, &carriers[..count]);
+            let left = self.level_of(arc.kind, &rest)?;
+            explanation.without.push(Without { messages: count, ..left });
+            if left.level < Level::Review {
+                explanation.carried_by = Some(count);
+                break;
+            }
+        }
+        Ok(explanation)
+    }
+
+    fn level_of(&self, kind: ArcKind, history: &History) -> Result<Without, ScoreError> {
+        let (messages, _) = self.read(history, &mut |_| {})?;
+        let state = self.walk(kind, history, &messages).state;
+        Ok(Without { messages: 0, score: state.score(), level: self.policy.level(&state) })
+    }
+}
+
+/// A threat first, then the evidence, the strongest first.
+fn carriers(arc: &ArcScore) -> Vec<MessageAt> {
+    let threat = arc.imminent;
+    let evidence = arc.evidence.iter().map(|evidence| evidence.at);
+    threat.into_iter().chain(evidence.filter(|at| Some(*at) != threat)).collect()
+}
+
+/// The history without these messages and the replies to them, up to the user's next message; sessions without any message of the
+/// user fall away.
+fn without(history: &History, taken: &[MessageAt]) -> History {
+    let mut rest = history.clone();
+    for (index, session) in rest.sessions.iter_mut().enumerate() {
+        let (mut place, mut answers_taken) = (0, false);
+        session.messages.retain(|message| {
+            let at = MessageAt { session: index, message: place };
+            place += 1;
+            if message.role == Role::User {
+                answers_taken = taken.contains(&at);
+            }
+            !answers_taken || message.role == Role::System
+        });
+    }
+    rest.sessions.retain(|session| session.messages.iter().any(|message| message.role == Role::User));
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcript::{Message, Session};
+
+    fn said(roles: &str) -> Session {
+        let role = |letter| match letter {
+            'u' => Role::User,
+            'a' => Role::Assistant,
+            _ => Role::System,
+        };
+        let messages = roles.chars().enumerate().map(|(number, letter)| Message {
+            role: role(letter),
+            content: format!("{letter}{number}"),
+            timestamp: None,
+        });
+        Session { session_id: roles.into(), started_at: None, messages: messages.collect() }
+    }
+
+    #[test]
+    fn messages_go_with_the_replies_to_them_and_nothing_else() {
+        let history = History { user_id: "x".into(), sessions: vec![said("ua"), said("suaaua"), said("auu")] };
+        let at = |session, message| MessageAt { session, message };
+        let left = |taken: &[MessageAt]| -> Vec<String> {
+            let words = |session: &Session| {
+                let words: Vec<&str> = session.messages.iter().map(|message| message.content.as_str()).collect();
+                words.join(" ")
+            };
+            without(&history, taken).sessions.iter().map(words).collect()
+        };
+        assert_eq!(left(&[]), ["u0 a1", "s0 u1 a2 a3 u4 a5", "a0 u1 u2"]);
+        assert_eq!(left(&[at(1, 1), at(2, 2)]), ["u0 a1", "s0 u4 a5", "a0 u1"]);
+        assert_eq!(left(&[at(0, 0)]), ["s0 u1 a2 a3 u4 a5", "a0 u1 u2"], "a session without the user falls away");
+        assert_eq!(left(&[at(1, 2)]).len(), 3, "replies by themselves are never taken");
+    }
+}
