@@ -15,15 +15,15 @@
 //! | [`engine`] | weights, tokeniser, the Llama architecture: `cpu` in blocks of rows over the products of `kernels`, `model` in candle for GPUs; KV cache | histories |
 //! | [`scoring`] | head logits → calibrated [`MessageScore`](scoring::MessageScore) | IO |
 //! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
-//! | [`verdict`] | levels an operator acts on, and the thresholds to them | IO |
-//! | [`scorer`] | walks one history through the rooms above | files, terminals |
+//! | [`verdict`] | an operator's [`Policy`](verdict::Policy) → level, recommendations, and the messages they rest on | IO |
+//! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`) | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
-//! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report | models: it sees scores |
+//! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report; what a policy would have done | models: it sees scores |
 //! | `cli` (binary) | `args` as typed → `settings` resolved → one file per command | |
 //!
 //! ```text
 //! transcript → History → Window{messages, carried} → token ids → engine → logits → MessageScore
-//!   → arc::ArcState::step → Arc{score, level, onset, evidence} → JSON · terminal · report
+//!   → arc::ArcState::step → verdict::Policy::judge → Verdict{level, mitigations, findings} → JSON · terminal · report
 //! ```
 //!
 //! The rooms `window`, `scoring`, `arc` and `verdict` build with `--no-default-features`: they are

@@ -200,3 +200,34 @@ fn a_message_longer_than_the_window_is_read_whole_in_parts() {
     assert_eq!(score.messages.len(), CHAT.len());
     assert!(score.notes.tokens > 4_000, "all of it was read: {:?}", score.notes);
 }
+
+/// The greatest change of a probability where a history is read a message at a time: in bfloat16 what is rounded after sums that
+/// group otherwise may turn.
+const LIVE_PROBABILITY_DELTA_MAX: f32 = 0.03;
+
+#[test]
+fn a_message_a_time_costs_its_own_tokens_and_says_the_same() {
+    let long: Vec<&str> = CHAT.iter().cycle().take(60).copied().collect();
+    let history = history(&long);
+    let scorer = scorer(800);
+    let whole = scorer.score(&history, &mut |_| {}).unwrap();
+    let mut live = scorer.live().unwrap();
+    let (mut at, mut greatest) = (0, 0f32);
+    for session in &history.sessions {
+        live.begin_session(session.start());
+        for message in &session.messages {
+            let heard = live.hear(message).unwrap().unwrap().message;
+            let known = &whole.messages[at];
+            assert_eq!(heard.at, known.at);
+            let (a, b) = (&heard.score, &known.score);
+            let pairs = a.harassment.iter().chain(&a.delusion).chain(&a.harassment_case);
+            let pairs = pairs.zip(b.harassment.iter().chain(&b.delusion).chain(&b.harassment_case));
+            pairs.for_each(|(a, b)| greatest = greatest.max((a - b).abs()));
+            at += 1;
+        }
+    }
+    println!("max |Δp| {greatest}");
+    assert!(greatest <= LIVE_PROBABILITY_DELTA_MAX, "{greatest}");
+    assert!(whole.notes.windows > 1, "{:?}", whole.notes);
+    assert_eq!(live.notes(), whole.notes);
+}

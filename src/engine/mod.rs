@@ -222,13 +222,32 @@ impl Model {
     /// # Errors
     /// As [`Backend::forward`]; and when the model has no heads.
     pub fn head_logits(&self, batch: &[(&[u32], &[usize])]) -> Result<Vec<Vec<HeadLogits>>, EngineError> {
-        let heads = self.heads.as_ref().ok_or_else(|| EngineError::Missing("throughline.heads".into()))?;
         let sequences: Vec<Sequence> = batch
             .iter()
             .map(|(tokens, positions)| Sequence { prefix: None, tokens, read: Read::Hidden(positions) })
             .collect();
         let outputs = self.backend.forward(&sequences)?;
-        outputs.iter().map(|output| output.rows.iter().map(|row| heads.logits(row)).collect()).collect()
+        outputs.iter().map(|output| self.judged(output)).collect()
+    }
+
+    /// The heads' logits at positions of tokens that go on from a prefix, and keys and values to go on from.
+    ///
+    /// # Errors
+    /// As [`Model::head_logits`].
+    pub fn head_logits_after(
+        &self,
+        prefix: Option<&KvCache>,
+        tokens: &[u32],
+        positions: &[usize],
+    ) -> Result<(Vec<HeadLogits>, KvCache), EngineError> {
+        let outputs = self.backend.forward(&[Sequence { prefix, tokens, read: Read::Hidden(positions) }])?;
+        let output = outputs.into_iter().next().ok_or(EngineError::Position { position: 0, tokens: tokens.len() })?;
+        Ok((self.judged(&output)?, output.cache))
+    }
+
+    fn judged(&self, output: &Output) -> Result<Vec<HeadLogits>, EngineError> {
+        let heads = self.heads.as_ref().ok_or_else(|| EngineError::Missing("throughline.heads".into()))?;
+        output.rows.iter().map(|row| heads.logits(row)).collect()
     }
 }
 

@@ -74,21 +74,24 @@ impl Format {
     /// Writes a window.
     pub fn write(&self, turns: &[Turn]) -> Prompt {
         let mut prompt = Prompt::default();
-        for turn in turns {
-            let (role, content) = match turn {
-                Turn::Message { role, content } => (*role, content),
-                Turn::Note(content) => (Role::System, content),
-            };
-            prompt.tokens.push(self.start);
-            prompt.tokens.extend(self.role(role));
-            prompt.tokens.extend(*content);
-            if matches!(turn, Turn::Message { .. }) {
-                prompt.ends.push(prompt.tokens.len());
-            }
-            prompt.tokens.push(self.end);
-            prompt.tokens.extend(&self.newline);
-        }
+        turns.iter().for_each(|turn| self.append(&mut prompt, turn));
         prompt
+    }
+
+    /// Writes one more turn.
+    pub fn append(&self, prompt: &mut Prompt, turn: &Turn) {
+        let (role, content) = match turn {
+            Turn::Message { role, content } => (*role, content),
+            Turn::Note(content) => (Role::System, content),
+        };
+        prompt.tokens.push(self.start);
+        prompt.tokens.extend(self.role(role));
+        prompt.tokens.extend(*content);
+        if matches!(turn, Turn::Message { .. }) {
+            prompt.ends.push(prompt.tokens.len());
+        }
+        prompt.tokens.push(self.end);
+        prompt.tokens.extend(&self.newline);
     }
 
     fn role(&self, role: Role) -> &[u32] {

@@ -1,32 +1,76 @@
-//! Reading a history through message heads: one prefill a window.
+//! Reading a history through message heads: a message a time, or one prefill a window.
+//!
+//! [`HeadStream`] is the history as far as it was said. What is pushed is written into the open window and computed
+//! at the next [`HeadStream::flush`]: after every message where an answer is waited for, or once a window where a whole history
+//! is read. Attention is causal and the plan of a history does not change as it grows, so both give the same scores.
 
 use jiff::Timestamp;
 
 use super::{Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
-use crate::engine::{HeadLogits, Model, Tokenizer};
+use crate::engine::{HeadLogits, KvCache, Model, Tokenizer};
 use crate::guard::message_heads::{Format, NOTE_EARLIER, NOTE_LATER, Prompt, Turn, gap_note};
 use crate::guard::{GuardError, Tokenize};
 use crate::scoring::{CumulativeLogits, MessageScore, at_least, expected_stance};
 use crate::transcript::{History, Role};
-use crate::window::{Item, Window, WindowSpec, choose_carried, plan};
+use crate::window::{Item, Piece, Planner, Step, Window, WindowError, WindowSpec, choose_carried};
 
 /// Evidence below this weight is not carried into later windows.
 const CARRIED_WEIGHT_MIN: f32 = 0.2;
 
-/// A scored message with its text as token ids.
+/// A message on its way into a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub at: MessageAt,
+    pub role: Role,
+    pub content: &'a str,
+    /// Of the message's session.
+    pub session_start: Option<Timestamp>,
+}
+
+/// A message as it was taken in.
+#[derive(Debug, Clone)]
 struct Entry {
     at: MessageAt,
     role: Role,
+    /// Its text as token ids.
     content: Vec<u32>,
-    /// Of the message's session.
     session_start: Option<Timestamp>,
+    /// `None` before it was computed.
+    score: Option<MessageScore>,
 }
 
+/// What stands around messages, by a model's tokenizer.
 pub(super) struct HeadReader {
     format: Format,
     note_earlier: Vec<u32>,
     note_later: Vec<u32>,
+}
+
+/// The window that fresh messages are written into.
+#[derive(Default)]
+struct Open {
+    /// The first item whose text stands in the window itself.
+    first_item: usize,
+    prompt: Prompt,
+    /// The item of the last piece written.
+    last_item: Option<usize>,
+    /// Items of fresh pieces that are written and not yet computed: the prompt's last messages.
+    waiting: Vec<usize>,
+    /// Keys and values of the prompt's beginning.
+    cache: KvCache,
+}
+
+/// A history as far as it was said.
+pub(super) struct HeadStream {
+    planner: Planner,
+    entries: Vec<Entry>,
+    /// How much each entry matters to later windows.
+    weights: Vec<f32>,
+    open: Open,
+    pub windows: usize,
+    /// Tokens computed.
+    pub tokens: usize,
 }
 
 impl HeadReader {
@@ -38,6 +82,7 @@ impl HeadReader {
         })
     }
 
+    /// Reads a whole history, a prefill a window.
     pub fn read(
         &self,
         model: &Model,
@@ -45,66 +90,140 @@ impl HeadReader {
         history: &History,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Reading, ScoreError> {
-        let entries = entries(history, &model.tokenizer);
-        let items: Vec<Item> = self.items(&entries, &model.tokenizer);
-        let plan = plan(&items, spec)?;
-        let mut notes = ReadingNotes {
-            windows: plan.windows.len(),
-            split_messages: plan.split_messages,
-            shortened_contexts: plan.shortened_contexts,
-            kept_apart: history.message_count() - entries.len(),
-            ..ReadingNotes::default()
-        };
-        let mut scores: Vec<Option<MessageScore>> = vec![None; entries.len()];
-        let mut weights = vec![0.0; entries.len()];
-        for window in &plan.windows {
-            let carried = choose_carried(&items, &weights, window.first_item(), window.carried_tokens_max);
-            let prompt = self.prompt(&entries, window, &carried, &model.tokenizer);
-            notes.tokens += prompt.tokens.len();
-            // The fresh pieces are the last messages of the prompt.
-            let ends = &prompt.ends[prompt.ends.len() - window.fresh.len()..];
-            let logits = model.head_logits(&[(&prompt.tokens, ends)])?.pop().unwrap_or_default();
-            for (piece, logits) in window.fresh.iter().zip(&logits) {
-                let score = MessageScore::from_logits(entries[piece.item].role, &cumulative(logits));
-                let pooled = scores[piece.item].map_or(score, |before| before.pooled(score));
-                scores[piece.item] = Some(pooled);
-                weights[piece.item] = carried_weight(&pooled);
+        let mut stream = HeadStream::new(*spec)?;
+        let mut windows = 0;
+        for said in said(history) {
+            stream.push(self, model, said)?;
+            if stream.windows > windows {
+                windows = stream.windows;
+                progress(stream.entries.len().saturating_sub(1));
             }
-            progress(window.fresh.last().map_or(0, |piece| piece.item + 1));
         }
-        let messages = entries
-            .iter()
-            .zip(scores)
-            .map(|(entry, score)| ScoredMessage {
-                at: entry.at,
-                role: entry.role,
-                score: score.unwrap_or(MessageScore::NOTHING),
-                categories: Vec::new(),
-            })
-            .collect();
-        Ok((messages, notes))
+        stream.flush(model)?;
+        progress(stream.entries.len());
+        let notes = ReadingNotes { kept_apart: history.message_count() - stream.entries.len(), ..stream.notes() };
+        Ok((stream.messages().collect(), notes))
+    }
+}
+
+/// The user and assistant messages of a history; system and tool messages are kept apart.
+fn said(history: &History) -> impl Iterator<Item = Said<'_>> {
+    history.sessions.iter().enumerate().flat_map(|(session, held)| {
+        let session_start = held.start();
+        let messages = held.messages.iter().enumerate();
+        messages.filter(|(_, message)| matches!(message.role, Role::User | Role::Assistant)).map(
+            move |(message, one)| Said {
+                at: MessageAt { session, message },
+                role: one.role,
+                content: &one.content,
+                session_start,
+            },
+        )
+    })
+}
+
+impl HeadStream {
+    /// # Errors
+    /// When the spec leaves no room.
+    pub fn new(spec: WindowSpec) -> Result<Self, WindowError> {
+        Ok(Self {
+            planner: Planner::new(spec)?,
+            entries: Vec::new(),
+            weights: Vec::new(),
+            open: Open::default(),
+            windows: 0,
+            tokens: 0,
+        })
     }
 
-    fn items(&self, entries: &[Entry], tokenizer: &Tokenizer) -> Vec<Item> {
-        (0..entries.len())
-            .map(|index| {
-                let gap_tokens = match self.gap(entries, index, 0, tokenizer) {
-                    Some(note) => note.len() + self.format.wrap_tokens(Role::System),
-                    None => 0,
-                };
-                Item {
-                    content_tokens: entries[index].content.len(),
-                    wrap_tokens: self.format.wrap_tokens(entries[index].role),
-                    gap_tokens,
+    /// Takes in the next message. Where a window is full, what waits in it is computed.
+    pub fn push(&mut self, reader: &HeadReader, model: &Model, said: Said) -> Result<(), ScoreError> {
+        let index = self.entries.len();
+        self.entries.push(Entry {
+            at: said.at,
+            role: said.role,
+            content: model.tokenizer.encode_text(said.content),
+            session_start: said.session_start,
+            score: None,
+        });
+        self.weights.push(0.0);
+        // The note of the longest gap is counted even where the window's first message has a shorter one.
+        let gap_tokens = match self.gap(index, 0, &model.tokenizer) {
+            Some(note) => note.len() + reader.format.wrap_tokens(Role::System),
+            None => 0,
+        };
+        let content_tokens = self.entries[index].content.len();
+        let wrap_tokens = reader.format.wrap_tokens(said.role);
+        for step in self.planner.push(Item { content_tokens, wrap_tokens, gap_tokens }) {
+            match step {
+                Step::Opens(window) => {
+                    self.flush(model)?;
+                    self.open(reader, &window, &model.tokenizer);
                 }
-            })
-            .collect()
+                Step::Goes(piece) => self.write(reader, &piece, &model.tokenizer),
+            }
+            self.open.waiting.push(index);
+        }
+        Ok(())
+    }
+
+    /// Computes what was written and not yet computed.
+    pub fn flush(&mut self, model: &Model) -> Result<(), ScoreError> {
+        let Open { prompt, waiting, cache, .. } = &mut self.open;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let known = cache.tokens();
+        let ends: Vec<usize> = prompt.ends[prompt.ends.len() - waiting.len()..].iter().map(|end| end - known).collect();
+        let tokens = &prompt.tokens[known..];
+        let prefix = (known > 0).then_some(&*cache);
+        let (logits, grown) = model.head_logits_after(prefix, tokens, &ends)?;
+        self.tokens += tokens.len();
+        *cache = grown;
+        for (item, logits) in waiting.drain(..).zip(&logits) {
+            let entry = &mut self.entries[item];
+            let score = MessageScore::from_logits(entry.role, &cumulative(logits));
+            let pooled = entry.score.map_or(score, |before| before.pooled(score));
+            entry.score = Some(pooled);
+            self.weights[item] = carried_weight(&pooled);
+        }
+        Ok(())
+    }
+
+    /// Forgets keys and values: they are computed again when they are needed.
+    pub fn forget_cache(&mut self) {
+        self.open.cache = KvCache::default();
+    }
+
+    /// Every message with its score; of what waits for [`Self::flush`], nothing.
+    pub fn messages(&self) -> impl Iterator<Item = ScoredMessage> {
+        self.entries.iter().map(|entry| ScoredMessage {
+            at: entry.at,
+            role: entry.role,
+            score: entry.score.unwrap_or(MessageScore::NOTHING),
+            categories: Vec::new(),
+        })
+    }
+
+    /// The last message with its score.
+    pub fn last(&self) -> Option<MessageScore> {
+        self.entries.last().and_then(|entry| entry.score)
+    }
+
+    pub fn notes(&self) -> ReadingNotes {
+        ReadingNotes {
+            windows: self.windows,
+            tokens: self.tokens,
+            split_messages: self.planner.split_messages,
+            shortened_contexts: self.planner.shortened_contexts,
+            ..ReadingNotes::default()
+        }
     }
 
     /// The gap note in front of an entry, when it is the first of its session, or of the window.
-    fn gap(&self, entries: &[Entry], index: usize, window_first: usize, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
-        let entry = &entries[index];
-        let before = index.checked_sub(1).map(|before| &entries[before]);
+    fn gap(&self, index: usize, window_first: usize, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
+        let entry = &self.entries[index];
+        let before = index.checked_sub(1).map(|before| &self.entries[before]);
         let new_session = before.is_none_or(|before| before.at.session != entry.at.session);
         if !new_session && index != window_first {
             return None;
@@ -117,52 +236,45 @@ impl HeadReader {
         Some(tokenizer.encode_text(&gap_note(elapsed)))
     }
 
-    fn prompt(&self, entries: &[Entry], window: &Window, carried: &[usize], tokenizer: &Tokenizer) -> Prompt {
+    /// Begins a window: what is carried from before it, its context, its first fresh piece.
+    fn open(&mut self, reader: &HeadReader, window: &Window, tokenizer: &Tokenizer) {
+        self.windows += 1;
         let first = window.first_item();
-        let pieces: Vec<_> = window.context.iter().chain(&window.fresh).collect();
-        // Notes are written once a window and session; their ids must outlive the turns.
-        let gaps: Vec<Option<Vec<u32>>> = pieces
-            .iter()
-            .enumerate()
-            .map(|(i, piece)| {
-                let repeated = i > 0 && pieces[i - 1].item == piece.item;
-                if repeated { None } else { self.gap(entries, piece.item, first, tokenizer) }
-            })
-            .collect();
-        let mut turns = Vec::with_capacity(2 * pieces.len() + carried.len() + 2);
+        let carried = choose_carried(self.planner.items(), &self.weights, first, window.carried_tokens_max);
+        // What stands before the window and is no evidence is not written again.
+        for (entry, _) in self.entries[self.open.first_item..first]
+            .iter_mut()
+            .zip(&self.weights[self.open.first_item..])
+            .filter(|(_, weight)| **weight == 0.0)
+        {
+            entry.content = Vec::new();
+        }
+        self.open = Open { first_item: first, ..Open::default() };
         if first > 0 {
             // Written even when nothing is carried: it says that the history began before.
-            turns.push(Turn::Note(&self.note_earlier));
-            turns.extend(
-                carried.iter().map(|&item| Turn::Message { role: entries[item].role, content: &entries[item].content }),
-            );
-            turns.push(Turn::Note(&self.note_later));
-        }
-        for (piece, gap) in pieces.iter().zip(&gaps) {
-            turns.extend(gap.as_ref().map(|note| Turn::Note(note)));
-            let entry = &entries[piece.item];
-            turns.push(Turn::Message { role: entry.role, content: &entry.content[piece.content.clone()] });
-        }
-        self.format.write(&turns)
-    }
-}
-
-/// The user and assistant messages of a history; system and tool messages are kept apart.
-fn entries(history: &History, tokenizer: &Tokenizer) -> Vec<Entry> {
-    let mut entries = Vec::with_capacity(history.message_count());
-    for (session_index, session) in history.sessions.iter().enumerate() {
-        for (message_index, message) in session.messages.iter().enumerate() {
-            if matches!(message.role, Role::User | Role::Assistant) {
-                entries.push(Entry {
-                    at: MessageAt { session: session_index, message: message_index },
-                    role: message.role,
-                    content: tokenizer.encode_text(&message.content),
-                    session_start: session.start(),
-                });
+            let prompt = &mut self.open.prompt;
+            reader.format.append(prompt, &Turn::Note(&reader.note_earlier));
+            for entry in carried.iter().map(|&item| &self.entries[item]) {
+                reader.format.append(prompt, &Turn::Message { role: entry.role, content: &entry.content });
             }
+            reader.format.append(prompt, &Turn::Note(&reader.note_later));
+        }
+        for piece in window.context.iter().chain(&window.fresh) {
+            self.write(reader, piece, tokenizer);
         }
     }
-    entries
+
+    fn write(&mut self, reader: &HeadReader, piece: &Piece, tokenizer: &Tokenizer) {
+        if self.open.last_item != Some(piece.item)
+            && let Some(note) = self.gap(piece.item, self.open.first_item, tokenizer)
+        {
+            reader.format.append(&mut self.open.prompt, &Turn::Note(&note));
+        }
+        self.open.last_item = Some(piece.item);
+        let entry = &self.entries[piece.item];
+        let turn = Turn::Message { role: entry.role, content: &entry.content[piece.content.clone()] };
+        reader.format.append(&mut self.open.prompt, &turn);
+    }
 }
 
 fn cumulative(logits: &HeadLogits) -> CumulativeLogits {

@@ -14,9 +14,11 @@ use crate::window::{WindowError, WindowSpec};
 
 mod explain;
 mod heads;
+mod live;
 mod verdict_tokens;
 
 pub use explain::{Explanation, Without};
+pub use live::{ArcNow, Heard, Live};
 pub use verdict_tokens::VerdictReader;
 
 /// Why a history could not be scored.

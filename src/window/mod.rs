@@ -132,27 +132,81 @@ pub struct Plan {
 /// # Errors
 /// When the spec leaves no room ([`WindowSpec::check`]).
 pub fn plan(items: &[Item], spec: &WindowSpec) -> Result<Plan, WindowError> {
-    spec.check()?;
-    let mut plan = Plan::default();
-    let mut pieces = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        let parts = split(index, item, spec);
-        plan.split_messages += usize::from(parts.len() > 1);
-        pieces.extend(parts);
+    let mut planner = Planner::new(*spec)?;
+    let mut windows: Vec<Window> = Vec::new();
+    for item in items {
+        for step in planner.push(*item) {
+            match step {
+                Step::Opens(window) => windows.push(window),
+                Step::Goes(piece) => windows.last_mut().into_iter().for_each(|open| open.fresh.push(piece.clone())),
+            }
+        }
     }
-    let mut next = 0;
-    while next < pieces.len() {
-        let context = context_before(items, &pieces[next], spec);
-        plan.shortened_contexts += context.iter().filter(|piece| piece.content.start > 0).count();
-        let end = fresh_end(items, &pieces, next, spec);
-        plan.windows.push(Window {
-            context,
-            fresh: pieces[next..end].to_vec(),
-            carried_tokens_max: if next == 0 { 0 } else { spec.carried_tokens_max },
-        });
-        next = end;
+    let Planner { split_messages, shortened_contexts, .. } = planner;
+    Ok(Plan { windows, split_messages, shortened_contexts })
+}
+
+/// Where the next piece of a growing history goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A window opens with it; the one before it is closed.
+    Opens(Window),
+    /// It is fresh in the window that is open.
+    Goes(Piece),
+}
+
+/// The plan of a history that grows: what was planned stays as it was, so that a message a time comes to the same windows as all
+/// at once.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    spec: WindowSpec,
+    items: Vec<Item>,
+    /// Fresh tokens of the open window, and how many it takes; none is open before the first item.
+    open: Option<(usize, usize)>,
+    pub split_messages: usize,
+    pub shortened_contexts: usize,
+}
+
+impl Planner {
+    /// # Errors
+    /// When the spec leaves no room ([`WindowSpec::check`]).
+    pub fn new(spec: WindowSpec) -> Result<Self, WindowError> {
+        spec.check()?;
+        Ok(Self { spec, items: Vec::new(), open: None, split_messages: 0, shortened_contexts: 0 })
     }
-    Ok(plan)
+
+    /// The items so far.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Takes in the next item; where its pieces go, in order.
+    pub fn push(&mut self, item: Item) -> Vec<Step> {
+        let index = self.items.len();
+        self.items.push(item);
+        let pieces = split(index, &item, &self.spec);
+        self.split_messages += usize::from(pieces.len() > 1);
+        pieces.into_iter().map(|piece| self.place(piece, item)).collect()
+    }
+
+    fn place(&mut self, piece: Piece, item: Item) -> Step {
+        let tokens = piece.content.len() + item.wrap_tokens + item.gap_tokens;
+        if let Some((used, room)) = &mut self.open
+            && *used + tokens <= *room
+        {
+            *used += tokens;
+            return Step::Goes(piece);
+        }
+        // The first window has no context and nothing carried: their room is its own.
+        let (carried_tokens_max, room) = match self.open {
+            None => (0, self.spec.tokens_max - self.spec.overhead_tokens),
+            Some(_) => (self.spec.carried_tokens_max, self.spec.fresh_tokens_max()),
+        };
+        self.open = Some((tokens, room));
+        let context = context_before(&self.items, &piece, &self.spec);
+        self.shortened_contexts += context.iter().filter(|piece| piece.content.start > 0).count();
+        Step::Opens(Window { context, fresh: vec![piece], carried_tokens_max })
+    }
 }
 
 /// An item as one piece, or as parts of nearly equal length when it is too long for a window.
@@ -163,43 +217,27 @@ fn split(index: usize, item: &Item, spec: &WindowSpec) -> Vec<Piece> {
     (0..parts).map(|part| Piece { item: index, content: bound(part)..bound(part + 1) }).collect()
 }
 
-/// The end of the run of pieces from `start` that fits as fresh; always at least one.
-fn fresh_end(items: &[Item], pieces: &[Piece], start: usize, spec: &WindowSpec) -> usize {
-    // The first window has no context and nothing carried: their room is its own.
-    let room = if start == 0 { spec.tokens_max - spec.overhead_tokens } else { spec.fresh_tokens_max() };
-    let mut used = 0;
-    for (offset, piece) in pieces[start..].iter().enumerate() {
-        let item = &items[piece.item];
-        used += piece.content.len() + item.wrap_tokens + item.gap_tokens;
-        if used > room && offset > 0 {
-            return start + offset;
-        }
-    }
-    pieces.len()
-}
-
 /// The items before a window's first fresh piece that it repeats: K at least, more while they fit.
 ///
 /// When the piece is a later part of a split message, the message's earlier tokens count as one.
 fn context_before(items: &[Item], first: &Piece, spec: &WindowSpec) -> Vec<Piece> {
-    let mut candidates: Vec<Piece> = Vec::new();
-    if first.content.start > 0 {
-        candidates.push(Piece { item: first.item, content: 0..first.content.start });
-    }
-    candidates.extend((0..first.item).rev().map(|item| Piece { item, content: 0..items[item].content_tokens }));
+    let own = (first.content.start > 0).then(|| Piece { item: first.item, content: 0..first.content.start });
+    let count = usize::from(own.is_some()) + first.item;
+    let before = (0..first.item).rev().map(|item| Piece { item, content: 0..items[item].content_tokens });
 
-    let must = spec.context_messages_min.min(candidates.len());
+    let must = spec.context_messages_min.min(count);
     // The share of the budget each of the K may take at most, so that all of them always fit.
     let share = spec.context_tokens_max / spec.context_messages_min.max(1);
     let mut used = 0;
     let mut context = Vec::new();
-    for (offset, piece) in candidates.into_iter().enumerate() {
+    for (offset, piece) in own.into_iter().chain(before).enumerate() {
         let item = &items[piece.item];
         let around = item.wrap_tokens + item.gap_tokens;
         let tokens = piece.content.len() + around;
         if offset < must {
             // Whole, if the others of the K still fit at their share; else its end.
-            let room = spec.context_tokens_max - used - share * (must - offset - 1);
+            // What is written around a message may be more than its share.
+            let room = spec.context_tokens_max.saturating_sub(used + share * (must - offset - 1));
             let keep = piece.content.len().min(room.saturating_sub(around));
             used += keep + around;
             context.push(Piece { item: piece.item, content: piece.content.end - keep..piece.content.end });

@@ -1,0 +1,138 @@
+//! A message a time comes to what the whole history comes to, at the price of its own tokens.
+
+#![cfg(feature = "engine")]
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use throughline::engine::{KernelName, LoadSettings, ModelSource, load_with};
+use throughline::scorer::{Heard, HistoryScore, Live, Scorer, ScorerSettings};
+use throughline::transcript::{History, Message, Role, Session};
+use throughline::verdict::Policy;
+use throughline::window::WindowSpec;
+
+/// The greatest change of a probability in f32 by what is computed together.
+const PROBABILITY_DELTA_MAX: f32 = 1e-5;
+/// The same where operands are rounded to bfloat16 after sums that group otherwise.
+const BF16_PROBABILITY_DELTA_MAX: f32 = 2e-2;
+
+fn scorer(kernel: KernelName) -> Scorer {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-heads/model.gguf");
+    let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+    let model = load_with(&ModelSource::parse(path.to_str().unwrap()).unwrap(), &settings).unwrap();
+    // Small, so that short histories have many windows, and messages that are split.
+    let window = Some(WindowSpec {
+        context_messages_min: 4,
+        context_tokens_max: 240,
+        carried_tokens_max: 120,
+        ..WindowSpec::with_tokens(512)
+    });
+    Scorer::with_heads(model, ScorerSettings { window, policy: Policy::default() }).unwrap()
+}
+
+/// A history of random words, always the same for a seed: lengths, roles, sessions and times vary.
+fn history(seed: u64) -> History {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut below = |count: u64| {
+        random ^= random >> 12;
+        random ^= random << 25;
+        random ^= random >> 27;
+        (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % count
+    };
+    const WORDS: [&str; 12] =
+        ["garden", "she", "watches", "the", "signal", "is", "mine", "tonight", "rain", "again", "street", "they"];
+    let mut sessions = Vec::new();
+    let mut second = 1_700_000_000;
+    for number in 0..1 + below(6) {
+        second += below(40 * 86_400) as i64;
+        let messages = (0..1 + below(9)).map(|place| {
+            let role = match (place, below(12)) {
+                (_, 0) => Role::System,
+                (place, _) if place % 2 == 0 => Role::User,
+                _ => Role::Assistant,
+            };
+            let words = if below(12) == 0 { 150 + below(200) } else { below(30) };
+            let content: Vec<&str> = (0..words).map(|_| WORDS[below(12) as usize]).collect();
+            let timestamp = (below(3) == 0).then(|| Timestamp::from_second(second + 60 * place as i64).unwrap());
+            Message { role, content: content.join(" "), timestamp }
+        });
+        let messages = messages.collect();
+        let started_at = (below(4) > 0).then(|| Timestamp::from_second(second).unwrap());
+        sessions.push(Session { session_id: number.to_string(), started_at, messages });
+    }
+    History { user_id: "x".into(), sessions }
+}
+
+fn hear_all(live: &mut Live, history: &History, between: &mut dyn FnMut(&mut Live)) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    for session in &history.sessions {
+        live.begin_session(session.start());
+        for message in &session.messages {
+            between(live);
+            heard.extend(live.hear(message).unwrap());
+        }
+    }
+    heard
+}
+
+/// The greatest distance of two readings' probabilities.
+fn distance(whole: &HistoryScore, heard: &[Heard]) -> f32 {
+    assert_eq!(whole.messages.len(), heard.len());
+    let mut greatest = 0f32;
+    for (a, b) in whole.messages.iter().zip(heard) {
+        assert_eq!((a.at, a.role), (b.message.at, b.message.role));
+        let numbers = |score: &throughline::scoring::MessageScore| {
+            let levels = [score.harassment, score.delusion, score.stance].concat();
+            let rest = [Some(score.imminent), score.harassment_case, score.delusion_case];
+            levels.into_iter().chain(rest.into_iter().flatten()).collect::<Vec<f32>>()
+        };
+        let (a, b) = (numbers(&a.score), numbers(&b.message.score));
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(&b).for_each(|(a, b)| greatest = greatest.max((a - b).abs()));
+    }
+    greatest
+}
+
+#[test]
+fn a_message_a_time_is_the_whole_history() {
+    let (mut windows, mut split, mut senior) = (0, 0, 0);
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let scorer = scorer(kernel);
+        let allowed = if kernel.dtype() == "f32" { PROBABILITY_DELTA_MAX } else { BF16_PROBABILITY_DELTA_MAX };
+        let mut greatest = 0f32;
+        for seed in 0..40 {
+            let history = history(seed);
+            let whole = scorer.score(&history, &mut |_| {}).unwrap();
+            let mut live = scorer.live().unwrap();
+            let heard = hear_all(&mut live, &history, &mut |_| {});
+            greatest = greatest.max(distance(&whole, &heard));
+            assert!(greatest <= allowed, "{kernel}, seed {seed}: {greatest}");
+            // Not one token more than the whole history costs, not a window else.
+            let mut notes = live.notes();
+            notes.kept_apart = whole.notes.kept_apart;
+            assert_eq!(notes, whole.notes, "{kernel}, seed {seed}");
+            if let (Some(last), "f32") = (heard.last(), kernel.dtype()) {
+                for (now, then) in last.arcs.iter().zip(&whole.arcs) {
+                    assert!((now.score - then.score).abs() < 1e-3, "{kernel}, seed {seed}: {now:?} {then:?}");
+                }
+                assert_eq!(last.verdict.level, whole.level(), "{kernel}, seed {seed}");
+                senior += usize::from(last.verdict.level > throughline::verdict::Level::Watch);
+            }
+            windows = windows.max(whole.notes.windows);
+            split += whole.notes.split_messages;
+        }
+        println!("{kernel}: max |Δp| {greatest}");
+    }
+    assert!(windows > 4 && split > 4 && senior > 4, "a test of something: {windows} {split} {senior}");
+}
+
+#[test]
+fn what_is_forgotten_is_computed_again_to_the_same_score() {
+    let scorer = scorer(KernelName::Portable);
+    let history = (0..).map(history).find(|history| history.message_count() > 24).unwrap();
+    let whole = scorer.score(&history, &mut |_| {}).unwrap();
+    let mut live = scorer.live().unwrap();
+    let heard = hear_all(&mut live, &history, &mut |live| live.forget_cache());
+    assert!(distance(&whole, &heard) <= PROBABILITY_DELTA_MAX);
+    assert!(live.notes().tokens > whole.notes.tokens, "windows anew at every message");
+}
