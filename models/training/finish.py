@@ -1,6 +1,7 @@
 """Turn a checkpoint into `throughline-guard.gguf`: calibrate on the development authors, quantise, check, write."""
 
 import argparse
+import copy
 import hashlib
 import json
 import sys
@@ -16,6 +17,10 @@ import loss
 from base import BaseModel
 from model import Guard
 from tokens import Encoder
+from train import to_precision
+from windows import LowerCache
+
+CACHE_BYTES = 6 << 30
 
 
 def arguments():
@@ -26,6 +31,7 @@ def arguments():
     p.add_argument("--arcs", default=root / "datasets" / "arcs")
     p.add_argument("--contrasts", default=root / "datasets" / "contrasts")
     p.add_argument("--gguf", default=root / "models" / "throughline-guard.gguf")
+    p.add_argument("--precision", choices=["bf16", "f32"], default="bf16", help="of the readings of the development authors")
     p.add_argument("--golden", default=Path(__file__).parent / "golden-guard.json")
     return p.parse_args()
 
@@ -51,18 +57,21 @@ def main():
     train += corpus.contrast_units(corpus.read_contrasts(args.contrasts, "train"))
     weights = loss.level_weights(train)
 
-    before = dev.predictions(model, encoder, histories, sets)
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    reading = to_precision(copy.deepcopy(model), dtype)
+    lower = LowerCache(reading, CACHE_BYTES)  # the frozen layers are stored as they are: the quantised model shares them
+    before = dev.predictions(reading, encoder, histories, {}, lower)
     temperatures, calibration = calibrate.calibrate(model, before, histories, loss.weight_offsets(train, weights))
     export.write(args.gguf, model, stored["tokenizer"], temperatures, BaseModel(args.wheel))
     write_digest(args.gguf)
     quantised = export.load_quantised(args.gguf, Guard(stored["config"], stored["frozen"])).requires_grad_(False)
     export.golden(args.golden, quantised, stored["tokenizer"])
-    after = dev.predictions(quantised, encoder, histories, sets)
+    after = dev.predictions(to_precision(quantised, dtype), encoder, histories, sets, lower)
     figures = {
         "temperatures": temperatures,
         "calibration": calibration,
         "bytes": Path(args.gguf).stat().st_size,
-        "before_quantisation": dev.figures(before, histories, sets, weights),
+        "before_quantisation": dev.figures(before, histories, {}, weights),
         "after_quantisation": dev.figures(after, histories, sets, weights),
     }
     json.dump(figures, sys.stdout, indent=1)

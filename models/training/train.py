@@ -230,6 +230,7 @@ class Run:
         for w in workers:
             w.join()
         torch.set_num_threads(self.args.workers)
+        self.save()
         self.evaluate()
 
     def worker(self, work, lock):

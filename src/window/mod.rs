@@ -221,7 +221,7 @@ fn split(index: usize, item: &Item, spec: &WindowSpec) -> Vec<Piece> {
 ///
 /// When the piece is a later part of a split message, the message's earlier tokens count as one.
 fn context_before(items: &[Item], first: &Piece, spec: &WindowSpec) -> Vec<Piece> {
-    let own = (first.content.start > 0).then(|| Piece { item: first.item, content: 0..first.content.start });
+    let own = (first.content.start > 0).then_some(Piece { item: first.item, content: 0..first.content.start });
     let count = usize::from(own.is_some()) + first.item;
     let before = (0..first.item).rev().map(|item| Piece { item, content: 0..items[item].content_tokens });
 
