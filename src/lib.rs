@@ -16,6 +16,7 @@
 //! | [`scoring`] | head logits → calibrated [`MessageScore`](scoring::MessageScore) | IO |
 //! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
 //! | [`verdict`] | an operator's [`Policy`](verdict::Policy) → level, recommendations, and the messages they rest on | IO |
+//! | [`config`] | TOML that people write: errors that name the place | files |
 //! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`) | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
 //! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report; what a policy would have done | models: it sees scores |
@@ -32,6 +33,8 @@
 pub mod arc;
 #[cfg(feature = "benchmark")]
 pub mod benchmark;
+#[cfg(any(feature = "guard", feature = "policy"))]
+pub mod config;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "guard")]

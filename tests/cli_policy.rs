@@ -53,9 +53,41 @@ fn a_mistake_is_told_before_anything_is_read() {
 }
 
 #[test]
+fn no_input_is_written_over_and_no_content_is_told() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let mine = write(&folder, "mine.toml", &shown());
+    let refused = score(&[str(&chats), "--policy", str(&mine), "-o", str(&mine)]);
+    assert!(code(&refused) == 2 && text(&refused.stderr).contains("would be written over"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&mine).unwrap(), shown());
+    for arguments in [["--policy", str(&chats)], ["--config", str(&chats)]] {
+        let mistaken = score(&[&[str(&chats)], &arguments[..]].concat());
+        let error = text(&mistaken.stderr);
+        assert!(code(&mistaken) == 2 && error.contains("line 1") && !error.contains("garden"), "{error}");
+    }
+}
+
+#[test]
+fn a_rule_on_a_category_needs_a_guard_that_names_some() {
+    let folder = folder();
+    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    let rule = "\n[[rules]]\nid = \"s99\"\nwhy = \"a test\"\ncategory = \"S99\"\nlevel = \"senior\"\n";
+    let mine = write(&folder, "mine.toml", &(shown() + rule));
+    let output = score(&[str(&chats), "--policy", str(&mine)]);
+    assert!(code(&output) == 2 && text(&output.stderr).contains("rule s99"), "{output:?}");
+}
+
+#[test]
 fn explain_says_everything_in_words() {
     let words = text(&policy(&["explain"]).stdout);
-    for part in ["α = 20%", "α = 5%", "α = 1%", "assistant-feeds-belief", "memory-off", "the next reply is held"] {
+    for part in [
+        "α = 20% an arc",
+        "α = 5% an arc",
+        "α = 1% an arc",
+        "assistant-feeds-belief",
+        "memory-off",
+        "the next reply is held",
+    ] {
         assert!(words.contains(part), "{part}: {words}");
     }
 }
@@ -68,7 +100,7 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
         .replace("name = \"default\"", "name = \"strict\"")
         .replace("score_min = 0.28 ", "score_min = 0.0 ")
         .replace("score_min = 0.397 ", "score_min = 0.0 ")
-        + "\n[[rules]]\nid = \"everyone\"\nwhy = \"a test\"\nscore_min = 0.0\nlevel = \"senior\"\nmitigations = [\"paid-paused\"]\n";
+        + "\n[[rules]]\nid = \"everyone\"\nwhy = \"a test\"\nscore_min = 0.0001\nlevel = \"senior\"\nmitigations = [\"paid-paused\"]\n";
     let strict = write(&folder, "strict.toml", &strict);
     let out = folder.path().join("out.jsonl");
     let page = folder.path().join("page.html");
@@ -83,10 +115,10 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
         assert!(history["mitigations"].as_array().unwrap().contains(&"paid-paused".into()), "{history}");
     }
     let summary = text(&output.stdout);
-    assert!(summary.contains("rule everyone, senior: a test"), "{summary}");
+    assert!(summary.contains("rule everyone, senior: a test (the harassment arc: session "), "{summary}");
     assert!(summary.contains("policy strict 1"), "{summary}");
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused"));
+    assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused") && page.contains("SHA-256 "));
 }
 
 #[test]
@@ -101,8 +133,8 @@ fn simulate_counts_what_score_found() {
     let outcome = &lines(&simulated.stdout)[0];
     assert_eq!(outcome["users"], found.len());
     for pair in outcome["levels"].as_array().unwrap() {
-        let users = found.iter().filter(|history| history["level"] == pair[0]).count();
-        assert_eq!(pair[1]["users"], users, "{pair}");
+        let users = found.iter().filter(|history| history["level"] == pair["level"]).count();
+        assert_eq!(pair["users"], users, "{pair}");
     }
     assert_eq!(outcome["load"]["days"], 4, "1 to 4 March");
     assert!(outcome["positive_predictive_value"]["value"].is_number(), "{outcome}");
@@ -114,7 +146,7 @@ fn simulate_counts_what_score_found() {
     );
     let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
     assert_eq!(words.matches("policy lax 1").count(), 2, "{words}");
-    assert!(words.contains("users a day over 4 days"), "{words}");
+    assert!(words.contains("of the 4 days"), "{words}");
 }
 
 #[test]
@@ -125,12 +157,20 @@ fn simulate_refuses_what_is_not_whole() {
     score(&[str(&chats), "-q", "-o", str(&out)]);
     let whole = std::fs::read_to_string(&out).unwrap();
     let cut: String = whole.lines().take(5).map(|line| format!("{line}\n")).collect();
-    let cut = write(&folder, "cut.jsonl", &cut);
-    for path in [&cut, &chats] {
-        let output = policy(&["simulate", str(path)]);
-        assert_eq!(code(&output), 2, "{output:?}");
-        assert!(text(&output.stderr).contains("hint"), "{output:?}");
+    let swapped = whole.replacen("\"user_id\":\"ada\"", "\"user_id\":\"eve\"", 1);
+    let nothing = whole.replacen("\"harassment\":[", "\"harassment\":[0.0,0.0,0.0,0.0],\"was\":[", 1);
+    let later = whole.replacen("\"schema_version\":1", "\"schema_version\":2", 1);
+    let users = whole.replacen("\"type\":\"summary\",\"users\":3", "\"type\":\"summary\",\"users\":4", 1);
+    let twice = whole.clone() + &whole;
+    for (name, content) in [("cut", cut), ("eve", swapped), ("0", nothing), ("v2", later), ("4", users), ("2x", twice)]
+    {
+        assert_ne!(content, whole, "{name}");
+        let path = write(&folder, name, &content);
+        let output = policy(&["simulate", str(&path)]);
+        assert_eq!(code(&output), 2, "{name}: {output:?}");
+        assert!(text(&output.stderr).contains("hint"), "{name}: {output:?}");
     }
+    assert_eq!(code(&policy(&["simulate", str(&chats)])), 2);
     let output = policy(&["simulate", str(&out), "--base-rate", "2"]);
     assert!(code(&output) == 2 && text(&output.stderr).contains("--base-rate is 2"), "{output:?}");
 }

@@ -66,7 +66,9 @@ fn history(seed: u64) -> History {
 fn hear_all(live: &mut Live, history: &History, between: &mut dyn FnMut(&mut Live)) -> Vec<Heard> {
     let mut heard = Vec::new();
     for session in &history.sessions {
-        live.begin_session(session.start());
+        // Whoever hears a session knows its start as stated, or else by its first message.
+        let known = session.started_at.is_some() || session.messages[0].timestamp.is_some();
+        live.begin_session(session.started_at.or_else(|| session.start().filter(|_| !known)));
         for message in &session.messages {
             between(live);
             heard.extend(live.hear(message).unwrap());

@@ -23,12 +23,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("window", &[]),
     ("scoring", &["transcript"]),
     ("arc", &["scoring"]),
-    ("verdict", &["arc"]),
-    ("guard", &["transcript"]),
+    ("config", &[]),
+    ("verdict", &["arc", "config"]),
+    ("guard", &["config", "transcript"]),
     ("engine", &["guard::Tokenize"]),
     ("scorer", &["arc", "engine", "guard", "scoring", "transcript", "verdict", "window"]),
     ("report", &["arc", "scorer", "scoring", "transcript", "verdict"]),
-    ("benchmark", &["arc", "scoring", "transcript", "verdict"]),
+    ("benchmark", &["arc", "config", "scoring", "transcript", "verdict"]),
 ];
 
 /// Crates that only some rooms may name. What stands here for no room is for the binary alone.

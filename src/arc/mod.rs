@@ -38,7 +38,7 @@ use std::f64::consts::LN_2;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::scoring::{MessageScore, expected_level, expected_stance, likeliest};
+use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, likeliest};
 
 mod evidence;
 
@@ -55,7 +55,7 @@ const SPENDING_SUM: f64 = 2.109_742_801;
 /// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
 /// A threat less likely than this is not kept.
-const THREAT_MIN: f32 = 0.02;
+pub const THREAT_MIN: f32 = 0.02;
 
 /// The two slow harms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -128,6 +128,17 @@ pub struct Evidence {
     pub gain: f32,
 }
 
+/// A message that looks like an imminent threat of violence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Threat {
+    pub at: MessageAt,
+    /// That it is one.
+    pub probability: f32,
+    /// That it is aimed at a particular person, whom the message targets (harassment at level 2 or 3). A threat at nobody in
+    /// particular is one against many, against strangers, or against oneself.
+    pub toward_person: f32,
+}
+
 /// One arc of one user, as far as it has been read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArcState {
@@ -147,7 +158,7 @@ pub struct ArcState {
     last_time: Option<Timestamp>,
     onset: Option<MessageAt>,
     /// Messages that look like an imminent threat and its probability, the likeliest first.
-    threats: Vec<(MessageAt, f32)>,
+    threats: Vec<Threat>,
     strongest: Vec<Evidence>,
     /// Sessions with a message that is evidence by itself, and the last of them.
     evidence_sessions: usize,
@@ -223,8 +234,9 @@ impl ArcState {
     fn threat(&mut self, observation: &Observation) {
         let probability = observation.score.imminent;
         if probability >= THREAT_MIN {
-            self.threats.push((observation.at, probability));
-            self.threats.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let toward_person = at_least(&observation.score.harassment, 2);
+            self.threats.push(Threat { at: observation.at, probability, toward_person });
+            self.threats.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.at.cmp(&b.at)));
             self.threats.truncate(EVIDENCE_MAX);
         }
     }
@@ -302,12 +314,25 @@ impl ArcState {
     /// The first message that is a credible, imminent threat with at least this probability; of more than are kept, the first
     /// of the likeliest.
     pub fn imminent(&self, probability_min: f32) -> Option<MessageAt> {
-        self.threats.iter().filter(|(_, probability)| *probability >= probability_min).map(|(at, _)| *at).min()
+        self.threats(probability_min).first().copied()
+    }
+
+    /// All of these, of those kept, in the order of the history.
+    pub fn threats(&self, probability_min: f32) -> Vec<MessageAt> {
+        let likely = self.threats.iter().filter(|threat| threat.probability >= probability_min);
+        let mut messages: Vec<MessageAt> = likely.map(|threat| threat.at).collect();
+        messages.sort();
+        messages
+    }
+
+    /// The message that is likeliest to be an imminent threat.
+    pub fn likeliest_threat(&self) -> Option<&Threat> {
+        self.threats.first()
     }
 
     /// The greatest probability of an imminent threat in any message; 0 where none is worth a word.
     pub fn imminent_max(&self) -> f32 {
-        self.threats.first().map_or(0.0, |(_, probability)| *probability)
+        self.threats.first().map_or(0.0, |threat| threat.probability)
     }
 
     /// How many sessions hold a message that is evidence by itself.

@@ -210,10 +210,25 @@ fn threats_are_found_at_any_probability_asked_for() {
     let at = |min| arc.imminent(min).map(|at| at.message);
     assert_eq!([0.25, 0.5, 0.95].map(at), [Some(1), Some(2), None]);
     assert_eq!(arc.imminent_max(), 0.9);
+    assert_eq!(arc.likeliest_threat().map(|threat| (threat.at.message, threat.toward_person)), Some((2, 0.0)));
+    assert_eq!(arc.threats(0.25).len(), 3);
 }
 
 #[test]
 fn sessions_with_evidence_are_counted_once() {
     let arc = arc(&[user(0, 0, 0, 0), user(1, 0, 1, 2), user(1, 2, 1, 3), user(2, 0, 2, 0), user(4, 0, 4, 2)]);
     assert_eq!(arc.evidence_sessions(), 2);
+}
+
+#[test]
+fn a_life_of_a_hundred_thousand_messages_is_a_small_row() {
+    let mut state = ArcState::new(ArcKind::Harassment);
+    let mut next = uniform();
+    for message in 0..100_000 {
+        let mut observation = user(message / 20, message % 20, (message / 60) as i64, (next() * 4.0) as usize);
+        observation.score.imminent = next() as f32;
+        state.step(&observation);
+    }
+    let bytes = serde_json::to_vec(&state).unwrap().len();
+    assert!(bytes < 8 << 10, "{bytes} bytes");
 }

@@ -9,6 +9,10 @@ use throughline::engine::KernelName;
 use throughline::transcript::read::Format;
 use throughline::verdict::Level;
 
+mod policy;
+
+pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
+
 /// Reads the arc, not the message: an offline classifier of conversation risk.
 ///
 /// Reads everything a user said to an assistant over weeks of sessions and says whether a targeted
@@ -111,8 +115,8 @@ pub struct ScoreArgs {
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub redact: Option<bool>,
 
-    /// Read every history at `review` or above again without the messages that carry it, and tell what
-    /// is left: up to seven more readings an arc
+    /// Read every arc at `review` or above again without the messages that carry it, and tell how few
+    /// must go for it to fall below: up to eleven more readings an arc
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_EXPLAIN", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub explain: Option<bool>,
@@ -271,7 +275,7 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
     pub categories: Option<PathBuf>,
 
-    /// From which scores levels hold (TOML) [default: the built-in policy]
+    /// From which scores levels hold (TOML); its rules are not judged here [default: the built-in policy]
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
     pub policy: Option<PathBuf>,
 
@@ -381,80 +385,6 @@ pub struct ModelSpeedArgs {
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
     /// One JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-const POLICY_HELP: &str = "\
-EXAMPLE
-  throughline policy show > mine.toml
-  throughline policy check mine.toml && throughline policy explain mine.toml
-  throughline score chats.jsonl --output scores.jsonl
-  throughline policy simulate scores.jsonl --policy mine.toml --base-rate 0.001
-";
-
-/// Look at a policy: what it says, whether it holds together, what it would have done
-#[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = POLICY_HELP)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    pub command: PolicyCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// Write the built-in policy, every line explained, to standard output
-    #[command(after_help = "EXAMPLE\n  throughline policy show > mine.toml")]
-    Show,
-    /// Whether a policy file holds together; its digest
-    #[command(after_help = "EXAMPLE\n  throughline policy check mine.toml\n\n\
-            EXIT CODES\n  0  it does\n  2  it does not, or cannot be read")]
-    Check(PolicyFileArgs),
-    /// What a policy means, in words
-    #[command(after_help = "EXAMPLE\n  throughline policy explain\n  throughline policy explain mine.toml")]
-    Explain(PolicyFileArgs),
-    /// What policies would have done on transcripts that were scored: users by level, the load on
-    /// reviewers a day, what is recommended
-    #[command(after_help = "EXAMPLE\n  throughline policy simulate scores.jsonl\n  \
-            throughline policy simulate scores.jsonl --policy a.toml --policy b.toml")]
-    Simulate(PolicySimulateArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct PolicyFileArgs {
-    /// The policy (TOML) [default: the built-in one]
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct PolicySimulateArgs {
-    /// What `throughline score --output` wrote
-    #[arg(value_name = "SCORES")]
-    pub scores: PathBuf,
-    /// A policy (TOML); repeatable, to compare [default: the built-in one]
-    #[arg(long, value_name = "FILE")]
-    pub policy: Vec<PathBuf>,
-    /// Lives put together from the sessions of these users, who are taken to be innocent: how many of
-    /// them are ever called
-    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub lives: u32,
-    /// Sessions of a life
-    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub life_sessions: u32,
-    /// Days from one session of a life to the next
-    #[arg(long, value_name = "DAYS", default_value_t = 3.0)]
-    pub life_gap_days: f64,
-    /// Of the drawing of lives
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub seed: u64,
-    /// How many of all users are cases, 0 to 1: tells which share of those called would be
-    #[arg(long, value_name = "SHARE")]
-    pub base_rate: Option<f64>,
-    /// How many of the cases are called, 0 to 1, for --base-rate
-    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
-    pub recall: f64,
-    /// One JSON object a policy
     #[arg(long)]
     pub json: bool,
 }

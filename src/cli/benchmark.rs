@@ -54,8 +54,8 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     ensure!(!is_stdout(args.report.as_deref()), "the page is a file; hint: --report FILE.html");
     let quiet = args.quiet.unwrap_or(false);
     let named = args.scores.iter().map(|named| &named.file);
-    let inputs: Vec<PathBuf> =
-        args.paths.iter().chain(&args.from).chain(named).chain(&args.thresholds).cloned().collect();
+    let settings = args.thresholds.iter().chain(&args.policy).chain(&args.categories);
+    let inputs: Vec<PathBuf> = args.paths.iter().chain(&args.from).chain(named).chain(settings).cloned().collect();
     let (figures, page) = targets(args.output.as_deref(), args.report.as_deref(), &inputs)?;
     let policy = policy::load(args.policy.as_deref())?;
     let map = args.labels.as_deref().map(label_map).transpose()?;

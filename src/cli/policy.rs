@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde::Serialize;
 use throughline::benchmark::detector::each_user;
 use throughline::benchmark::manifest::ModelRecord;
 use throughline::benchmark::metrics::Figure;
-use throughline::benchmark::simulate::{LifeSettings, Lives, Outcome, Pool, Simulation, positive_predictive_value};
+use throughline::benchmark::simulate::lives::{LifeSettings, Lives, Pool};
+use throughline::benchmark::simulate::{AtLevel, Outcome, Share, Simulation, positive_predictive_value};
 use throughline::report::safe;
 use throughline::verdict::{DEFAULT_POLICY_TOML, Level, LevelSettings, OnFailure, Policy, PolicyFile, Rule};
 
@@ -53,7 +54,7 @@ fn explain(args: &PolicyFileArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let file = load(args.file.as_deref())?;
     writeln!(out, "{}", title(&file))?;
     if !file.policy.description.is_empty() {
-        writeln!(out, "{}", file.policy.description)?;
+        writeln!(out, "{}", safe::line(&file.policy.description, usize::MAX))?;
     }
     writeln!(out, "\nA user's level is the highest of these that holds for an arc, or that a rule gives:")?;
     for level in Level::ALL.into_iter().rev() {
@@ -63,7 +64,7 @@ fn explain(args: &PolicyFileArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "\nNo rules beside the levels.")?;
     }
     for rule in &file.policy.rules {
-        writeln!(out, "\nrule {}: {}", rule.id, rule.why)?;
+        writeln!(out, "\nrule {}: {}", rule.id, safe::line(&rule.why, usize::MAX))?;
         writeln!(out, "  when {}", conditions(rule).join(", and "))?;
         let level = rule.level.map(|level| format!("the level is at least {level}"));
         let more = (!rule.mitigations.is_empty()).then(|| format!("recommended is {}", list(rule.mitigations.iter())));
@@ -93,12 +94,13 @@ fn level_in_words(settings: &LevelSettings) -> String {
 /// The false-alarm probability that a score stands for, by the arc's formula turned round.
 fn alpha(score: f32) -> String {
     let nats = 100f64.ln() * f64::from(score) / (1.0 - f64::from(score));
-    let alpha = 100.0 / nats.exp_m1();
-    match alpha {
-        _ if alpha >= 100.0 => "no promise about false alarms".into(),
-        _ if alpha < 0.001 => "α below 0.001%".into(),
-        _ if alpha < 1.0 => format!("α = {alpha:.2}%"),
-        _ => format!("α = {alpha:.0}%"),
+    let percent = 100.0 / nats.exp_m1();
+    match percent {
+        _ if score >= 1.0 => "off: no score is that high".into(),
+        _ if percent >= 100.0 => "no promise about false alarms".into(),
+        _ if percent < 0.1 => format!("α = {percent:.1e}% an arc"),
+        _ if percent < 1.0 => format!("α = {percent:.1}% an arc"),
+        _ => format!("α = {percent:.0}% an arc"),
     }
 }
 
@@ -144,29 +146,37 @@ struct SimulatedLine<'a> {
 fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     for (name, value) in [("--base-rate", args.base_rate), ("--recall", Some(args.recall))] {
         let fine = value.is_none_or(|value| (0.0..=1.0).contains(&value));
-        ensure!(fine, "{name} is {}, the limits are 0 and 1", value.unwrap_or_default());
+        ensure!(
+            fine,
+            "{name} is {}, the limits are 0 and 1; hint: 0.001 is one in a thousand",
+            value.unwrap_or_default()
+        );
     }
     let days = args.life_gap_days;
     ensure!(
         (0.0..=LIFE_GAP_DAYS_MAX).contains(&days),
-        "--life-gap-days is {days}, the limits are 0 and {LIFE_GAP_DAYS_MAX}"
+        "--life-gap-days is {days}, the limits are 0 and {LIFE_GAP_DAYS_MAX}; hint: 3 is two sessions a week"
     );
     let files: Vec<PolicyFile> = match args.policy.is_empty() {
         true => vec![PolicyFile::default()],
         false => args.policy.iter().map(|path| load(Some(path))).collect::<Result<_, _>>()?,
     };
     let mut simulations: Vec<Simulation> = files.iter().map(|file| Simulation::new(&file.policy)).collect();
-    let (mut pool, mut fits) = (Pool::default(), true);
+    let mut pool = Pool::default();
     let model = each_user(&args.scores, &mut |user| {
         simulations.iter_mut().for_each(|one| one.see(user));
-        fits = fits && (args.lives == 0 || pool.see(user));
+        if args.lives > 0 {
+            pool.see(user);
+        }
     })?;
-    ensure!(fits, "too many messages to put lives together from; hint: score a sample of the users");
-    let lives = |policy: &Policy| (args.lives > 0).then(|| pool.lives(policy, life_settings(args)));
+    let lives = |policy: &Policy| match args.lives {
+        0 => Ok(None),
+        _ => pool.lives(policy, life_settings(args)).map(Some).map_err(|error| anyhow!("--lives: {error}")),
+    };
     for (index, (file, simulation)) in files.iter().zip(&simulations).enumerate() {
         let outcome = simulation.outcome();
         let value = args.base_rate.map(|rate| positive_predictive_value(&outcome.called, rate, args.recall));
-        let lives = lives(&file.policy);
+        let lives = lives(&file.policy)?;
         if args.json {
             let Policy { name, version, .. } = &file.policy;
             let line = SimulatedLine {
@@ -200,36 +210,44 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
 fn tell(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     let dates = match (outcome.first_message, outcome.last_message) {
         (Some(first), Some(last)) => format!(", {} to {}", first.strftime("%Y-%m-%d"), last.strftime("%Y-%m-%d")),
-        _ => String::new(),
+        _ => ", none of them dated: no evidence fades, and no load a day can be told".to_owned(),
     };
-    writeln!(out, "{} users, {} messages of theirs{dates}\n", outcome.users, outcome.user_messages)?;
-    writeln!(out, "{:<18}{:>8}  of 1,000 users", "", "users")?;
-    for (level, share) in &outcome.levels {
-        writeln!(out, "{level:<18}{:>8}  {}", share.users, figure(&share.per_thousand, 1))?;
+    writeln!(out, "users {}, messages of theirs {}{dates}", outcome.users, outcome.user_messages)?;
+    if outcome.unjudged > 0 {
+        writeln!(out, "left out {}: the guard refused to judge any of their messages", outcome.unjudged)?;
     }
-    writeln!(out, "{:<18}{:>8}  {}", "review or above", outcome.called.users, figure(&outcome.called.per_thousand, 1))?;
+    writeln!(out, "\n{:<18}{:>8}  of 1,000 users", "highest level ever", "users")?;
+    table(&outcome.levels, &outcome.called, out)?;
     for (id, users) in &outcome.rules {
-        writeln!(out, "rule {id}: {users} users")?;
+        writeln!(out, "rule {id} holds at the end: users {users}")?;
     }
     for (mitigation, users) in &outcome.mitigations {
-        writeln!(out, "recommended {mitigation}: {users} users")?;
+        writeln!(out, "{mitigation} is recommended at the end: users {users}")?;
     }
     let load = &outcome.load;
     if load.days > 0 {
         let busiest = load.busiest_day.map(|day| format!(", {} on the busiest ({day})", load.busiest_day_users));
         writeln!(
             out,
-            "reviewers are called to {:.2} new users a day over {} days; on 95% of the days to {} at most{}",
-            load.mean_a_day,
+            "of the {} days on which anything was said, reviewers are called to {:.2} new users on each, on 95% of them to {} at \
+             most{}",
             load.days,
+            load.mean_a_day,
             load.p95_a_day,
             busiest.unwrap_or_default()
         )?;
     }
     if load.undated > 0 {
-        writeln!(out, "{} users are called at a time that is not known, and are not in the load a day", load.undated)?;
+        writeln!(out, "called at a time that is not known, and not in the load a day: users {}", load.undated)?;
     }
     Ok(())
+}
+
+fn table(levels: &[AtLevel], called: &Share, out: &mut dyn Write) -> io::Result<()> {
+    for AtLevel { level, share } in levels {
+        writeln!(out, "{level:<18}{:>8}  {}", share.users, figure(&share.per_thousand, 1))?;
+    }
+    writeln!(out, "{:<18}{:>8}  {}", "review or above", called.users, figure(&called.per_thousand, 1))
 }
 
 fn life_settings(args: &PolicySimulateArgs) -> LifeSettings {
@@ -245,27 +263,29 @@ fn tell_lives(lives: &Lives, out: &mut dyn Write) -> io::Result<()> {
     let LifeSettings { lives: count, sessions, gap_days, .. } = lives.settings;
     writeln!(
         out,
-        "\n{count} lives of {sessions} sessions, one every {gap_days} days ({:.0} messages of the user), drawn from {} sessions here, all \
-         taken to be innocent:",
-        lives.user_messages_mean, lives.pool_sessions
+        "\n{count} lives of {sessions} sessions, one every {gap_days} days ({:.0} messages of the user each), drawn from {} sessions of \
+         {} users here, all taken to be innocent; intervals are those of the drawing, not of these users:",
+        lives.user_messages_mean, lives.pool_sessions, lives.pool_users
     )?;
-    writeln!(out, "{:<18}{:>8}  of 1,000 lives", "ever", "lives")?;
-    for (level, share) in lives.ever.iter().filter(|(level, _)| *level > Level::None) {
-        writeln!(out, "{level:<18}{:>8}  {}", share.users, figure(&share.per_thousand, 1))?;
-    }
-    let called = &lives.ever_called;
-    writeln!(out, "{:<18}{:>8}  {}", "review or above", called.users, figure(&called.per_thousand, 1))
+    writeln!(out, "{:<18}{:>8}  of 1,000 lives", "highest level ever", "lives")?;
+    table(&lives.ever, &lives.ever_called, out)
 }
 
 fn tell_value(value: &Figure, rate: f64, recall: f64, out: &mut dyn Write) -> io::Result<()> {
     let percent = |value: Option<f64>| value.map(|value| 100.0 * value);
-    let value = Figure { value: percent(value.value), low: percent(value.low), high: percent(value.high) };
+    let percents = Figure { value: percent(value.value), low: percent(value.low), high: percent(value.high) };
+    let told = match (percents.value, percents.low) {
+        (Some(_), _) => format!("{}%", figure(&percents, 1)),
+        (None, Some(low)) => format!("at least {low:.1}% (nobody was called here)"),
+        (None, None) => {
+            return writeln!(out, "without a user nothing can be said of the share of cases among those called");
+        }
+    };
     writeln!(
         out,
-        "were {:.3}% of users cases, {:.0}% of these called, and everyone here innocent: {}% of those called would be cases",
+        "were {}% of users cases, {}% of these called, and everyone here innocent: of those called, {told} would be cases",
         100.0 * rate,
-        100.0 * recall,
-        figure(&value, 1)
+        100.0 * recall
     )
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     // Before anything is read: a mistake in it is told at once.
     let policy = policy::load(settings.policy.as_deref())?;
     let progress = Progress::new(settings.quiet);
-    let inputs = &settings.source.paths;
+    let inputs = &settings.inputs();
     let (lines, page) = targets(settings.output.as_deref(), settings.report.as_deref(), inputs)?;
     let mut writes_over_input = Ok(());
     let corpus = read_transcripts(&settings.source, &mut |at| {
@@ -87,6 +87,13 @@ fn scorer(model: Model, settings: &ScoreSettings, policy: &PolicyFile) -> anyhow
     let scorer_settings = ScorerSettings { window, policy: policy.policy.clone() };
     let read_as = ReadAs { guard: settings.guard.as_deref(), categories: settings.categories.as_deref() };
     let (scorer, reading) = model::scorer(model, scorer_settings, read_as)?;
+    if let Some(rule) = policy.policy.rule_on_category().filter(|_| !scorer.names_categories()) {
+        bail!(
+            "rule {} of the policy waits for a category, and this model names none; hint: leave the rule out, or use a guard that \
+             answers in words (--model)",
+            rule.id
+        );
+    }
     let run = RunInfo {
         throughline_version: env!("CARGO_PKG_VERSION"),
         model: ModelLine {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use throughline::config::from_toml;
 use throughline::engine::KernelName;
 use throughline::transcript::read::{CsvColumns, Format, Source};
 use throughline::verdict::Level;
@@ -28,6 +29,7 @@ pub struct ScoreSettings {
     pub guard: Option<String>,
     pub categories: Option<PathBuf>,
     pub policy: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     pub threads: Option<usize>,
     pub kernel: Option<KernelName>,
 }
@@ -70,13 +72,19 @@ struct FileCsv {
 }
 
 impl ScoreSettings {
+    /// Every file that is read, as far as it is named: none of them may be written over.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let files = [&self.categories, &self.policy, &self.config].into_iter().flatten();
+        self.source.paths.iter().chain(files).cloned().chain([PathBuf::from(&self.model)]).collect()
+    }
+
     /// # Errors
     /// When the file cannot be read, has a key that is not known, or a value is out of its range.
     pub fn resolve(args: ScoreArgs) -> anyhow::Result<Self> {
         let file = match &args.config {
             Some(path) => {
                 let text = read_small(path)?;
-                toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?
+                from_toml(&text).map_err(|error| anyhow!("settings file {}: {error}", path.display()))?
             }
             None => FileSettings::default(),
         };
@@ -105,6 +113,7 @@ impl ScoreSettings {
             guard: args.guard.or(file.guard),
             categories: args.categories.or(file.categories),
             policy: args.policy.or(file.policy),
+            config: args.config,
             threads: args.threads.or(file.threads),
             kernel: args.kernel.or(file.kernel),
         })

@@ -90,7 +90,8 @@ impl CategoryPolicy {
             let found = text.len();
             return Err(GuardError::Categories(format!("{file}: {found} bytes, the limit is {POLICY_BYTES_MAX}")));
         }
-        let policy: Self = toml::from_str(text).map_err(|error| GuardError::Categories(format!("{file}: {error}")))?;
+        let policy: Self =
+            crate::config::from_toml(text).map_err(|error| GuardError::Categories(format!("{file}: {error}")))?;
         policy.check(file)?;
         Ok(policy)
     }

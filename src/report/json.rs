@@ -108,6 +108,7 @@ struct FindingLine<'a> {
     reason: &'a Reason,
     mitigations: &'a BTreeSet<Mitigation>,
     messages: Vec<Place<'a>>,
+    messages_count: usize,
 }
 
 #[derive(Serialize)]
@@ -209,6 +210,7 @@ fn finding_line<'a>(history: &'a History, finding: &'a Finding) -> FindingLine<'
         reason: &finding.reason,
         mitigations: &finding.mitigations,
         messages: finding.messages.iter().map(|at| place(history, *at)).collect(),
+        messages_count: finding.messages_count,
     }
 }
 

@@ -59,7 +59,7 @@ impl Terminal<'_> {
         for rule in &user.rules {
             let raised =
                 if rule.level > Level::None { format!(", {}", self.level(rule.level, 0)) } else { String::new() };
-            writeln!(self.out, "       rule {}{raised}: {}", rule.id, rule.why)?;
+            writeln!(self.out, "       rule {}{raised}: {} ({})", rule.id, rule.why, rule.rests_on)?;
         }
         if !user.mitigations.is_empty() {
             writeln!(self.out, "       the policy recommends {}", names(&user.mitigations))?;
@@ -123,7 +123,8 @@ impl Terminal<'_> {
         let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
         let model = safe::line(&format!("{}{version}", run.model.name), usize::MAX);
         let digest = run.model.sha256.get(..12).unwrap_or(&run.model.sha256);
-        let policy = format!("policy {} {}", run.policy.name, run.policy.version);
+        let policy_digest = run.policy.sha256.get(..12).unwrap_or(&run.policy.sha256);
+        let policy = format!("policy {} {} ({policy_digest})", run.policy.name, run.policy.version);
         let about = format!("model {model} ({digest}), window {} tokens, {policy}. {NOTICE}", run.window_tokens);
         writeln!(self.out, "{}", self.dim(&about))
     }

@@ -35,12 +35,14 @@ pub struct UserView {
 }
 
 /// A rule that holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleView {
     pub id: String,
     pub why: String,
     /// `none` where it only adds mitigations.
     pub level: Level,
+    /// What it rests on, in words: an arc, or messages by their places.
+    pub rests_on: String,
 }
 
 /// A session's place on the time line.
@@ -122,7 +124,7 @@ impl UserView {
             messages: history.message_count(),
             sessions: sessions.collect(),
             arcs: score.arcs.each_ref().map(|arc| looking.arc(arc)),
-            rules: score.verdict.findings.iter().filter_map(rule).collect(),
+            rules: rules(&score.verdict.findings),
             mitigations: score.verdict.mitigations.iter().copied().collect(),
             notes: score.notes,
         }
@@ -228,25 +230,45 @@ impl Looking<'_> {
     }
 }
 
-fn rule(finding: &Finding) -> Option<RuleView> {
-    match &finding.reason {
-        Reason::Rule { id, why } => {
-            let why = safe::line(why, usize::MAX);
-            Some(RuleView { id: id.clone(), why, level: finding.level })
+/// The rules that hold, each once, with all it rests on.
+fn rules(findings: &[Finding]) -> Vec<RuleView> {
+    let mut rules: Vec<RuleView> = Vec::new();
+    for finding in findings {
+        let Reason::Rule { id, why } = &finding.reason else { continue };
+        let rests_on = rests_on(finding);
+        match rules.iter_mut().find(|rule| rule.id == *id) {
+            Some(rule) => rule.rests_on += &format!("; {rests_on}"),
+            None => {
+                let why = safe::line(why, usize::MAX).trim_end_matches('.').to_owned();
+                rules.push(RuleView { id: id.clone(), why, level: finding.level, rests_on });
+            }
         }
-        Reason::Score { .. } | Reason::Imminent { .. } => None,
     }
+    rules
+}
+
+/// Messages of a rule that are named to people.
+const RULE_MESSAGES_SHOWN: usize = 3;
+
+fn rests_on(finding: &Finding) -> String {
+    let arc = finding.arc.map(|kind| format!("the {} arc", kind.as_str())).into_iter();
+    let shown = finding.messages.iter().take(RULE_MESSAGES_SHOWN);
+    let places = shown.map(|at| format!("session {}, message {}", at.session + 1, at.message + 1));
+    let more = finding.messages_count.saturating_sub(RULE_MESSAGES_SHOWN);
+    let more = (more > 0).then(|| format!("{more} more"));
+    arc.chain([places.chain(more).collect::<Vec<_>>().join("; ")]).collect::<Vec<_>>().join(": ")
 }
 
 /// `without its 3 strongest messages and the replies to them it would be none (0.12)`.
 fn in_words(explanation: &Explanation) -> Option<String> {
-    let Without { messages, score, level } = explanation.without.last()?;
+    let last = |without: &&Without| explanation.carried_by.is_none_or(|count| without.messages == count);
+    let Without { messages, score, level } = explanation.without.iter().rfind(last)?;
     let strongest = match messages {
-        1 => "the strongest message and the reply to it".to_owned(),
-        _ => format!("the {messages} strongest messages and the replies to them"),
+        1 => "its strongest message and the reply to it".to_owned(),
+        _ => format!("its {messages} strongest messages and the replies to them"),
     };
     let still = if explanation.carried_by.is_some() { "" } else { "still " };
-    Some(format!("without {strongest} it would {still}be {level} ({score:.2})"))
+    Some(format!("read without {strongest}, it would {still}be {level} ({score:.2})"))
 }
 
 fn date(time: Timestamp) -> String {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArcScore, HistoryScore, ScoreError, Scorer};
 use crate::arc::{ArcKind, MessageAt};
-use crate::transcript::{History, Role};
-use crate::verdict::Level;
+use crate::transcript::{History, Role, Session};
+use crate::verdict::{Finding, Level, Reason};
 
 /// How many of the strongest messages are taken away at a time, one reading each, until the alarm is gone.
-const STEPS: [usize; 7] = [1, 2, 3, 4, 6, 8, 13];
+const STEPS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 24];
 
 /// What is left of an arc without its strongest messages.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,63 +27,87 @@ pub struct Without {
 /// Why an alarm stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// So few of its messages carry the alarm: without them it is below `review`. `None` where it stands without all of them.
+    /// So few of its messages, the strongest first, carry the alarm: without them it is below `review`. `None` where it stands
+    /// without all that can be taken while anything of the user is left.
     pub carried_by: Option<usize>,
     /// A reading each, the first with the fewest taken away.
     pub without: Vec<Without>,
 }
 
 impl Scorer {
-    /// Explains every arc at `review` or above: reads the history again without the messages that carry it, up to seven times.
+    /// Explains every arc that is at `review` or above by its own score or threats: reads the history again without the messages
+    /// that carry it, up to eleven times. What a rule alone raised is explained by the rule.
     ///
     /// # Errors
     /// As [`Scorer::score`].
     pub fn explain(&self, history: &History, score: &mut HistoryScore) -> Result<(), ScoreError> {
-        for arc in &mut score.arcs {
-            // By its own score or threats: what a rule alone raised is explained by the rule.
-            let alarm = arc.reached.last().is_some_and(|reached| reached.level >= Level::Review);
+        for arc in 0..score.arcs.len() {
+            let alarm = score.arcs[arc].reached.last().is_some_and(|reached| reached.level >= Level::Review);
             if alarm {
-                arc.explanation = Some(self.explain_arc(history, arc)?);
+                score.arcs[arc].explanation = Some(self.explain_arc(history, score, &score.arcs[arc])?);
             }
         }
         Ok(())
     }
 
-    fn explain_arc(&self, history: &History, arc: &ArcScore) -> Result<Explanation, ScoreError> {
-        let carriers = carriers(arc);
+    fn explain_arc(&self, history: &History, score: &HistoryScore, arc: &ArcScore) -> Result<Explanation, ScoreError> {
+        let carriers = carriers(score, arc);
+        let said = score.messages.iter().filter(|message| message.role == Role::User).count();
+        // Of a history of which nothing is left there is nothing to say.
+        let most = carriers.len().min(said.saturating_sub(1));
         let mut explanation = Explanation { carried_by: None, without: Vec::new() };
-        for count in STEPS.into_iter().map(|step| step.min(carriers.len())) {
-            if explanation.without.last().is_some_and(|last: &Without| last.messages >= count) {
-                break;
-            }
-            let rest = without(history, &carriers[..count]);
-            let left = self.level_of(arc.kind, &rest)?;
+        let mut try_without = |count: usize| -> Result<bool, ScoreError> {
+            let left = self.level_of(arc.kind, &without(history, &carriers[..count]))?;
             explanation.without.push(Without { messages: count, ..left });
-            if left.level < Level::Review {
-                explanation.carried_by = Some(count);
+            Ok(left.level < Level::Review)
+        };
+        let (mut stands, mut gone) = (0, None);
+        for count in STEPS.into_iter().map(|step| step.min(most)) {
+            if count > stands {
+                if try_without(count)? {
+                    gone = Some(count);
+                    break;
+                }
+                stands = count;
+            }
+        }
+        // Between the last two steps, the fewest.
+        for count in stands + 1..gone.unwrap_or(0) {
+            if try_without(count)? {
+                gone = Some(count);
                 break;
             }
         }
+        explanation.carried_by = gone;
+        explanation.without.sort_by_key(|without| without.messages);
         Ok(explanation)
     }
 
     fn level_of(&self, kind: ArcKind, history: &History) -> Result<Without, ScoreError> {
         let (messages, _) = self.read(history, &mut |_| {})?;
         let state = self.walk(kind, history, &messages).state;
-        Ok(Without { messages: 0, score: state.score(), level: self.policy.level(&state) })
+        Ok(Without { messages: 0, score: state.score(), level: self.policy.arc_level(&state) })
     }
 }
 
-/// A threat first, then the evidence, the strongest first.
-fn carriers(arc: &ArcScore) -> Vec<MessageAt> {
-    let threat = arc.imminent;
-    let evidence = arc.evidence.iter().map(|evidence| evidence.at);
-    threat.into_iter().chain(evidence.filter(|at| Some(*at) != threat)).collect()
+/// Threats first, then the evidence, the strongest first.
+fn carriers(score: &HistoryScore, arc: &ArcScore) -> Vec<MessageAt> {
+    let is_threat =
+        |finding: &&Finding| finding.arc == Some(arc.kind) && matches!(finding.reason, Reason::Imminent { .. });
+    let threats = score.verdict.findings.iter().filter(is_threat).flat_map(|finding| finding.messages.iter().copied());
+    let mut carriers: Vec<MessageAt> = Vec::new();
+    for at in threats.chain(arc.evidence.iter().map(|evidence| evidence.at)) {
+        if !carriers.contains(&at) {
+            carriers.push(at);
+        }
+    }
+    carriers
 }
 
-/// The history without these messages and the replies to them, up to the user's next message; sessions without any message of the
-/// user fall away.
+/// The history without these messages and the replies to them, up to the user's next message; a session of which nothing of the
+/// user is left falls away.
 fn without(history: &History, taken: &[MessageAt]) -> History {
+    let of_user = |session: &Session| session.messages.iter().any(|message| message.role == Role::User);
     let mut rest = history.clone();
     for (index, session) in rest.sessions.iter_mut().enumerate() {
         let (mut place, mut answers_taken) = (0, false);
@@ -96,14 +120,17 @@ fn without(history: &History, taken: &[MessageAt]) -> History {
             !answers_taken || message.role == Role::System
         });
     }
-    rest.sessions.retain(|session| session.messages.iter().any(|message| message.role == Role::User));
+    let emptied: Vec<bool> =
+        history.sessions.iter().zip(&rest.sessions).map(|(before, after)| of_user(before) && !of_user(after)).collect();
+    let mut emptied = emptied.into_iter();
+    rest.sessions.retain(|_| !emptied.next().unwrap_or(false));
     rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transcript::{Message, Session};
+    use crate::transcript::Message;
 
     fn said(roles: &str) -> Session {
         let role = |letter| match letter {

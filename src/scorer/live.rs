@@ -7,7 +7,7 @@ use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::engine::EngineError;
 use crate::transcript::{Message, Role};
-use crate::verdict::{Facts, Verdict};
+use crate::verdict::{Facts, Named, Verdict};
 
 /// One user's history on its way.
 ///
@@ -62,7 +62,8 @@ impl Scorer {
 }
 
 impl Live<'_> {
-    /// The messages after this are of a new session, which began then.
+    /// The messages after this are of a new session, which began then; without a time, when its first dated message was written,
+    /// which is known from that message on.
     pub fn begin_session(&mut self, start: Option<Timestamp>) {
         let session = self.next.map_or(0, |(at, _)| at.session + 1);
         self.next = Some((MessageAt { session, message: 0 }, start));
@@ -75,8 +76,9 @@ impl Live<'_> {
     pub fn hear(&mut self, message: &Message) -> Result<Option<Heard>, ScoreError> {
         let (at, session_start) = match self.next {
             Some(next) => next,
-            None => (MessageAt { session: 0, message: 0 }, message.timestamp),
+            None => (MessageAt { session: 0, message: 0 }, None),
         };
+        let session_start = session_start.or(message.timestamp);
         self.next = Some((MessageAt { message: at.message + 1, ..at }, session_start));
         if !matches!(message.role, Role::User | Role::Assistant) {
             return Ok(None);
@@ -107,7 +109,7 @@ impl Live<'_> {
             score_now: arc.score_now(),
             onset: arc.onset(),
         });
-        let verdict = self.scorer.policy.judge(&Facts { arcs: &self.arcs, categories: &[] });
+        let verdict = self.scorer.policy.judge(&Facts { arcs: &self.arcs, named: &Named::default() });
         Heard { message: ScoredMessage { at, role: message.role, score, categories: Vec::new() }, arcs, verdict }
     }
 

@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Model};
 use crate::guard::GuardError;
 use crate::scoring::MessageScore;
 use crate::transcript::{History, Role};
-use crate::verdict::{Facts, Level, Policy, Verdict};
+use crate::verdict::{Facts, Level, Named, Policy, Verdict};
 use crate::window::{WindowError, WindowSpec};
 
 mod explain;
@@ -181,6 +181,11 @@ impl Scorer {
         Ok(Self { model, reader, spec, policy: settings.policy })
     }
 
+    /// Whether messages may come with categories: those of a guard that answers in words.
+    pub fn names_categories(&self) -> bool {
+        matches!(self.reader, Reader::Verdict(_))
+    }
+
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -199,10 +204,10 @@ impl Scorer {
     pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
         let (messages, notes) = self.read(history, progress)?;
         let walks = ArcKind::ALL.map(|kind| self.walk(kind, history, &messages));
-        let categories: Vec<(MessageAt, &str)> =
-            messages.iter().flat_map(|one| one.categories.iter().map(|id| (one.at, id.as_str()))).collect();
+        let mut named = Named::default();
+        messages.iter().for_each(|message| named.add(message.at, &message.categories));
         let states = walks.each_ref().map(|walk| walk.state.clone());
-        let verdict = self.policy.judge(&Facts { arcs: &states, categories: &categories });
+        let verdict = self.policy.judge(&Facts { arcs: &states, named: &named });
         let arcs = walks.map(|walk| self.arc(walk, &verdict));
         Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, notes })
     }
@@ -227,7 +232,7 @@ impl Scorer {
             });
             if from_user {
                 walk.trace.push(walk.state.score_now());
-                let level = self.policy.level(&walk.state);
+                let level = self.policy.arc_level(&walk.state);
                 if level > level_max {
                     level_max = level;
                     walk.reached.push(Reached { level, at: message.at });
@@ -244,7 +249,7 @@ impl Scorer {
             score: state.score(),
             level: verdict.arc_level(state.kind()),
             onset: state.onset(),
-            imminent: self.policy.threat(&state),
+            imminent: state.imminent(self.policy.imminent_min()),
             reached,
             assistant_stance: state.assistant_stance(),
             evidence: state.evidence().to_vec(),

@@ -89,7 +89,7 @@ impl History {
     /// When there is no such session or message.
     pub fn time(&self, session: usize, message: usize) -> Option<Timestamp> {
         let held = &self.sessions[session];
-        held.messages[message].timestamp.or(held.start())
+        held.messages[message].timestamp.or_else(|| held.start())
     }
 
     /// Messages in all sessions.

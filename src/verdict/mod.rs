@@ -15,10 +15,12 @@ use crate::arc::{ArcKind, MessageAt};
 #[cfg(feature = "policy")]
 mod file;
 mod policy;
+mod rule;
 
 #[cfg(feature = "policy")]
 pub use file::{DEFAULT_POLICY_TOML, PolicyError, PolicyFile};
-pub use policy::{Facts, LevelSettings, Levels, Mitigation, OnFailure, POLICY_SCHEMA_VERSION, Policy, Rule};
+pub use policy::{Facts, LevelSettings, Levels, Mitigation, Named, OnFailure, POLICY_SCHEMA_VERSION, Policy};
+pub use rule::Rule;
 
 /// What an operator should do, in rising order. A signal for human review, never a diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,8 +76,13 @@ impl FromStr for Level {
 pub enum Reason {
     /// The arc's score stands at or above the level's.
     Score { score: f32 },
-    /// A message is a credible, imminent threat.
-    Imminent { probability: f32 },
+    /// Messages are credible, imminent threats.
+    Imminent {
+        /// Of the likeliest.
+        probability: f32,
+        /// The probability that this one is aimed at a particular person; else at many, at strangers, or at oneself.
+        toward_person: f32,
+    },
     /// A rule of the policy holds.
     Rule { id: String, why: String },
 }
@@ -89,8 +96,10 @@ pub struct Finding {
     pub arc: Option<ArcKind>,
     pub reason: Reason,
     pub mitigations: BTreeSet<Mitigation>,
-    /// In the order of the history.
+    /// In the order of the history; of more than twelve of a category the first.
     pub messages: Vec<MessageAt>,
+    /// How many there are in all.
+    pub messages_count: usize,
 }
 
 /// What a policy makes of a user. A signal for human review, never a diagnosis.

@@ -1,17 +1,20 @@
 //! What an operator has decided: where levels begin, what is recommended at each, and the rules beside them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::rule::Rule;
 use super::{Finding, Level, Reason, Verdict};
-use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt};
+use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt, THREAT_MIN};
 
 /// The form of the file that this build reads.
 pub const POLICY_SCHEMA_VERSION: u32 = 1;
 /// Rules of one policy.
 const RULES_MAX: usize = 100;
+/// Messages that one finding names.
+const MESSAGES_NAMED_MAX: usize = 12;
 /// Characters of a name, a version, an id.
 const NAME_CHARS_MAX: usize = 64;
 /// Characters of a description or of a rule's reason.
@@ -93,44 +96,6 @@ pub struct LevelSettings {
     pub on_failure: OnFailure,
 }
 
-/// A rule beside the levels: where all its conditions hold, it raises the level to its own and adds its mitigations.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Its name in every verdict.
-    pub id: String,
-    /// In words, for the reviewer.
-    pub why: String,
-    /// The level it raises to; none where it only adds mitigations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<Level>,
-    #[serde(default)]
-    pub mitigations: BTreeSet<Mitigation>,
-    /// The arc it looks at; either where not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arc: Option<ArcKind>,
-    /// The arc's score at its height.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score_min: Option<f32>,
-    /// The arc's score at the last message read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score_now_min: Option<f32>,
-    /// Sessions that the arc's evidence stands in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sessions_min: Option<usize>,
-    /// What the assistant did after the messages that carry the arc, −1 (protective) to 2 (amplifying).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assistant_stance_min: Option<f32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assistant_stance_max: Option<f32>,
-    /// A category that a guard model named, by its id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub category: Option<String>,
-    /// Messages of the category.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub messages_min: Option<usize>,
-}
-
 /// Settings of every level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,12 +125,32 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+/// Categories that a guard named, by id: how often, and at which messages first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named(BTreeMap<String, (usize, Vec<MessageAt>)>);
+
+impl Named {
+    /// Takes in the categories of one more message.
+    pub fn add(&mut self, at: MessageAt, ids: &[String]) {
+        for id in ids {
+            let (count, first) = self.0.entry(id.clone()).or_default();
+            *count += 1;
+            if first.len() < MESSAGES_NAMED_MAX {
+                first.push(at);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> (usize, &[MessageAt]) {
+        self.0.get(id).map_or((0, &[]), |(count, first)| (*count, first))
+    }
+}
+
 /// What a policy judges: the state of a user's arcs, and what guards named.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     pub arcs: &'a [ArcState],
-    /// Messages and the ids of categories a guard named for them, in the order of the history.
-    pub categories: &'a [(MessageAt, &'a str)],
+    pub named: &'a Named,
 }
 
 impl Default for Policy {
@@ -244,7 +229,7 @@ impl Policy {
     }
 
     /// The level of one arc by its score and its threats, without the rules.
-    pub fn level(&self, arc: &ArcState) -> Level {
+    pub fn arc_level(&self, arc: &ArcState) -> Level {
         let reached = |level: &Level| {
             let settings = self.levels.of(*level);
             settings.score_min.is_some_and(|min| arc.score() >= min)
@@ -253,18 +238,19 @@ impl Policy {
         Level::ALL.into_iter().rev().find(reached).unwrap_or(Level::None)
     }
 
+    /// The level that all of it comes to: that of [`Policy::judge`], without its reasons.
+    pub fn level(&self, facts: &Facts) -> Level {
+        let by_arcs = facts.arcs.iter().map(|arc| self.arc_level(arc));
+        let by_rules = self.rules.iter().filter(|rule| rule.level.is_some());
+        let by_rules = by_rules.filter(|rule| rule.holds_for(facts).next().is_some()).filter_map(|rule| rule.level);
+        by_arcs.chain(by_rules).max().unwrap_or(Level::None)
+    }
+
     /// What all of it comes to.
     pub fn judge(&self, facts: &Facts) -> Verdict {
         let mut findings: Vec<Finding> = facts.arcs.iter().filter_map(|arc| self.by_level(arc)).collect();
         for rule in &self.rules {
-            if rule.category.is_some() && !rule.looks_at_arcs() {
-                findings.extend(rule.by_category(facts).map(|messages| rule.finding(None, messages)));
-                continue;
-            }
-            for arc in facts.arcs.iter().filter(|arc| rule.holds(arc)) {
-                let named = if rule.category.is_some() { rule.by_category(facts) } else { Some(carriers(arc)) };
-                findings.extend(named.map(|messages| rule.finding(Some(arc.kind()), messages)));
-            }
+            findings.extend(rule.holds_for(facts).map(|arc| rule.finding(arc, facts)));
         }
         let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::None);
         let mitigations = findings.iter().flat_map(|finding| finding.mitigations.iter().copied());
@@ -272,24 +258,27 @@ impl Policy {
         Verdict { level, mitigations, on_failure: self.levels.of(level).on_failure, findings }
     }
 
-    /// The first message of an arc that is an imminent threat by this policy.
-    pub fn threat(&self, arc: &ArcState) -> Option<MessageAt> {
-        arc.imminent(self.imminent_min())
-    }
-
     fn by_level(&self, arc: &ArcState) -> Option<Finding> {
-        let level = self.level(arc);
+        let level = self.arc_level(arc);
         if level == Level::None {
             return None;
         }
         let settings = self.levels.of(level);
-        let by_threat = !settings.score_min.is_some_and(|min| arc.score() >= min);
-        let (reason, messages) = if by_threat {
-            (Reason::Imminent { probability: arc.imminent_max() }, self.threat(arc).into_iter().collect())
-        } else {
-            (Reason::Score { score: arc.score() }, carriers(arc))
+        let by_score = settings.score_min.is_some_and(|min| arc.score() >= min);
+        let (reason, messages) = match arc.likeliest_threat().filter(|_| !by_score) {
+            Some(threat) => {
+                let reason = Reason::Imminent { probability: threat.probability, toward_person: threat.toward_person };
+                (reason, arc.threats(self.imminent_min()))
+            }
+            None => (Reason::Score { score: arc.score() }, carriers(arc)),
         };
-        Some(Finding { level, arc: Some(arc.kind()), reason, mitigations: settings.mitigations.clone(), messages })
+        let mitigations = settings.mitigations.clone();
+        Some(Finding { level, arc: Some(arc.kind()), reason, mitigations, messages_count: messages.len(), messages })
+    }
+
+    /// A rule that can never hold with a model that names no categories, if there is one.
+    pub fn rule_on_category(&self) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.category.is_some())
     }
 
     /// # Errors
@@ -335,6 +324,11 @@ impl Policy {
             return Err("levels.urgent.imminent_min is missing; hint: a probability from 0 to 1".into());
         };
         share("levels.urgent.imminent_min", min)?;
+        if min < THREAT_MIN {
+            return Err(format!(
+                "levels.urgent.imminent_min is {min}, the limit is {THREAT_MIN}; hint: what is less likely is no threat"
+            ));
+        }
         for level in Level::ALL {
             let settings = self.levels.of(level);
             let (score, threat) = match level {
@@ -343,97 +337,33 @@ impl Policy {
                 _ => (true, false),
             };
             if settings.score_min.is_some() && !score {
-                return Err(format!("levels.{level} has a score_min, which only watch, review and senior have"));
+                return Err(format!(
+                    "levels.{level} has a score_min, which only watch, review and senior have; hint: leave it out"
+                ));
             }
             if settings.imminent_min.is_some() && !threat {
-                return Err(format!("levels.{level} has an imminent_min, which only urgent has"));
+                return Err(format!("levels.{level} has an imminent_min, which only urgent has; hint: leave it out"));
             }
-        }
-        Ok(())
-    }
-}
-
-impl Rule {
-    fn looks_at_arcs(&self) -> bool {
-        self.arc.is_some()
-            || self.score_min.is_some()
-            || self.score_now_min.is_some()
-            || self.sessions_min.is_some()
-            || self.assistant_stance_min.is_some()
-            || self.assistant_stance_max.is_some()
-    }
-
-    fn holds(&self, arc: &ArcState) -> bool {
-        let stance = arc.assistant_stance();
-        self.arc.is_none_or(|kind| kind == arc.kind())
-            && self.score_min.is_none_or(|min| arc.score() >= min)
-            && self.score_now_min.is_none_or(|min| arc.score_now() >= min)
-            && self.sessions_min.is_none_or(|min| arc.evidence_sessions() >= min)
-            && self.assistant_stance_min.is_none_or(|min| stance.is_some_and(|stance| stance >= min))
-            && self.assistant_stance_max.is_none_or(|max| stance.is_some_and(|stance| stance <= max))
-    }
-
-    /// The messages of its category, if there are enough.
-    fn by_category(&self, facts: &Facts) -> Option<Vec<MessageAt>> {
-        let category = self.category.as_deref()?;
-        let found = facts.categories.iter().filter(|(_, id)| *id == category).map(|(at, _)| *at);
-        let mut messages: Vec<MessageAt> = found.collect();
-        messages.dedup();
-        (messages.len() >= self.messages_min.unwrap_or(1)).then_some(messages)
-    }
-
-    fn finding(&self, arc: Option<ArcKind>, messages: Vec<MessageAt>) -> Finding {
-        let reason = Reason::Rule { id: self.id.clone(), why: self.why.clone() };
-        let level = self.level.unwrap_or(Level::None);
-        Finding { level, arc, reason, mitigations: self.mitigations.clone(), messages }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        named("id", &self.id)?;
-        worded("why", &self.why)?;
-        if self.why.trim().is_empty() {
-            return Err("why is empty; hint: a reviewer reads it".into());
-        }
-        for (key, value) in [("score_min", self.score_min), ("score_now_min", self.score_now_min)] {
-            value.map_or(Ok(()), |value| share(key, value))?;
-        }
-        let stances =
-            [("assistant_stance_min", self.assistant_stance_min), ("assistant_stance_max", self.assistant_stance_max)];
-        for (key, value) in stances {
-            if let Some(value) = value.filter(|value| !(-1.0..=2.0).contains(value)) {
-                return Err(format!("{key} is {value}, the limits are -1 and 2; hint: -1 protective, 2 amplifying"));
-            }
-        }
-        if self.messages_min.is_some() && self.category.is_none() {
-            return Err(
-                "messages_min counts messages of a category, and there is none; hint: category = \"S15\"".into()
-            );
-        }
-        if !self.looks_at_arcs() && self.category.is_none() {
-            return Err("no condition, it would always hold; hint: score_min, category, …".into());
-        }
-        if self.level == Some(Level::None) || (self.level.is_none() && self.mitigations.is_empty()) {
-            return Err("it changes nothing; hint: a level above none, or mitigations".into());
         }
         Ok(())
     }
 }
 
 /// The messages that carry an arc, in the order of the history.
-fn carriers(arc: &ArcState) -> Vec<MessageAt> {
+pub(super) fn carriers(arc: &ArcState) -> Vec<MessageAt> {
     let mut messages: Vec<MessageAt> = arc.evidence().iter().map(|evidence| evidence.at).collect();
     messages.sort();
     messages
 }
 
-fn share(key: &str, value: f32) -> Result<(), String> {
+pub(super) fn share(key: &str, value: f32) -> Result<(), String> {
     if (0.0..=1.0).contains(&value) {
         return Ok(());
     }
-    Err(format!("{key} is {value}, the limits are 0 and 1"))
+    Err(format!("{key} is {value}, the limits are 0 and 1; hint: scores and probabilities lie between"))
 }
 
-fn named(key: &str, value: &str) -> Result<(), String> {
+pub(super) fn named(key: &str, value: &str) -> Result<(), String> {
     let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if plain && (1..=NAME_CHARS_MAX).contains(&value.len()) {
         return Ok(());
@@ -441,7 +371,7 @@ fn named(key: &str, value: &str) -> Result<(), String> {
     Err(format!("{key} = {value:?} is no name; hint: 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` or `.`"))
 }
 
-fn worded(key: &str, value: &str) -> Result<(), String> {
+pub(super) fn worded(key: &str, value: &str) -> Result<(), String> {
     let found = value.chars().count();
     if found > WORDS_CHARS_MAX {
         return Err(format!("{key} has {found} characters, the limit is {WORDS_CHARS_MAX}; hint: shorten it"));

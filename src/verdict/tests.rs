@@ -17,9 +17,9 @@ fn arc(delusion: &[[f32; 4]], imminent: f32) -> ArcState {
 fn levels_rise_with_the_score() {
     let policy = Policy::default();
     let (nothing, likely) = ([1.0, 0.0, 0.0, 0.0], [0.6, 0.0, 0.4, 0.0]);
-    let found: Vec<Level> = [0, 3, 5, 8].map(|times| policy.level(&arc(&vec![likely; times], 0.0))).to_vec();
+    let found: Vec<Level> = [0, 3, 5, 8].map(|times| policy.arc_level(&arc(&vec![likely; times], 0.0))).to_vec();
     assert_eq!(found, [Level::None, Level::Watch, Level::Review, Level::Senior]);
-    assert_eq!(policy.level(&arc(&[nothing; 50], 0.0)), Level::None);
+    assert_eq!(policy.arc_level(&arc(&[nothing; 50], 0.0)), Level::None);
     assert!(Level::None < Level::Watch && Level::Senior < Level::Urgent);
 }
 
@@ -29,7 +29,7 @@ fn whatever_has_a_level_has_an_onset() {
     for thousandths in 0..=1_000 {
         let p = thousandths as f32 / 1_000.0;
         let arc = arc(&[[1.0 - p, 0.0, p, 0.0]; 2], 0.0);
-        let level = Policy::default().level(&arc);
+        let level = Policy::default().arc_level(&arc);
         watches += usize::from(level == Level::Watch);
         assert_eq!(level > Level::None, arc.onset().is_some(), "p {p}: {level}, {}", arc.score());
     }
@@ -38,7 +38,7 @@ fn whatever_has_a_level_has_an_onset() {
 
 #[test]
 fn an_imminent_threat_is_urgent_at_any_score() {
-    assert_eq!(Policy::default().level(&arc(&[[1.0, 0.0, 0.0, 0.0]], 0.9)), Level::Urgent);
+    assert_eq!(Policy::default().arc_level(&arc(&[[1.0, 0.0, 0.0, 0.0]], 0.9)), Level::Urgent);
 }
 
 #[test]
@@ -63,7 +63,13 @@ fn answered(stance: [f32; 4]) -> ArcState {
 }
 
 fn judge(policy: &Policy, arc: ArcState, categories: &[(MessageAt, &str)]) -> Verdict {
-    policy.judge(&Facts { arcs: &[ArcState::new(ArcKind::Harassment), arc], categories })
+    let mut named = Named::default();
+    categories.iter().for_each(|(at, id)| named.add(*at, &[(*id).to_owned()]));
+    let arcs = [ArcState::new(ArcKind::Harassment), arc];
+    let facts = Facts { arcs: &arcs, named: &named };
+    let verdict = policy.judge(&facts);
+    assert_eq!(policy.level(&facts), verdict.level, "asked without reasons, too");
+    verdict
 }
 
 fn ids(verdict: &Verdict) -> Vec<&str> {
@@ -130,6 +136,64 @@ fn a_rule_on_a_category_needs_no_arc() {
 }
 
 #[test]
+fn a_level_that_a_rule_gives_brings_its_own_mitigations() {
+    let rule =
+        Rule { id: "r".into(), why: "w".into(), score_min: Some(0.3), level: Some(Level::Urgent), ..Rule::default() };
+    let policy = Policy { rules: vec![rule], ..Policy::default() };
+    let verdict = judge(&policy, answered([1.0, 0.0, 0.0, 0.0]), &[]);
+    assert_eq!((verdict.level, verdict.on_failure), (Level::Urgent, OnFailure::Closed));
+    assert!(verdict.mitigations.contains(&Mitigation::ReviewBeforeRestoring));
+}
+
+#[test]
+fn a_threat_names_its_message_and_whether_it_is_aimed_at_a_person() {
+    let threat = |harassment, delusion| {
+        let score = MessageScore { harassment, delusion, imminent: 0.9, ..MessageScore::NOTHING };
+        let mut arcs = ArcKind::ALL.map(ArcState::new);
+        let at = MessageAt { session: 1, message: 4 };
+        arcs.iter_mut().for_each(|arc| arc.step(&Observation { at, time: None, from_user: true, score }));
+        let verdict = Policy::default().judge(&Facts { arcs: &arcs, named: &Named::default() });
+        assert_eq!(verdict.level, Level::Urgent);
+        let finding = verdict.findings[0].clone();
+        assert_eq!(finding.messages, [at]);
+        match finding.reason {
+            Reason::Imminent { toward_person, .. } => (finding.arc, toward_person),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (high, low) = ([0.0, 0.0, 0.1, 0.9], [0.9, 0.1, 0.0, 0.0]);
+    assert_eq!(threat(high, low), (Some(ArcKind::Harassment), 1.0));
+    assert_eq!(threat(low, high), (Some(ArcKind::Delusion), 0.0));
+}
+
+#[test]
+fn of_many_messages_of_a_category_the_first_are_named_and_all_counted() {
+    let rule = Rule {
+        id: "r".into(),
+        why: "w".into(),
+        level: Some(Level::Review),
+        category: Some("S9".into()),
+        ..Rule::default()
+    };
+    let policy = Policy { rules: vec![rule], ..Policy::default() };
+    let many: Vec<_> = (0..100).map(|message| (MessageAt { session: 0, message }, "S9")).collect();
+    let finding = judge(&policy, ArcState::new(ArcKind::Delusion), &many).findings.remove(0);
+    assert_eq!((finding.messages.len(), finding.messages_count), (12, 100));
+}
+
+#[test]
+fn every_threat_is_named() {
+    let mut arc = ArcState::new(ArcKind::Delusion);
+    for (message, imminent) in [0.6, 0.1, 0.9].into_iter().enumerate() {
+        let score = MessageScore { imminent, ..MessageScore::NOTHING };
+        arc.step(&Observation { at: MessageAt { session: 0, message }, time: None, from_user: true, score });
+    }
+    let finding = judge(&Policy::default(), arc, &[]).findings.remove(0);
+    assert_eq!(finding.messages.iter().map(|at| at.message).collect::<Vec<_>>(), [0, 2]);
+    assert!(matches!(finding.reason, Reason::Imminent { probability, .. } if probability == 0.9));
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let refused = |change: &dyn Fn(&mut Policy)| {
         let mut policy = Policy::default();
@@ -167,6 +231,24 @@ fn what_contradicts_itself_is_refused() {
         (rule(&|r| r.assistant_stance_min = Some(3.0)), &["assistant_stance_min is 3", "-1 and 2"]),
         (rule(&|r| r.messages_min = Some(3)), &["messages_min", "category"]),
         (rule(&|r| r.score_min = None), &["no condition"]),
+        (
+            rule(&|r| {
+                r.score_min = None;
+                r.arc = Some(ArcKind::Delusion);
+            }),
+            &["no condition"],
+        ),
+        (rule(&|r| r.score_min = Some(0.0)), &["score_min is 0"]),
+        (rule(&|r| r.sessions_min = Some(0)), &["sessions_min is 0"]),
+        (rule(&|r| r.category = Some("a b".into())), &["category", "a b"]),
+        (
+            rule(&|r| {
+                r.assistant_stance_min = Some(1.0);
+                r.assistant_stance_max = Some(-1.0);
+            }),
+            &["assistant_stance_min is 1", "-1"],
+        ),
+        (refused(&|p| p.levels.urgent.imminent_min = Some(0.01)), &["imminent_min is 0.01", "0.02"]),
         (rule(&|r| r.level = None), &["changes nothing"]),
         (rule(&|r| r.level = Some(Level::None)), &["changes nothing"]),
     ] {
@@ -207,6 +289,11 @@ fn a_file_with_a_mistake_is_told_with_its_place() {
             PolicyFile::from_toml(&DEFAULT_POLICY_TOML.replacen(from, to, 1), "mine.toml").unwrap_err().to_string();
         assert!(error.starts_with("policy mine.toml: ") && error.contains(part), "{error}");
     }
+    let later = DEFAULT_POLICY_TOML.replace("schema_version = 1 ", "schema_version = 2 ") + "\nnew_key = 1\n";
+    let error = PolicyFile::from_toml(&later, "mine.toml").unwrap_err().to_string();
+    assert!(error.contains("schema_version is 2"), "{error}");
+    let private = PolicyFile::from_toml("{\"content\": \"she lives there\"}", "chats.jsonl").unwrap_err().to_string();
+    assert!(!private.contains("lives") && private.contains("line 1") && private.contains("hint"), "{private}");
     let large = "#".repeat((1 << 20) + 1);
     assert!(PolicyFile::from_toml(&large, "mine.toml").unwrap_err().to_string().contains("1048576"));
 }

@@ -128,7 +128,7 @@ impl LabelMap {
     /// When it is no map, or a judge says nothing or two things.
     pub fn parse(file: &Path, text: &str) -> Result<Self, DataError> {
         let hint = "see src/benchmark/data/labels.rs and the maps beside it";
-        let map: Self = toml::from_str(text).map_err(|error| DataError::file(file, error.to_string(), hint))?;
+        let map: Self = crate::config::from_toml(text).map_err(|error| DataError::file(file, error, hint))?;
         for judge in &map.judge {
             let says = [
                 !judge.positive.is_empty(),

@@ -18,6 +18,10 @@ use crate::transcript::Role;
 
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
+/// The form of lines that is read.
+const SCORES_SCHEMA_VERSION: u32 = 1;
+/// How far a row of probabilities may be from 1 in all.
+const SUM_DELTA_MAX: f32 = 1e-3;
 /// The most lines.
 const LINES_MAX: usize = 50_000_000;
 
@@ -68,19 +72,41 @@ pub struct ScoredUser {
     pub user_id: String,
     /// In the order of the history.
     pub messages: Vec<UserMessage>,
+    /// Whether the guard refused to judge all of them.
+    pub unjudged: bool,
 }
 
 /// Its first line.
 #[derive(Deserialize)]
 struct RunLine {
+    #[serde(default = "schema_version_first")]
+    schema_version: u32,
     model: ModelRecord,
     window_tokens: Option<usize>,
+}
+
+/// Of files from before it was written.
+fn schema_version_first() -> u32 {
+    SCORES_SCHEMA_VERSION
 }
 
 /// A user's last line.
 #[derive(Deserialize)]
 struct EndLine {
     user_id: String,
+    notes: Option<EndNotes>,
+}
+
+#[derive(Deserialize)]
+struct EndNotes {
+    #[serde(default)]
+    unjudged: usize,
+}
+
+/// The file's last line.
+#[derive(Deserialize)]
+struct SummaryLine {
+    users: u64,
 }
 
 /// Reads lines of scores.
@@ -118,38 +144,109 @@ pub fn score_output(file: &Path) -> Result<(ModelRecord, ModelScores), DetectorE
 /// # Errors
 /// As [`score_output`]; what was seen before an error is to be forgotten.
 pub fn each_user(file: &Path, see: &mut dyn FnMut(&ScoredUser)) -> Result<ModelRecord, DetectorError> {
-    let hint = "a whole file that `throughline score --output FILE` wrote";
-    let (mut run, mut whole, mut last) = (None, false, 0);
-    let mut user = ScoredUser::default();
+    let mut reading =
+        UserReading { file, run: None, user: ScoredUser::default(), before: None, users: 0, whole: false };
+    let mut last = 0;
     each_line(file, &mut |line, value| {
         last = line;
-        match value["type"].as_str() {
-            Some("run") => run = Some(typed::<RunLine>(file, line, value, hint)?),
-            Some("message") => {
-                let one: MessageLine = typed(file, line, value, hint)?;
-                if !user.messages.is_empty() && user.user_id != one.user_id {
-                    return Err(error(file, line, "a message of another user before this one's end", hint));
-                }
-                let at = MessageAt { session: one.session_index, message: one.message_index };
-                let scored = ScoredMessage { at, role: one.role, score: one.score };
-                user.user_id = one.user_id;
-                user.messages.push(UserMessage { scored, time: one.time, categories: one.categories });
-            }
-            Some("history") => {
-                let end: EndLine = typed(file, line, value, hint)?;
-                user.user_id = end.user_id;
-                see(&user);
-                user.messages.clear();
-            }
-            Some("summary") => whole = true,
-            _ => return Err(error(file, line, "no line of scores", hint)),
-        }
-        Ok(())
+        reading.line(line, value, see)
     })?;
-    match run {
-        Some(run) if whole => Ok(ModelRecord { window_tokens: run.window_tokens, ..run.model }),
-        _ => Err(error(file, last, "the end of a file that is not whole", hint)),
+    match reading.run {
+        Some(run) if reading.whole => Ok(ModelRecord { window_tokens: run.window_tokens, ..run.model }),
+        _ => Err(error(file, last, "the end of a file that is not whole", WHOLE_FILE)),
     }
+}
+
+/// What a file of scores is.
+const WHOLE_FILE: &str = "a whole file that `throughline score --output FILE` wrote";
+
+/// A file of scores on its way.
+struct UserReading<'a> {
+    file: &'a Path,
+    run: Option<RunLine>,
+    user: ScoredUser,
+    /// The user before this one: their ids rise.
+    before: Option<String>,
+    users: u64,
+    /// Its last line was read.
+    whole: bool,
+}
+
+impl UserReading<'_> {
+    fn line(&mut self, line: usize, value: Value, see: &mut dyn FnMut(&ScoredUser)) -> Result<(), DetectorError> {
+        let kind = value["type"].as_str().unwrap_or_default().to_owned();
+        match (kind.as_str(), &self.run) {
+            _ if self.whole => Err(self.error(line, "a line after the summary, which is the last")),
+            ("run", None) => {
+                let run: RunLine = typed(self.file, line, value, WHOLE_FILE)?;
+                if run.schema_version > SCORES_SCHEMA_VERSION {
+                    return Err(self.error(line, "lines of a later throughline, of a form that this one does not know"));
+                }
+                self.run = Some(run);
+                Ok(())
+            }
+            ("message", Some(_)) => self.message(line, typed(self.file, line, value, WHOLE_FILE)?),
+            ("history", Some(_)) => {
+                self.end(line, typed(self.file, line, value, WHOLE_FILE)?)?;
+                see(&self.user);
+                self.before = Some(std::mem::take(&mut self.user).user_id);
+                Ok(())
+            }
+            ("summary", Some(_)) => {
+                let summary: SummaryLine = typed(self.file, line, value, WHOLE_FILE)?;
+                if summary.users != self.users || !self.user.messages.is_empty() {
+                    return Err(self.error(line, "a summary of other users than the file has"));
+                }
+                self.whole = true;
+                Ok(())
+            }
+            _ => Err(self.error(line, "no line of scores, or one out of its place")),
+        }
+    }
+
+    fn message(&mut self, line: usize, one: MessageLine) -> Result<(), DetectorError> {
+        let at = MessageAt { session: one.session_index, message: one.message_index };
+        if let Some(last) = self.user.messages.last()
+            && (self.user.user_id != one.user_id || last.scored.at >= at)
+        {
+            return Err(self.error(line, "a message out of its order, or of another user before this one's end"));
+        }
+        if !is_sound(&one.score) {
+            return Err(self.error(line, "a probability that is not between 0 and 1, or a row that does not come to 1"));
+        }
+        self.user.user_id = one.user_id;
+        let scored = ScoredMessage { at, role: one.role, score: one.score };
+        self.user.messages.push(UserMessage { scored, time: one.time, categories: one.categories });
+        Ok(())
+    }
+
+    fn end(&mut self, line: usize, end: EndLine) -> Result<(), DetectorError> {
+        if !self.user.messages.is_empty() && self.user.user_id != end.user_id {
+            return Err(self.error(line, "the end of another user than the messages before it"));
+        }
+        if self.before.as_ref().is_some_and(|before| *before >= end.user_id) {
+            return Err(self.error(line, "a user for the second time, or out of the order of ids"));
+        }
+        self.users += 1;
+        let unjudged = end.notes.map_or(0, |notes| notes.unjudged);
+        self.user.unjudged = unjudged > 0 && unjudged == self.user.messages.len();
+        self.user.user_id = end.user_id;
+        Ok(())
+    }
+
+    fn error(&self, line: usize, found: &str) -> DetectorError {
+        error(self.file, line, found, WHOLE_FILE)
+    }
+}
+
+/// Whether all are probabilities: NaN would pass for innocence.
+fn is_sound(score: &MessageScore) -> bool {
+    let fine = |p: &f32| (0.0..=1.0).contains(p);
+    let row = |row: &[f32; 4]| row.iter().all(fine) && (row.iter().sum::<f32>() - 1.0).abs() <= SUM_DELTA_MAX;
+    let cases = [score.harassment_case, score.delusion_case];
+    [&score.harassment, &score.delusion, &score.stance].into_iter().all(row)
+        && fine(&score.imminent)
+        && cases.iter().flatten().all(fine)
 }
 
 fn error(file: &Path, line: usize, found: &str, hint: &'static str) -> DetectorError {

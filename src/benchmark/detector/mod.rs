@@ -232,7 +232,7 @@ fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage], policy: &Pol
         let time = example.history.time(message.at.session, message.at.message);
         state.step(&Observation { at: message.at, time, from_user, score: message.score });
         if from_user {
-            if review.is_none() && policy.level(&state) >= Level::Review {
+            if review.is_none() && policy.arc_level(&state) >= Level::Review {
                 review = Some(trace.len());
             }
             trace.push(f64::from(state.score_now()));

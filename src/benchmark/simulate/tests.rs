@@ -1,0 +1,156 @@
+//! Policies on invented scores.
+
+use super::lives::{LifeSettings, Pool};
+use super::*;
+use crate::arc::MessageAt;
+use crate::benchmark::detector::UserMessage;
+use crate::scoring::MessageScore;
+use crate::verdict::Rule;
+
+/// One message a day, at the levels given.
+fn user(id: &str, first_day: i64, levels: &[usize]) -> ScoredUser {
+    let message = |(index, level): (usize, &usize)| {
+        let mut harassment = [0.0; 4];
+        harassment[*level] = 1.0;
+        let score = MessageScore { harassment, ..MessageScore::NOTHING };
+        let at = MessageAt { session: index, message: 0 };
+        UserMessage {
+            scored: ScoredMessage { at, role: Role::User, score },
+            time: Timestamp::from_second((20_000 + first_day + index as i64) * 86_400).ok(),
+            categories: Vec::new(),
+        }
+    };
+    let messages = levels.iter().enumerate().map(message).collect();
+    ScoredUser { user_id: id.into(), messages, unjudged: false }
+}
+
+fn outcome(policy: &Policy, users: &[ScoredUser]) -> Outcome {
+    let mut simulation = Simulation::new(policy);
+    users.iter().for_each(|user| simulation.see(user));
+    simulation.outcome()
+}
+
+#[test]
+fn alarms_are_counted_on_the_day_they_come() {
+    let policy = Policy::default();
+    let users = [user("a", 0, &[0, 2, 2, 2, 0, 0, 0, 0, 0, 0]), user("b", 1, &[2, 2, 2, 0]), user("c", 0, &[0; 20])];
+    let found = outcome(&policy, &users);
+    assert_eq!((found.users, found.user_messages, found.called.users), (3, 34, 2));
+    assert_eq!(found.load.days, 20);
+    assert_eq!(found.load.mean_a_day, 0.1);
+    // Both after their second message of level 2, which is the third day of either.
+    assert_eq!(found.load.busiest_day.unwrap().to_string(), "2024-10-06");
+    assert_eq!((found.load.busiest_day_users, found.load.p95_a_day, found.load.undated), (2, 0, 0));
+    assert_eq!(found.levels.iter().map(|one| one.share.users).sum::<u64>(), 3);
+}
+
+#[test]
+fn a_stricter_policy_calls_fewer_and_undated_alarms_are_told() {
+    let mut policy = Policy::default();
+    let mut undated = user("a", 0, &[2, 2, 0]);
+    undated.messages.iter_mut().for_each(|message| message.time = None);
+    let found = outcome(&policy, std::slice::from_ref(&undated));
+    assert_eq!((found.called.users, found.load.undated, found.load.days), (1, 1, 0));
+    policy.levels.review.score_min = Some(0.99);
+    policy.levels.senior.score_min = Some(1.0);
+    assert_eq!(outcome(&policy, &[undated]).called.users, 0);
+}
+
+/// scipy.stats.binomtest(3, 10).proportion_ci(method="wilson"), and of 0 of 908 by hand: z² / (n + z²).
+#[test]
+fn intervals_are_wilsons() {
+    let three = share(3, 10).per_thousand;
+    assert!((three.low.unwrap() - 107.789).abs() < 0.01 && (three.high.unwrap() - 603.222).abs() < 0.01, "{three:?}");
+    let none = share(0, 908).per_thousand;
+    assert_eq!(none.low, Some(0.0));
+    assert!((none.high.unwrap() - 4.2130).abs() < 0.001, "{none:?}");
+    assert_eq!(share(0, 0).per_thousand.value, None);
+}
+
+#[test]
+fn a_long_life_has_more_occasions_to_be_called() {
+    let mut pool = Pool::default();
+    for number in 0..200 {
+        // One session in two hundred is a slip of six messages at level 2: enough at any age.
+        let levels = if number == 0 { [2; 6] } else { [0; 6] };
+        let mut user = user(&number.to_string(), 0, &levels);
+        user.messages.iter_mut().for_each(|message| message.scored.at.session = 0);
+        pool.see(&user);
+    }
+    let policy = Policy::default();
+    let called = |sessions| {
+        let settings = LifeSettings { lives: 500, sessions, gap_days: 3.0, seed: 1 };
+        pool.lives(&policy, settings).unwrap().ever_called
+    };
+    let (short, long) = (called(5), called(100));
+    assert!(short.users < 40 && long.users > 100, "{short:?} {long:?}");
+    let settings = LifeSettings { lives: 10, sessions: 4, gap_days: 3.0, seed: 1 };
+    let lives = pool.lives(&policy, settings).unwrap();
+    assert_eq!((lives.pool_sessions, lives.pool_user_messages, lives.user_messages_mean), (200, 1_200, 24.0));
+    assert_eq!(lives, pool.lives(&policy, settings).unwrap(), "the same seed, the same lives");
+    let many = LifeSettings { lives: 1 << 20, sessions: 100, ..settings };
+    assert!(pool.lives(&policy, many).unwrap_err().contains("104857600"));
+    assert!(Pool::default().lives(&policy, settings).unwrap_err().contains("hint"));
+}
+
+#[test]
+fn lives_are_judged_by_rules_too() {
+    let mut pool = Pool::default();
+    let mut innocent = user("a", 0, &[0; 4]);
+    innocent.messages[2].categories = vec!["S9".into()];
+    pool.see(&innocent);
+    let rule = Rule {
+        id: "r".into(),
+        why: "w".into(),
+        category: Some("S9".into()),
+        level: Some(Level::Senior),
+        ..Rule::default()
+    };
+    let policy = Policy { rules: vec![rule], ..Policy::default() };
+    let settings = LifeSettings { lives: 10, sessions: 40, gap_days: 3.0, seed: 1 };
+    assert_eq!(pool.lives(&policy, settings).unwrap().ever_called.users, 10);
+    assert_eq!(pool.lives(&Policy::default(), settings).unwrap().ever_called.users, 0);
+}
+
+#[test]
+fn who_was_called_once_is_counted_though_the_rule_no_longer_holds() {
+    let rule = Rule {
+        id: "now".into(),
+        why: "w".into(),
+        score_now_min: Some(0.3),
+        level: Some(Level::Senior),
+        ..Rule::default()
+    };
+    let mut policy = Policy { rules: vec![rule], ..Policy::default() };
+    policy.levels.watch.score_min = Some(1.0);
+    policy.levels.review.score_min = Some(1.0);
+    policy.levels.senior.score_min = Some(1.0);
+    let found = outcome(&policy, &[user("a", 0, &[&[2, 2, 2][..], &[0; 200]].concat())]);
+    assert_eq!((found.called.users, found.load.busiest_day_users), (1, 1));
+    assert_eq!(found.rules, [("now".to_owned(), 0)], "at the last message");
+}
+
+#[test]
+fn busy_days_are_seen() {
+    // Of twenty-two days two are busy, one with three users called, one with two.
+    let days = [0, 0, 0, 5, 5];
+    let mut users: Vec<ScoredUser> = days.iter().map(|day| user(&day.to_string(), *day, &[2, 2, 2])).collect();
+    users.push(user("quiet", 0, &[0; 22]));
+    let load = outcome(&Policy::default(), &users).load;
+    assert_eq!((load.days, load.busiest_day_users, load.p95_a_day), (22, 3, 2));
+}
+
+#[test]
+fn where_nobody_was_called_there_is_no_value_but_a_least_one() {
+    let value = positive_predictive_value(&share(0, 1_000), 0.001, 0.9);
+    assert_eq!(value.value, None);
+    assert!(value.low.unwrap() > 0.1 && value.high == Some(1.0), "{value:?}");
+}
+
+#[test]
+fn at_a_low_base_rate_most_alarms_are_false() {
+    // 1 in 1,000 a case, all found, 10 of 1,000 innocents called: 1 of 11, nearly.
+    let value = positive_predictive_value(&share(10, 1_000), 0.001, 1.0);
+    assert!((value.value.unwrap() - 1.0 / 10.99).abs() < 1e-12, "{value:?}");
+    assert!(value.low < value.value && value.value < value.high);
+}
