@@ -142,7 +142,7 @@ fn simulate_counts_what_score_found() {
     let lax = write(
         &folder,
         "lax.toml",
-        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.5 ", "imminent_min = 1.0 "),
+        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.25 ", "imminent_min = 1.0 "),
     );
     let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
     assert_eq!(words.matches("policy lax 1").count(), 2, "{words}");

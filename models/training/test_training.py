@@ -153,6 +153,18 @@ class Calibration(unittest.TestCase):
         self.assertAlmostEqual(calibrate.calibration_error(p, y), 0.2, places=5)
 
 
+class Injection(unittest.TestCase):
+    def test_claims_stand_in_messages_of_the_user_and_change_no_label(self):
+        h = history("a", [2, 0, 1, 0])
+        texts = {m.content for m in h.messages()}
+        for seed in range(20):
+            changed = augment.inject_claim(h, random.Random(seed))
+            touched = [m for m in changed.messages() if m.content not in texts]
+            self.assertTrue(1 <= len(touched) <= 3)
+            self.assertTrue(all(m.role == "user" and any(c in m.content for c in augment.CLAIMS) for m in touched))
+            self.assertEqual([m.harassment for m in changed.messages()], [2, 0, 1, 0])
+
+
 class Data(unittest.TestCase):
     def test_twins_share_a_unit(self):
         units = corpus.arc_units([history("a", [2]), history("b", [0], twin="a"), history("c", [0])])

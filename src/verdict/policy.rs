@@ -176,7 +176,7 @@ impl Default for Policy {
                 review: at(0.397),
                 senior: LevelSettings { mitigations: [Mitigation::RateLimit].into(), ..at(0.5) },
                 urgent: LevelSettings {
-                    imminent_min: Some(0.5),
+                    imminent_min: Some(0.25),
                     mitigations: [
                         Mitigation::RateLimit,
                         Mitigation::FeaturesRestricted,
