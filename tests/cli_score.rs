@@ -4,14 +4,15 @@
 
 mod cli_support;
 
-use cli_support::{MODEL, code, folder, lines, score, session, sessions, str, text, throughline, write};
+use cli_support::{MODEL, calm_policy, code, folder, lines, score, session, sessions, str, text, throughline, write};
 use serde_json::Value;
 
 #[test]
 fn exit_codes_follow_the_level_asked_for() {
     let folder = folder();
     let chats = write(&folder, "chats.jsonl", &sessions().concat());
-    // The tiny model finds `senior` in everything and nothing imminent.
+    // By it the tiny model finds `senior` in everything.
+    let calm = calm_policy(&folder);
     for (arguments, expected) in [
         (&[][..], 0),
         (&["--fail-at", "urgent"], 0),
@@ -22,7 +23,7 @@ fn exit_codes_follow_the_level_asked_for() {
         (&["--fail-at", "none"], 2),
         (&["--nothing"], 2),
     ] {
-        let output = score(&[&[str(&chats)], arguments].concat());
+        let output = score(&[&[str(&chats), "--policy", str(&calm)], arguments].concat());
         assert_eq!(code(&output), expected, "{arguments:?}: {}", text(&output.stderr));
     }
 }
@@ -76,9 +77,11 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     let folder = folder();
     let chats = write(&folder, "chats.jsonl", &sessions().concat());
     let config = write(&folder, "settings.toml", "fail_at = 'urgent'\nquiet = true\n");
+    let calm = calm_policy(&folder);
     let run = |environment: Option<&str>, flag: &[&str]| {
         let mut command = throughline();
         command.args(["score", "--model", MODEL, str(&chats), "--config", str(&config)]).args(flag);
+        command.args(["--policy", str(&calm)]);
         command.envs(environment.map(|level| ("THROUGHLINE_FAIL_AT", level)));
         code(&command.output().unwrap())
     };

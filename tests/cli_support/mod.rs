@@ -53,6 +53,14 @@ pub fn write(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
     path
 }
 
+/// The built-in policy, but nothing is an imminent threat by it: the tiny model sees some in everything.
+pub fn calm_policy(folder: &tempfile::TempDir) -> PathBuf {
+    let built_in = throughline::verdict::DEFAULT_POLICY_TOML;
+    let calm = built_in.replace("imminent_min = 0.25 ", "imminent_min = 1.0 ");
+    assert_ne!(calm, built_in);
+    write(folder, "calm.toml", &calm)
+}
+
 pub fn str(path: &Path) -> &str {
     path.to_str().unwrap()
 }
