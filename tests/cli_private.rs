@@ -73,7 +73,7 @@ fn hostile_text_drives_no_terminal() {
     for shown in [text(&output.stdout), text(&output.stderr)] {
         let unsafe_ones: Vec<char> =
             shown.chars().filter(|c| (c.is_control() && *c != '\n') || ('\u{2028}'..='\u{202e}').contains(c)).collect();
-        assert_eq!(unsafe_ones, [], "{shown:?}");
+        assert_eq!(unsafe_ones, [] as [char; 0], "{shown:?}");
     }
     let missing = score(&["nowhere\u{1b}[31m.jsonl"]);
     assert!(!text(&missing.stderr).contains('\u{1b}'), "{missing:?}");
