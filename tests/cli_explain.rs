@@ -44,9 +44,9 @@ fn what_is_left_is_the_score_of_the_history_without_the_messages() {
     let plain = arcs(&score(&[str(&whole), "-q", "-o", "-"]));
     let highest = plain.iter().map(|arc| arc["score"].as_f64().unwrap()).fold(0.0, f64::max);
     assert!(highest > 0.05, "the tiny model must see something: {plain:?}");
-    // A policy by which its highest arc has just come to `review`.
+    // A policy by which its highest arc is well above `review`, so that several messages must go.
     let shown = text(&throughline().args(["policy", "show"]).output().unwrap().stdout);
-    let low = format!("score_min = {:.4} ", highest * 0.999);
+    let low = format!("score_min = {:.4} ", highest * 0.6);
     let policy = shown.replace("score_min = 0.28 ", "score_min = 0.01 ").replace("score_min = 0.397 ", &low);
     let policy = policy.replace("score_min = 0.5 ", "score_min = 1.0 ");
     let policy = write(&folder, "policy.toml", &policy.replace("imminent_min = 0.25 ", "imminent_min = 1.0 "));
@@ -54,7 +54,7 @@ fn what_is_left_is_the_score_of_the_history_without_the_messages() {
     assert!(plain.iter().all(|arc| arc.get("explanation").is_none()), "not asked for");
     let arc = explained.iter().find(|arc| arc["score"].as_f64() == Some(highest)).unwrap();
     let steps = arc["explanation"]["without"].as_array().unwrap();
-    assert!(!steps.is_empty());
+    assert!(steps.len() > 1, "{arc}");
     for step in steps {
         let count = step["messages"].as_u64().unwrap() as usize;
         let evidence = arc["evidence"].as_array().unwrap().iter().take(count);

@@ -5,7 +5,7 @@
 A calibrated probability of a rare level is seldom above ½, so that the rounded expected level, which `throughline
 benchmark` compares, says too little. Here a message is of level k where P(level ≥ k) reaches a cut point, each chosen on the
 development authors for its kappa; kappa on the other file's authors follows, with a 95% bootstrap interval over histories, an
-original drawn together with its twin.
+original drawn together with its twin. Then imminent threats: how many of them, and of the other messages, reach a probability.
 """
 
 import itertools
@@ -52,6 +52,17 @@ def kappa(pairs, cuts):
     return cohen_kappa_score(labels, said, weights="quadratic", labels=[0, 1, 2, 3])
 
 
+def threats(path, histories):
+    """({probability: (threats that reach it, other messages that do)}, threats, others) among messages of the user."""
+    labels = {(h.id, s, i): m.imminent for h in histories for s, (_, ms) in enumerate(h.sessions)
+              for i, m in enumerate(ms) if m.role == "user"}
+    with open(path, encoding="utf-8") as lines:
+        records = [r for r in map(json.loads, lines) if r["type"] == "message" and r["role"] == "user"]
+    rows = [(labels[r["user_id"], r["session_index"], r["message_index"]], r["imminent"]) for r in records]
+    count = lambda wanted, cut: sum(threat == wanted and p >= cut for threat, p in rows)  # noqa: E731
+    return {cut: (count(True, cut), count(False, cut)) for cut in CUTS}, count(True, 0), count(False, 0)
+
+
 def main(dev, test):
     chosen_on, judged_on = at_least(dev), at_least(test)
     authors = {place[0] for place in judged_on}
@@ -64,6 +75,10 @@ def main(dev, test):
         drawn = sorted(kappa(sum((rng.choice(groups) for _ in groups), []), cuts) for _ in range(SAMPLES))
         value = kappa(sum(groups, []), cuts)
         print(f"{head}: cut points {cuts}, kappa {value:.2f} [{drawn[int(0.025 * SAMPLES)]:.2f}, {drawn[int(0.975 * SAMPLES)]:.2f}]")
+    for name, path in (("development", dev), ("judged", test)):
+        found, threatening, other = threats(path, corpus.read_arcs(corpus.DATASETS / "arcs", "dev") + judged)
+        print(f"imminent, {name}: of {threatening} threats and {other} others from a probability on: "
+              + ", ".join(f"{cut}: {a} and {b}" for cut, (a, b) in found.items()))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ pub struct ScoreArgs {
     pub redact: Option<bool>,
 
     /// Read every arc at `review` or above again without the messages that carry it, and tell how few
-    /// must go for it to fall below: up to eleven more readings an arc
+    /// must go for it to fall below: most often two to six more readings an arc
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_EXPLAIN", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub explain: Option<bool>,

@@ -36,7 +36,7 @@ pub struct Explanation {
 
 impl Scorer {
     /// Explains every arc that is at `review` or above by its own score or threats: reads the history again without the messages
-    /// that carry it, up to eleven times. What a rule alone raised is explained by the rule.
+    /// that carry it, most often two to six times, nineteen at most. What a rule alone raised is explained by the rule.
     ///
     /// # Errors
     /// As [`Scorer::score`].

@@ -11,6 +11,8 @@ use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt, THREAT_MIN};
 
 /// The form of the file that this build reads.
 pub const POLICY_SCHEMA_VERSION: u32 = 1;
+/// Score of an arc at α = 5%: the default policy's `review`.
+const REVIEW_SCORE_MIN: f32 = 0.397;
 /// Rules of one policy.
 const RULES_MAX: usize = 100;
 /// Messages that one finding names.
@@ -40,15 +42,6 @@ pub enum Mitigation {
 }
 
 impl Mitigation {
-    pub const ALL: [Self; 6] = [
-        Self::RateLimit,
-        Self::MemoryOff,
-        Self::PersonaRestricted,
-        Self::FeaturesRestricted,
-        Self::PaidPaused,
-        Self::ReviewBeforeRestoring,
-    ];
-
     /// The name as it stands in policies and output.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -160,7 +153,7 @@ impl Default for Policy {
             id: id.into(),
             why: why.into(),
             arc: Some(arc),
-            score_min: Some(0.397),
+            score_min: Some(REVIEW_SCORE_MIN),
             assistant_stance_min: Some(0.4),
             mitigations: mitigations.iter().copied().collect(),
             ..Rule::default()
@@ -173,7 +166,7 @@ impl Default for Policy {
             levels: Levels {
                 none: LevelSettings::default(),
                 watch: at(ARC_SCORE_MIN),
-                review: at(0.397),
+                review: at(REVIEW_SCORE_MIN),
                 senior: LevelSettings { mitigations: [Mitigation::RateLimit].into(), ..at(0.5) },
                 urgent: LevelSettings {
                     imminent_min: Some(0.25),

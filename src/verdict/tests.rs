@@ -119,8 +119,8 @@ fn every_condition_of_a_rule_must_hold() {
     }
 }
 
-#[test]
-fn a_rule_on_a_category_needs_no_arc() {
+/// A rule that a message of the category S9 is to be reviewed.
+fn on_category() -> Policy {
     let rule = Rule {
         id: "r".into(),
         why: "w".into(),
@@ -128,7 +128,12 @@ fn a_rule_on_a_category_needs_no_arc() {
         category: Some("S9".into()),
         ..Rule::default()
     };
-    let policy = Policy { rules: vec![rule], ..Policy::default() };
+    Policy { rules: vec![rule], ..Policy::default() }
+}
+
+#[test]
+fn a_rule_on_a_category_needs_no_arc() {
+    let policy = on_category();
     let at = MessageAt { session: 3, message: 7 };
     let verdict = judge(&policy, ArcState::new(ArcKind::Delusion), &[(at, "S9")]);
     assert_eq!((verdict.level, verdict.findings[0].arc), (Level::Review, None));
@@ -168,14 +173,7 @@ fn a_threat_names_its_message_and_whether_it_is_aimed_at_a_person() {
 
 #[test]
 fn of_many_messages_of_a_category_the_first_are_named_and_all_counted() {
-    let rule = Rule {
-        id: "r".into(),
-        why: "w".into(),
-        level: Some(Level::Review),
-        category: Some("S9".into()),
-        ..Rule::default()
-    };
-    let policy = Policy { rules: vec![rule], ..Policy::default() };
+    let policy = on_category();
     let many: Vec<_> = (0..100).map(|message| (MessageAt { session: 0, message }, "S9")).collect();
     let finding = judge(&policy, ArcState::new(ArcKind::Delusion), &many).findings.remove(0);
     assert_eq!((finding.messages.len(), finding.messages_count), (12, 100));

@@ -338,6 +338,17 @@ mod tests {
             }
         }
 
+        /// Whoever reads a history as it grows may let go of what stands before a window.
+        #[test]
+        fn no_window_reaches_back_before_the_one_before_it(items in items(), budget in 320usize..4096, k in 1usize..12) {
+            let spec = WindowSpec { context_messages_min: k, ..WindowSpec::with_tokens(budget) };
+            prop_assume!(spec.check().is_ok());
+            let plan = plan(&items, &spec).unwrap();
+            for pair in plan.windows.windows(2) {
+                prop_assert!(pair[0].first_item() <= pair[1].first_item(), "{:?}", pair);
+            }
+        }
+
         #[test]
         fn carried_evidence_fits_and_is_in_order(
             items in items(), weights in prop::collection::vec(0.0f32..1.0, 120), budget in 0usize..600,

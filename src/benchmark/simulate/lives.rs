@@ -15,7 +15,7 @@ use crate::verdict::{Level, Policy};
 /// Messages that lives may be put together from.
 const POOL_MESSAGES_MAX: usize = 5_000_000;
 /// Sessions of all lives together.
-pub const LIFE_SESSIONS_MAX: usize = 20_000_000;
+const LIFE_SESSIONS_MAX: usize = 20_000_000;
 
 /// Long lives of innocent users, put together from sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
