@@ -127,9 +127,11 @@ fn baselines_fold_the_users_messages() {
         .collect();
     for (name, expected) in [
         ("m, last message in context", 2.0 / 3.0),
+        ("m, mean of the last 5", 1.0 / 3.0),
         ("m, mean", 1.0 / 3.0),
         ("m, max", 2.0 / 3.0),
         ("m, skewness", 0.0),
+        ("m, EWMA slope", (0.3 - 0.05) * 2.0 / 3.0),
         ("keywords", 0.0),
     ] {
         let (_, score) = whole.iter().find(|(known, _)| *known == name).unwrap();

@@ -14,7 +14,7 @@ use throughline::benchmark::metrics::bootstrap::{Draws, SplitMix64, intervals};
 use throughline::benchmark::metrics::calibration::{expected_calibration_error, reliability};
 use throughline::benchmark::metrics::early::{Decision, erde, f_latency};
 use throughline::benchmark::metrics::ranking::{self, Confusion, Scored};
-use throughline::benchmark::metrics::{Figure, mean, median, skewness};
+use throughline::benchmark::metrics::{Figure, Moments, mean, median};
 
 /// Sums in another order.
 const DELTA_MAX: f64 = 1e-9;
@@ -44,6 +44,16 @@ fn field<T: serde::de::DeserializeOwned>(case: &Value, name: &str) -> T {
 fn close(found: impl Into<Option<f64>>, case: &Value, name: &str) {
     let (found, expected): (Option<f64>, f64) = (found.into(), field(case, name));
     assert!(found.is_some_and(|found| (found - expected).abs() < DELTA_MAX), "{name}: {found:?}, not {expected}");
+}
+
+fn moments(values: &[f64]) -> Moments {
+    let mut moments = Moments::default();
+    values.iter().for_each(|value| moments.push(*value));
+    moments
+}
+
+fn skewness(values: &[f64]) -> Option<f64> {
+    moments(values).skewness()
 }
 
 #[test]
@@ -127,6 +137,7 @@ fn figures_without_data_are_not_defined() {
     assert_eq!(Confusion::at(&negatives, 0.0).f1(), None);
     assert_eq!((expected_calibration_error(&[]), reliability(&[])), (None, Vec::new()));
     assert_eq!((mean(&[]), median(&[]), skewness(&[]), skewness(&[0.5, 0.5])), (None, None, None, None));
+    assert_eq!((Moments::default().mean(), moments(&[0.5, 1.0]).mean()), (None, Some(0.75)));
     assert_eq!(
         (ranking::pairs_ordered(&[]), ranking::spearman(&[]), ranking::spearman(&[(1.0, 2.0)])),
         (None, None, None)

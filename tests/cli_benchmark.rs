@@ -246,14 +246,52 @@ fn a_run_and_what_score_wrote_give_the_same_figures() {
     }
     // Baselines are folds of the same messages.
     let folded: Vec<&str> = detectors.iter().map(|one| one.name.as_str()).collect();
-    assert_eq!(folded, ["tiny", "tiny, last message in context", "tiny, mean", "tiny, max", "tiny, skewness"]);
-    let (last, mean, max) = (&detectors[1].whole, &detectors[2].whole, &detectors[3].whole);
+    assert_eq!(
+        folded,
+        [
+            "tiny",
+            "tiny, last message in context",
+            "tiny, mean of the last 5",
+            "tiny, mean",
+            "tiny, max",
+            "tiny, skewness",
+            "tiny, EWMA slope"
+        ]
+    );
+    let (last, mean, max) = (&detectors[1].whole, &detectors[3].whole, &detectors[4].whole);
     for index in 0..set.examples.len() {
         let trace = &detectors[1].traces.as_ref().unwrap()[index][0];
         assert_eq!(last[index][0], *trace.last().unwrap());
         assert_eq!(max[index][0], trace.iter().copied().fold(0.0, f64::max));
         assert!((mean[index][0] - trace.iter().sum::<f64>() / trace.len() as f64).abs() < 1e-12);
     }
+}
+
+#[test]
+fn thresholds_that_innocent_lives_keep() {
+    let (folder, file) = data();
+    let scores = folder.path().join("innocents.jsonl");
+    let scored =
+        throughline().args(["score", str(&native(&folder, &file)), "--model", MODEL, "-o", str(&scores)]).output();
+    assert_eq!(code(&scored.unwrap()), 0);
+    let innocents = ["--innocents", str(&scores), "--lives", "50", "--life-sessions", "10", "--ever", "0.1"];
+    let report = figures(&[&[str(&file), "--from", str(&scores)][..], &innocents].concat());
+    let lives = &report["manifest"]["settings"]["innocent_lives"];
+    assert_eq!((&lives["lives"], &lives["ever_share_max"]), (&json!(50), &json!(0.1)));
+    for arc in report["sets"][0]["arcs"].as_array().unwrap() {
+        for name in ["tiny-heads 0.0.0", "tiny-heads 0.0.0, max", "tiny-heads 0.0.0, mean of the last 5"] {
+            let found = detector(arc, name);
+            assert_eq!(found["threshold"]["from"], json!("lives"), "{name}");
+            // Lives of these very histories: no history reaches what so few lives do.
+            assert_eq!(found["figures"]["false_positive_rate"]["value"], json!(0.0), "{name}: {}", found["threshold"]);
+        }
+        assert_eq!(detector(arc, "keywords")["threshold"], Value::Null);
+    }
+    let refused = |arguments: &[&str]| text(&benchmark(&[&[str(&file)][..], arguments].concat()).stderr).to_owned();
+    let error = refused(&["--from", str(&scores), "--innocents", str(&scores), "--ever", "1"]);
+    assert!(error.contains("--ever is 1") && error.contains("hint"), "{error}");
+    let error = refused(&["--model", "none", "--innocents", str(&scores)]);
+    assert!(error.contains("no model here") && error.contains("hint"), "{error}");
 }
 
 #[test]

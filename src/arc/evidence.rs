@@ -59,10 +59,9 @@ pub(super) fn gain(kind: ArcKind, levels: &[f32; 4]) -> f64 {
     (1.0 - RISK_SHARE + RISK_SHARE * ratio).ln()
 }
 
-/// The probability of an open case is taken to lie this far from 0 and from 1: the few dozen innocent histories that it was
-/// calibrated on cannot show that a model may be surer. At 0.02 it is worth about 200 to 1, so that by itself, halved,
-/// it comes to the edge of a false-alarm probability of 1% and never far beyond.
-const CASE_DOUBT: f64 = 0.02;
+/// The probability of an open case is taken to lie this far from 0 and from 1: the few hundred innocent histories that it was
+/// calibrated on and held against cannot show that a model may be surer.
+const CASE_DOUBT: f64 = 0.001;
 
 /// ln of the odds of an open case over those before anything was read, in nats.
 pub(super) fn case_nats(kind: ArcKind, probability: f32) -> f64 {

@@ -10,7 +10,7 @@
 //! ```text
 //! L_n   = (L_{n−1}^d + w_n) · e_n          wealth; d < 1 lets old evidence fade over real time
 //! w_n   = 1 / (c (n+1) ln²(n+1))           Σ w_n = 1
-//! C_n   = p_n / (1 − p_n) · (1 − π) / π    where the guard gives p_n
+//! C_n   = √(C_{n−1} · p_n / (1 − p_n) · (1 − π) / π)    where the guard gives p_n; C_0 = 1
 //! M_n   = (L_n + C_n) / 2, or L_n where it does not
 //! score = S / (S + ln 100),  S = ln(1 + max M_n)
 //! ```
@@ -19,16 +19,18 @@
 //! everything up to it. The odds of that over those before anything was read (π is the share of histories with
 //! the arc) are the wealth of such bets, too: with w_k the chance that the onset is k and Λ the likelihood
 //! ratios, p_n / (1 − p_n) = π Σ_{k≤n} w_k Λ_{k…n} / (1 − π + π Σ_{k>n} w_k) (Shiryaev 1963, *On optimum methods
-//! in quickest detection problems*), so that C_n ≤ Σ w_k Λ_{k…n}. The mean of both is a bet as good.
+//! in quickest detection problems*), so that they are at most Σ w_k Λ_{k…n}. But a window forgets, and a guard flickers: what
+//! lifts p_n in innocent talk is one message, and the next takes it back, while an open case stays open. So C_n is
+//! their geometric mean over the messages so far, weights halving from one to the next (Roberts 1959, *Control chart tests
+//! based on geometric moving averages*): a case counts once it is held.
 //!
-//! By Ville's inequality an innocent history ever reaches M = 1/α with probability α at most, however
-//! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before and p_n is one
-//! posterior that is kept up message by message
+//! By Ville's inequality an innocent history ever reaches L = 1/α with probability α at most, however
+//! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before
 //! (the e-detector of Shin, Ramdas & Rinaldo 2024, *E-detectors: a nonparametric framework for
-//! sequential change detection*, section 2, with the weights of a spending schedule; Ville 1939). That is, if
-//! the model is calibrated on such histories, and remembers what its window no longer shows: an assumption, not
-//! a fact, and `models/README.md` says how
-//! often it was kept. The score is ½ at α = 1%.
+//! sequential change detection*, section 2, with the weights of a spending schedule; Ville 1939). Of C that would hold if p_n
+//! were one posterior that is kept up over the whole life, which no window can: there it is measured, not proven. How
+//! many long innocent lives reach a level `models/README.md` says and `throughline policy simulate --lives` counts. The score is
+//! ½ at α = 1%.
 //!
 //! The onset is estimated apart from the alarm: the message from which the gains, added up and set
 //! back to 0 whenever they fall below it (Page 1954, the CUSUM), first carried a certain message's worth.
@@ -44,6 +46,8 @@ mod evidence;
 
 /// Evidence halves in this time without any.
 const HALF_LIFE_DAYS: f64 = 180.0;
+/// The weight of a message's own odds of an open case in C.
+const CASE_NEW: f64 = 0.5;
 /// ln(1/α) at which the score is ½: α = 1%.
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
 /// The onset is where a run of gains first reaches this.
@@ -52,6 +56,8 @@ const ONSET_NATS: f64 = 1.0;
 pub const ARC_SCORE_MIN: f32 = 0.28;
 /// Σ 1 / (n ln² n) over n ≥ 2.
 const SPENDING_SUM: f64 = 2.109_742_801;
+/// A message that adds less is no evidence worth a word.
+const EVIDENCE_NATS_MIN: f64 = 0.1;
 /// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
 /// A threat less likely than this is not kept.
@@ -146,8 +152,10 @@ pub struct ArcState {
     user_messages: u64,
     /// ln L.
     wealth_nats: f64,
-    /// ln C of the last user message, where the guard gives it.
-    case_nats: Option<f64>,
+    /// ln of the last user message's odds of an open case over those before anything was read, where the guard gives them.
+    odds_nats: Option<f64>,
+    /// ln C; 0 before the guard gave any odds.
+    case_nats: f64,
     /// The greatest ln M so far.
     height_nats: f64,
     /// Since when an open case has been likelier than not.
@@ -176,7 +184,8 @@ impl ArcState {
             kind,
             user_messages: 0,
             wealth_nats: NOTHING_NATS,
-            case_nats: None,
+            odds_nats: None,
+            case_nats: 0.0,
             height_nats: NOTHING_NATS,
             case_onset: None,
             run_nats: 0.0,
@@ -226,7 +235,7 @@ impl ArcState {
             self.evidence_session = Some(observation.at.session);
             self.evidence_sessions += 1;
         }
-        if gain > 0.0 {
+        if gain >= EVIDENCE_NATS_MIN {
             self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32 });
         }
     }
@@ -259,9 +268,10 @@ impl ArcState {
     fn case(&mut self, observation: &Observation) -> f64 {
         let Some(probability) = self.kind.case(&observation.score) else { return 0.0 };
         let held = |nats: f64| ln_add(nats, 0.0);
-        let before = held(self.case_nats.unwrap_or_else(|| evidence::case_nats(self.kind, 0.0)));
+        let before = held(self.odds_nats.unwrap_or_else(|| evidence::case_nats(self.kind, 0.0)));
         let nats = evidence::case_nats(self.kind, probability);
-        self.case_nats = Some(nats);
+        self.odds_nats = Some(nats);
+        self.case_nats += CASE_NEW * (nats - self.case_nats);
         if probability < 0.5 {
             self.case_onset = None;
         } else if self.case_onset.is_none() {
@@ -272,7 +282,7 @@ impl ArcState {
 
     /// ln M.
     fn now_nats(&self) -> f64 {
-        self.case_nats.map_or(self.wealth_nats, |case| ln_add(self.wealth_nats, case) - LN_2)
+        self.odds_nats.map_or(self.wealth_nats, |_| ln_add(self.wealth_nats, self.case_nats) - LN_2)
     }
 
     fn decay(&mut self, time: Option<Timestamp>) {

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::simulate::lives::LifeSettings;
+
 /// A file by what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileRecord {
@@ -78,6 +80,17 @@ pub struct Settings {
     pub policy_sha256: String,
     /// The score from which a history is at `review`.
     pub review_score_min: f32,
+    /// Where thresholds are those that innocent lives keep.
+    pub innocent_lives: Option<InnocentLives>,
+}
+
+/// The lives that fixed the thresholds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InnocentLives {
+    #[serde(flatten)]
+    pub settings: LifeSettings,
+    /// Of them so many may ever alarm.
+    pub ever_share_max: f64,
 }
 
 /// Everything a run rests on. No time stands in it: the same run gives the same bytes.

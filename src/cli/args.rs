@@ -202,8 +202,8 @@ DATA
 
 DETECTORS
   Each model by its arc score, and as baselines from its message scores the
-  last user message alone, mean, maximum and skewness; a keyword lexicon; files
-  of scores, a line a history:
+  last user message alone, the mean of the last five, mean, maximum, skewness
+  and EWMA slope; a keyword lexicon; files of scores, a line a history:
   {\"user_id\": \"hale-01\", \"harassment\": 0.2, \"delusion\": 1.4}
 ";
 
@@ -247,6 +247,23 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "FILE")]
     pub thresholds: Option<PathBuf>,
 
+    /// What `throughline score --output` wrote of innocent users, by one of the models: long lives are put together from their
+    /// sessions, and every detector of that model is judged at the threshold that so few of them ever reach
+    #[arg(long, value_name = "FILE", conflicts_with = "thresholds")]
+    pub innocents: Option<PathBuf>,
+
+    /// The share of innocent lives that may ever alarm
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, requires = "innocents")]
+    pub ever: f64,
+
+    /// How many innocent lives
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, requires = "innocents", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub lives: u32,
+
+    /// Sessions of a life, one every three days
+    #[arg(long, value_name = "COUNT", default_value_t = 200, requires = "innocents", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub life_sessions: u32,
+
     /// All figures as JSON, written whole or not at all; `-` for standard output instead of the tables
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -259,7 +276,7 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub samples: u32,
 
-    /// Of the bootstrap
+    /// Of the bootstrap, and of the drawing of lives
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
 

@@ -4,18 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufWriter, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use throughline::arc::ArcKind;
 use throughline::benchmark::Benchmark;
 use throughline::benchmark::data::labels::LabelMap;
 use throughline::benchmark::data::{DataSet, Opened, open};
 use throughline::benchmark::detector::{
-    Detector, ExternalScores, ModelScores, ScoredMessage, external, keywords, model_detectors, score_output,
-    scores_file,
+    Detector, ExternalScores, ModelScores, ScoredMessage, each_user, external, keywords, model_detectors, score_output,
+    scores_file, watched_names,
 };
 use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge};
-use throughline::benchmark::manifest::{BinaryRecord, FileRecord, Manifest, ModelRecord, Settings};
+use throughline::benchmark::manifest::{BinaryRecord, FileRecord, InnocentLives, Manifest, ModelRecord, Settings};
 use throughline::benchmark::report::{html, terminal};
+use throughline::benchmark::simulate::lives::{LifeSettings, Pool};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::report::{Totals, safe};
 use throughline::scorer::{Scorer, ScorerSettings};
@@ -35,6 +36,8 @@ use super::{EXIT_CLEAN, model, policy};
 const NO_MODEL: &str = "none";
 /// Characters of a detector's name.
 const NAME_CHARS_MAX: usize = 60;
+/// Between the beginnings of two sessions of a life.
+const LIFE_GAP_DAYS: f64 = 3.0;
 /// The largest benchmark output that thresholds are read from, in bytes.
 const THRESHOLDS_BYTES_MAX: u64 = 256 << 20;
 
@@ -54,7 +57,7 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     ensure!(!is_stdout(args.report.as_deref()), "the page is a file; hint: --report FILE.html");
     let quiet = args.quiet.unwrap_or(false);
     let named = args.scores.iter().map(|named| &named.file);
-    let settings = args.thresholds.iter().chain(&args.policy).chain(&args.categories);
+    let settings = args.thresholds.iter().chain(&args.innocents).chain(&args.policy).chain(&args.categories);
     let inputs: Vec<PathBuf> = args.paths.iter().chain(&args.from).chain(named).chain(settings).cloned().collect();
     let (figures, page) = targets(args.output.as_deref(), args.report.as_deref(), &inputs)?;
     let policy = policy::load(args.policy.as_deref())?;
@@ -63,13 +66,21 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     for file in &opened.files {
         refuse_input([&figures, &page], file)?;
     }
-    let judging = Judging {
+    ensure!(
+        args.ever > 0.0 && args.ever < 1.0,
+        "--ever is {}, the limits are 0 and 1, both left out; hint: 0.01 is one life in a hundred",
+        args.ever
+    );
+    let mut judging = Judging {
         thresholds: args.thresholds.as_deref().map(thresholds).transpose()?.unwrap_or_default(),
         samples: args.samples as usize,
         seed: args.seed,
     };
     let external: Vec<(String, ExternalScores)> = args.scores.iter().map(external_scores).collect::<Result<_, _>>()?;
     let models = all_models(&args, &opened.sets, &Progress::new(quiet))?;
+    if let Some(file) = &args.innocents {
+        keep_to_lives(file, &args, &models, &mut judging.thresholds)?;
+    }
     let mut sets = Vec::new();
     for set in &opened.sets {
         sets.push(judge(set, &detectors(set, &models, &external, &policy.policy)?, &judging));
@@ -117,6 +128,37 @@ fn all_models(args: &BenchmarkArgs, sets: &[DataSet], progress: &Progress) -> an
     }
     progress.done();
     Ok(models)
+}
+
+/// Gives every detector of the model that scored `file` the threshold that so few lives of its users ever reach.
+fn keep_to_lives(
+    file: &Path,
+    args: &BenchmarkArgs,
+    models: &[Scores],
+    thresholds: &mut Thresholds,
+) -> anyhow::Result<()> {
+    let mut pool = Pool::default();
+    let record = each_user(file, &mut |user| pool.see(user))?;
+    let same = |one: &&Scores| one.record.sha256 == record.sha256;
+    let model = models.iter().find(same).with_context(|| {
+        let name = safe::line(&record.name, NAME_CHARS_MAX);
+        format!(
+            "{}: scored by {name}, sha256 {}, which is no model here; hint: score the innocent users with the same model",
+            file.display(),
+            safe::line(&record.sha256, 64)
+        )
+    })?;
+    let settings = life_settings(args);
+    let found = pool.thresholds(settings, args.ever).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    for (arc, values) in ArcKind::ALL.into_iter().zip(found) {
+        watched_names(&model.name).into_iter().zip(values).for_each(|(name, value)| thresholds.keep(arc, name, value));
+    }
+    Ok(())
+}
+
+fn life_settings(args: &BenchmarkArgs) -> LifeSettings {
+    let (lives, sessions) = (args.lives as usize, args.life_sessions as usize);
+    LifeSettings { lives, sessions, gap_days: LIFE_GAP_DAYS, seed: args.seed }
 }
 
 /// A name that no other model has.
@@ -232,8 +274,9 @@ fn manifest(
     };
     let map = args.labels.iter().map(PathBuf::from).filter(|path| path.is_file());
     let scores = args.scores.iter().map(|named| named.file.clone());
-    let inputs: Vec<PathBuf> =
-        args.from.iter().cloned().chain(scores).chain(args.thresholds.clone()).chain(map).collect();
+    let inputs =
+        args.from.iter().cloned().chain(scores).chain(args.thresholds.clone()).chain(args.innocents.clone()).chain(map);
+    let inputs: Vec<PathBuf> = inputs.collect();
     Ok(Manifest {
         binary: BinaryRecord {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -247,6 +290,10 @@ fn manifest(
             policy: format!("{} {}", policy.policy.name, policy.policy.version),
             policy_sha256: policy.sha256.clone(),
             review_score_min: policy.policy.score_min(Level::Review),
+            innocent_lives: args
+                .innocents
+                .as_ref()
+                .map(|_| InnocentLives { settings: life_settings(args), ever_share_max: args.ever }),
         },
         models,
         data: opened.files.iter().map(record).collect::<Result<_, _>>()?,

@@ -11,8 +11,8 @@ use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt, THREAT_MIN};
 
 /// The form of the file that this build reads.
 pub const POLICY_SCHEMA_VERSION: u32 = 1;
-/// Score of an arc at α = 5%: the default policy's `review`.
-const REVIEW_SCORE_MIN: f32 = 0.397;
+/// Score of an arc at α = 10%: the default policy's `review`.
+const REVIEW_SCORE_MIN: f32 = 0.342;
 /// Rules of one policy.
 const RULES_MAX: usize = 100;
 /// Messages that one finding names.
@@ -161,7 +161,7 @@ impl Default for Policy {
         Self {
             schema_version: POLICY_SCHEMA_VERSION,
             name: "default".into(),
-            version: "1".into(),
+            version: "2".into(),
             description: "People are asked to read; features are recommended to be taken back where the assistant has a part in it.".into(),
             levels: Levels {
                 none: LevelSettings::default(),

@@ -3,19 +3,21 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::data::{DataSet, Example};
-use super::metrics::{mean, skewness};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::scoring::{MessageScore, expected_level};
 use crate::transcript::Role;
 use crate::verdict::{Level, Policy};
 
 mod files;
+mod fold;
 mod keywords;
 
 pub use files::{ExternalScores, ScoredUser, UserMessage, each_user, score_output, scores_file};
+pub use fold::Fold;
 pub use keywords::keyword_matches;
 
 /// Why a detector cannot be judged on a set.
@@ -50,10 +52,14 @@ pub enum Family {
     Arc,
     /// The model's last user message, judged with the history before it.
     Last,
-    /// Mean, maximum and skewness over the model's user messages.
+    /// The mean over its last few user messages.
+    Recent,
+    /// Mean, maximum and skewness over all of them.
     Mean,
     Max,
     Skewness,
+    /// How far a fast moving average of them stands above a slow one.
+    Slope,
     /// A lexicon: matches per hundred words of the user.
     Keywords,
     /// A file that names no more than scores.
@@ -76,6 +82,8 @@ pub enum ThresholdFrom {
     Policy,
     /// An earlier benchmark, on other data.
     File,
+    /// The share of innocent lives that may ever alarm.
+    Lives,
 }
 
 /// A detector on one set. Lists run along the set's examples; pairs are harassment and delusion.
@@ -119,10 +127,8 @@ pub fn model_detectors(
         let other = || DetectorError::OtherMessages { file: file.to_owned(), id: id.clone() };
         messages.push(found.ok_or_else(other)?.clone());
     }
-    let folds = [(Family::Last, "last message in context"), (Family::Mean, "mean"), (Family::Max, "max")];
-    let folds = folds.into_iter().chain([(Family::Skewness, "skewness")]);
-    let baselines: Vec<Detector> =
-        folds.map(|(family, words)| fold(format!("{name}, {words}"), family, &messages)).collect();
+    let folded = |(family, words)| folded(format!("{name}, {words}"), family, &messages);
+    let baselines: Vec<Detector> = fold::FOLDS.into_iter().map(folded).collect();
     Ok(std::iter::once(arcs(name, messages, set, policy)).chain(baselines).collect())
 }
 
@@ -242,12 +248,12 @@ fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage], policy: &Pol
 }
 
 /// A baseline that folds the expected levels of the user's messages into one score.
-fn fold(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Detector {
+fn folded(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Detector {
     let trace = |scored: &Vec<ScoredMessage>| {
         ArcKind::ALL.map(|kind| {
             let users = scored.iter().filter(|one| one.role == Role::User);
-            let levels: Vec<f64> = users.map(|one| f64::from(expected_level(kind.levels(&one.score))) / 3.0).collect();
-            (1..=levels.len()).map(|read| folded(family, &levels[..read])).collect::<Vec<f64>>()
+            let mut fold = Fold::new(family);
+            users.map(|one| fold.push(level(kind, &one.score))).collect::<Vec<f64>>()
         })
     };
     let traces: Vec<[Vec<f64>; 2]> = messages.iter().map(trace).collect();
@@ -264,11 +270,50 @@ fn fold(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Detect
     }
 }
 
-fn folded(family: Family, levels: &[f64]) -> f64 {
-    match family {
-        Family::Last => levels.last().copied().unwrap_or(0.0),
-        Family::Max => levels.iter().copied().fold(0.0, f64::max),
-        Family::Skewness => skewness(levels).unwrap_or(0.0),
-        _ => mean(levels).unwrap_or(0.0),
+/// A message's expected level over 3.
+fn level(kind: ArcKind, score: &MessageScore) -> f64 {
+    f64::from(expected_level(kind.levels(score))) / 3.0
+}
+
+/// Everything that can be asked of a user after each message: the arc rooms and every fold.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    kind: ArcKind,
+    arc: ArcState,
+    folds: [Fold; fold::FOLDS.len()],
+    heights: [f64; WATCHED],
+}
+
+/// The arc rooms and every fold.
+pub const WATCHED: usize = 1 + fold::FOLDS.len();
+
+impl Watch {
+    pub fn new(kind: ArcKind) -> Self {
+        let folds = fold::FOLDS.map(|(family, _)| Fold::new(family));
+        Self { kind, arc: ArcState::new(kind), folds, heights: [f64::NEG_INFINITY; WATCHED] }
     }
+
+    /// Takes in one more message, at a time if it has one.
+    pub fn hear(&mut self, ScoredMessage { at, role, score }: ScoredMessage, time: Option<Timestamp>) {
+        let from_user = role == Role::User;
+        self.arc.step(&Observation { at, time, from_user, score });
+        if from_user {
+            let level = level(self.kind, &score);
+            let scores = std::iter::once(f64::from(self.arc.score_now()));
+            let scores = scores.chain(self.folds.iter_mut().map(|fold| fold.push(level)));
+            self.heights.iter_mut().zip(scores).for_each(|(height, score)| *height = height.max(score));
+        }
+    }
+
+    /// The highest score so far of each, in the order of [`watched_names`].
+    pub fn heights(&self) -> [f64; WATCHED] {
+        self.heights
+    }
+}
+
+/// What the detectors of a [`Watch`] are called where the model has this name.
+pub fn watched_names(model: &str) -> [String; WATCHED] {
+    let mut names = std::array::from_fn(|_| model.to_owned());
+    names[1..].iter_mut().zip(fold::FOLDS).for_each(|(name, (_, words))| *name = format!("{model}, {words}"));
+    names
 }

@@ -20,8 +20,9 @@ struct Scores<'a> {
     places: &'a [Vec<UserPlace>],
     /// The user message, from 0, at which the alarm comes; `None` where the detector cannot be asked that early.
     alarms: Option<Vec<Option<usize>>>,
-    /// The alarms, where they are the policy's: more than a score at the threshold.
-    reviews: Option<Vec<Option<usize>>>,
+    /// The alarms, where they decide and not the whole's score: where they are the policy's, which knows more than scores, or
+    /// the threshold is one for every message.
+    deciding: Option<Vec<Option<usize>>>,
 }
 
 /// Where a user message stands.
@@ -57,8 +58,10 @@ impl On<'_> {
         let reviews = detector.reviews.as_ref().filter(|_| policy);
         let reviews: Option<Vec<_>> = reviews.map(|all| all.iter().map(|review| review[kind as usize]).collect());
         let alarms = detector.traces.as_ref().filter(|_| at.is_some());
-        let alarms = reviews.clone().or(alarms.map(|traces| traces.iter().map(crossed).collect()));
-        let scores = Scores { kind, examples: &self.set.examples, detector, threshold: at, places, alarms, reviews };
+        let alarms = reviews.or(alarms.map(|traces| traces.iter().map(crossed).collect()));
+        let decide = policy || threshold.is_some_and(|threshold| threshold.from == ThresholdFrom::Lives);
+        let deciding = alarms.clone().filter(|_| decide);
+        let scores = Scores { kind, examples: &self.set.examples, detector, threshold: at, places, alarms, deciding };
         let all: Vec<usize> = (0..self.set.examples.len()).collect();
         let scored = scores.scored(&all);
         let best = ranking::best_f1(&scored).map(|(threshold, f1)| BestF1 { threshold, f1 });
@@ -116,7 +119,7 @@ impl Scores<'_> {
     }
 
     fn flagged(&self, index: usize, at: f64) -> bool {
-        self.reviews.as_ref().map_or_else(|| self.whole(index) >= at, |reviews| reviews[index].is_some())
+        self.deciding.as_ref().map_or_else(|| self.whole(index) >= at, |alarms| alarms[index].is_some())
     }
 
     fn onset(&self, index: usize) -> Option<MessageAt> {

@@ -133,9 +133,10 @@ pub struct ReviewReport {
     pub turns: Vec<Option<usize>>,
 }
 
-/// Thresholds that an earlier benchmark found best, by arc or target and detector.
+/// Thresholds by arc or target and detector: those that an earlier benchmark found best, or those that so many innocent lives
+/// at most ever reach.
 #[derive(Debug, Clone, Default)]
-pub struct Thresholds(BTreeMap<(String, String), f64>);
+pub struct Thresholds(BTreeMap<(String, String), Threshold>);
 
 impl Thresholds {
     /// From the JSON of a benchmark on other data.
@@ -149,7 +150,10 @@ impl Thresholds {
             let arcs = set.arcs.into_iter().map(|one| (one.arc.as_str().to_owned(), one.detectors));
             for (place, detectors) in arcs.chain(set.targets.into_iter().map(|one| (one.target, one.detectors))) {
                 for one in detectors {
-                    let best = one.best_f1.map(|best| ((place.clone(), one.detector), best.threshold));
+                    let best = one.best_f1.map(|best| {
+                        let threshold = Threshold { value: best.threshold, from: ThresholdFrom::File };
+                        ((place.clone(), one.detector), threshold)
+                    });
                     found.extend(best);
                 }
             }
@@ -157,11 +161,15 @@ impl Thresholds {
         Ok(Self(found))
     }
 
-    /// The threshold for a detector: the file's where it has one, else the policy's.
+    /// Sets the threshold of a detector on an arc to one that innocent lives keep.
+    pub fn keep(&mut self, arc: ArcKind, detector: String, value: f64) {
+        self.0.insert((arc.as_str().to_owned(), detector), Threshold { value, from: ThresholdFrom::Lives });
+    }
+
+    /// The threshold for a detector: the one known here, else the policy's.
     fn get(&self, place: &str, detector: &str, policy: Option<f64>) -> Option<Threshold> {
-        let file = self.0.get(&(place.to_owned(), detector.to_owned()));
-        let file = file.map(|&value| Threshold { value, from: ThresholdFrom::File });
-        file.or(policy.map(|value| Threshold { value, from: ThresholdFrom::Policy }))
+        let known = self.0.get(&(place.to_owned(), detector.to_owned())).copied();
+        known.or(policy.map(|value| Threshold { value, from: ThresholdFrom::Policy }))
     }
 }
 

@@ -44,12 +44,45 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// g₁ = m₃ / m₂^(3/2) (Joanes & Gill 1998): how far a few high values stand out among many low ones;
-/// `None` where nothing varies.
-pub fn skewness(values: &[f64]) -> Option<f64> {
-    let middle = mean(values)?;
-    let moment = |power| values.iter().map(|value| (value - middle).powi(power)).sum::<f64>() / values.len() as f64;
-    (moment(2) > 1e-18).then(|| moment(3) / moment(2).powf(1.5))
+/// Mean and skewness of values as they come (Terriberry 2007, *Computing higher-order moments online*; the third of the
+/// central moments by the update of Welford).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moments {
+    count: usize,
+    mean: f64,
+    /// Σ (x − mean)² and Σ (x − mean)³.
+    second: f64,
+    third: f64,
+}
+
+impl Moments {
+    pub fn push(&mut self, value: f64) {
+        let before = self.count as f64;
+        self.count += 1;
+        let count = self.count as f64;
+        let delta = value - self.mean;
+        let step = delta / count;
+        let term = delta * step * before;
+        self.mean += step;
+        self.third += term * step * (count - 2.0) - 3.0 * step * self.second;
+        self.second += term;
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// `None` of nothing.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.mean)
+    }
+
+    /// g₁ = m₃ / m₂^(3/2) (Joanes & Gill 1998): how far a few high values stand out among many low ones;
+    /// `None` where nothing varies.
+    pub fn skewness(&self) -> Option<f64> {
+        let count = self.count as f64;
+        (self.second > 1e-18 * count).then(|| (self.third / count) / (self.second / count).powf(1.5))
+    }
 }
 
 /// The median, of an even count the mean of both in the middle; `None` of nothing.

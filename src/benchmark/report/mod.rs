@@ -206,7 +206,11 @@ fn review_table(reviews: &[ReviewReport]) -> Option<Table> {
 }
 
 fn threshold_text(threshold: Threshold) -> String {
-    let mark = if threshold.from == ThresholdFrom::File { " (file)" } else { "" };
+    let mark = match threshold.from {
+        ThresholdFrom::Policy => "",
+        ThresholdFrom::File => " (file)",
+        ThresholdFrom::Lives => " (lives)",
+    };
     format!("{:.3}{mark}", threshold.value)
 }
 

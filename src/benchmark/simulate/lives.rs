@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AtLevel, Life, Share, by_level, called};
-use crate::arc::MessageAt;
-use crate::benchmark::detector::{ScoredMessage, ScoredUser, UserMessage};
+use crate::arc::{ArcKind, MessageAt};
+use crate::benchmark::detector::{ScoredMessage, ScoredUser, UserMessage, WATCHED, Watch};
 use crate::benchmark::metrics::bootstrap::SplitMix64;
 use crate::transcript::Role;
 use crate::verdict::{Level, Policy};
@@ -76,21 +76,7 @@ impl Pool {
     /// # Errors
     /// When there is nothing to draw from, too much to hold, or too much to draw.
     pub fn lives(&self, policy: &Policy, settings: LifeSettings) -> Result<Lives, String> {
-        if self.messages > POOL_MESSAGES_MAX {
-            let found = self.messages;
-            return Err(format!(
-                "{found} messages to put lives together from, the limit is {POOL_MESSAGES_MAX}; hint: score a sample of the users"
-            ));
-        }
-        if self.user_messages == 0 {
-            return Err("no message of any user to put lives together from; hint: score some innocent users".into());
-        }
-        let drawn = settings.lives.saturating_mul(settings.sessions);
-        if drawn > LIFE_SESSIONS_MAX {
-            return Err(format!(
-                "{drawn} sessions in all lives, the limit is {LIFE_SESSIONS_MAX}; hint: fewer --lives or --life-sessions"
-            ));
-        }
+        self.check(settings)?;
         let mut random = SplitMix64::new(settings.seed);
         let (mut levels, mut user_messages) = (BTreeMap::<Level, u64>::new(), 0);
         for _ in 0..settings.lives {
@@ -110,18 +96,76 @@ impl Pool {
         })
     }
 
+    /// Whether there is something to draw from, and not too much to hold or to draw.
+    fn check(&self, settings: LifeSettings) -> Result<(), String> {
+        if self.messages > POOL_MESSAGES_MAX {
+            let found = self.messages;
+            return Err(format!(
+                "{found} messages to put lives together from, the limit is {POOL_MESSAGES_MAX}; hint: score a sample of the users"
+            ));
+        }
+        if self.user_messages == 0 {
+            return Err("no message of any user to put lives together from; hint: score some innocent users".into());
+        }
+        let drawn = settings.lives.saturating_mul(settings.sessions);
+        if drawn > LIFE_SESSIONS_MAX {
+            return Err(format!(
+                "{drawn} sessions in all lives, the limit is {LIFE_SESSIONS_MAX}; hint: fewer --lives or --life-sessions"
+            ));
+        }
+        Ok(())
+    }
+
+    /// For each arc and each detector of a [`Watch`], the least threshold that no more than `ever` / 2 of the lives ever
+    /// reach in that arc: no more than `ever` of them in either.
+    ///
+    /// # Errors
+    /// Those of [`Pool::lives`].
+    pub fn thresholds(&self, settings: LifeSettings, ever: f64) -> Result<[[f64; WATCHED]; 2], String> {
+        self.check(settings)?;
+        let mut random = SplitMix64::new(settings.seed);
+        let mut heights: [[Vec<f64>; WATCHED]; 2] = Default::default();
+        for _ in 0..settings.lives {
+            let mut watches = ArcKind::ALL.map(Watch::new);
+            self.draw(settings, &mut random, &mut |_, scored, time| {
+                watches.iter_mut().for_each(|watch| watch.hear(scored, time));
+            });
+            for (heights, watch) in heights.iter_mut().zip(&watches) {
+                heights.iter_mut().zip(watch.heights()).for_each(|(all, height)| all.push(height));
+            }
+        }
+        let allowed = (ever / 2.0 * settings.lives as f64) as usize;
+        let threshold = |mut heights: Vec<f64>| {
+            heights.sort_by(|a, b| b.total_cmp(a));
+            heights.get(allowed).map_or(f64::NEG_INFINITY, |height| height.next_up())
+        };
+        Ok(heights.map(|detectors| detectors.map(threshold)))
+    }
+
     /// The highest level of one life, and its user messages.
     fn life(&self, policy: &Policy, settings: LifeSettings, random: &mut SplitMix64) -> (Level, usize) {
         let (mut life, mut user_messages) = (Life::new(), 0);
+        self.draw(settings, random, &mut |message, scored, time| {
+            user_messages += usize::from(scored.role == Role::User);
+            life.hear(policy, scored, time, &message.categories);
+        });
+        (life.level_max, user_messages)
+    }
+
+    /// One life, message by message: what was written down, its scores at its place in the life, and when.
+    fn draw(
+        &self,
+        settings: LifeSettings,
+        random: &mut SplitMix64,
+        each: &mut dyn FnMut(&UserMessage, ScoredMessage, Option<Timestamp>),
+    ) {
         for session in 0..settings.sessions {
             let seconds = (session as f64 * settings.gap_days * 86_400.0) as i64;
             let time = Timestamp::from_second(seconds).ok();
             for message in &self.sessions[random.below(self.sessions.len())] {
                 let at = MessageAt { session, message: message.scored.at.message };
-                user_messages += usize::from(message.scored.role == Role::User);
-                life.hear(policy, ScoredMessage { at, ..message.scored }, time, &message.categories);
+                each(message, ScoredMessage { at, ..message.scored }, time);
             }
         }
-        (life.level_max, user_messages)
     }
 }

@@ -3,7 +3,7 @@
 use super::lives::{LifeSettings, Pool};
 use super::*;
 use crate::arc::MessageAt;
-use crate::benchmark::detector::UserMessage;
+use crate::benchmark::detector::{UserMessage, watched_names};
 use crate::scoring::MessageScore;
 use crate::verdict::Rule;
 
@@ -38,8 +38,8 @@ fn alarms_are_counted_on_the_day_they_come() {
     assert_eq!((found.users, found.user_messages, found.called.users), (3, 34, 2));
     assert_eq!(found.load.days, 20);
     assert_eq!(found.load.mean_a_day, 0.1);
-    // Both after their second message of level 2, which is the third day of either.
-    assert_eq!(found.load.busiest_day.unwrap().to_string(), "2024-10-06");
+    // Both with their first message of level 2, certain and early: the second day.
+    assert_eq!(found.load.busiest_day.unwrap().to_string(), "2024-10-05");
     assert_eq!((found.load.busiest_day_users, found.load.p95_a_day, found.load.undated), (2, 0, 0));
     assert_eq!(found.levels.iter().map(|one| one.share.users).sum::<u64>(), 3);
 }
@@ -91,6 +91,20 @@ fn a_long_life_has_more_occasions_to_be_called() {
     let many = LifeSettings { lives: 1 << 20, sessions: 100, ..settings };
     assert!(pool.lives(&policy, many).unwrap_err().contains("104857600"));
     assert!(Pool::default().lives(&policy, settings).unwrap_err().contains("hint"));
+}
+
+#[test]
+fn a_threshold_is_what_few_enough_lives_reach() {
+    let mut pool = Pool::default();
+    // One session in fifty with a threat: of lives of ten sessions about one in five has it.
+    (0..49).for_each(|i| pool.see(&user(&i.to_string(), 0, &[0, 1])));
+    pool.see(&user("bad", 0, &[3]));
+    let settings = LifeSettings { lives: 400, sessions: 10, gap_days: 3.0, seed: 1 };
+    let max = |ever| pool.thresholds(settings, ever).unwrap()[ArcKind::Harassment as usize][4];
+    // Of 0.9 a half may reach it in this arc: more than do, so that the level of the others is the threshold.
+    assert!(max(0.9) > 1.0 / 3.0 && max(0.9) < 0.334, "{}", max(0.9));
+    assert!(max(0.1) > 1.0 && max(0.1) < 1.001, "{}", max(0.1));
+    assert_eq!(watched_names("m")[4], "m, max");
 }
 
 #[test]
