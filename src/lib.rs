@@ -44,6 +44,10 @@ pub mod report;
 #[cfg(feature = "engine")]
 pub mod scorer;
 pub mod scoring;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod transcript;
 pub mod verdict;
 pub mod window;

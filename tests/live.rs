@@ -138,3 +138,99 @@ fn what_is_forgotten_is_computed_again_to_the_same_score() {
     assert!(distance(&whole, &heard) <= PROBABILITY_DELTA_MAX);
     assert!(live.notes().tokens > whole.notes.tokens, "windows anew at every message");
 }
+
+#[test]
+fn messages_of_one_turn_are_heard_together() {
+    let scorer =
+        scorer(KernelName::ALL.into_iter().find(|kernel| kernel.dtype() == "f32" && kernel.is_available()).unwrap());
+    for seed in 0..20 {
+        let history = history(seed);
+        let whole = scorer.score(&history, &mut |_| {}).unwrap();
+        let mut live = scorer.live().unwrap();
+        let mut heard = Vec::new();
+        for session in &history.sessions {
+            live.begin_session(session.start());
+            heard.extend(live.hear_all(&session.messages).unwrap());
+        }
+        assert!(distance(&whole, &heard) <= PROBABILITY_DELTA_MAX, "seed {seed}");
+    }
+}
+
+/// Whether a user's process was stopped between two messages makes no difference: what was said before is recalled with the
+/// scores it had, and nothing of it is computed but what the next message's window needs.
+#[test]
+fn a_recalled_history_goes_on_as_if_it_had_been_heard() {
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let scorer = scorer(kernel);
+        let allowed = if kernel.dtype() == "f32" { PROBABILITY_DELTA_MAX } else { BF16_PROBABILITY_DELTA_MAX };
+        for seed in 0..6 {
+            let history = history(seed);
+            let messages =
+                || history.sessions.iter().flat_map(|session| session.messages.iter().map(move |m| (session, m)));
+            let count = messages().count();
+            for stop in [0, 1, count / 2, count - 1] {
+                let mut first = scorer.live().unwrap();
+                let heard = hear_all(&mut first, &history, &mut |_| {});
+                let mut scores = heard.iter();
+                let mut second = scorer.live().unwrap();
+                let mut again = Vec::new();
+                let mut session_id = None;
+                for (index, (session, message)) in messages().enumerate() {
+                    if session_id != Some(&session.session_id) {
+                        session_id = Some(&session.session_id);
+                        second.begin_session(session.start());
+                    }
+                    let scored = matches!(message.role, Role::User | Role::Assistant);
+                    let known = scored.then(|| scores.next().unwrap());
+                    if index < stop {
+                        second.recall(message, known.map(|heard| heard.message.score)).unwrap();
+                        again.extend(known.cloned());
+                    } else {
+                        again.extend(second.hear(message).unwrap());
+                    }
+                }
+                let mut greatest = 0f32;
+                for (a, b) in heard.iter().zip(&again) {
+                    assert_eq!(a.message.at, b.message.at);
+                    greatest = greatest.max((a.message.score.imminent - b.message.score.imminent).abs());
+                    for (a, b) in a.message.score.harassment.iter().zip(&b.message.score.harassment) {
+                        greatest = greatest.max((a - b).abs());
+                    }
+                }
+                assert!(greatest <= allowed, "{kernel}, seed {seed}, stopped at {stop}: {greatest}");
+                assert_eq!(first.notes().windows, second.notes().windows, "seed {seed}");
+                if kernel.dtype() == "f32" && stop > 0 {
+                    assert!(second.notes().tokens <= first.notes().tokens, "seed {seed}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_considered_was_not_said() {
+    let scorer =
+        scorer(KernelName::ALL.into_iter().find(|kernel| kernel.dtype() == "f32" && kernel.is_available()).unwrap());
+    for seed in 0..20 {
+        let (history, other) = (history(seed), history(seed + 1_000));
+        let mut live = scorer.live().unwrap();
+        let mut considered = 0;
+        let heard = hear_all(&mut live, &history, &mut |live| {
+            let arcs = live.arcs().clone();
+            for session in &other.sessions {
+                considered += live.consider(Some(session.start()), &session.messages).unwrap().len();
+            }
+            assert_eq!(*live.arcs(), arcs);
+        });
+        let whole = scorer.score(&history, &mut |_| {}).unwrap();
+        assert!(distance(&whole, &heard) <= PROBABILITY_DELTA_MAX, "seed {seed}");
+        assert!(considered > 0);
+        // What is considered is what would have been heard.
+        let mut said = scorer.live().unwrap();
+        hear_all(&mut said, &history, &mut |_| {});
+        let session = &other.sessions[0];
+        let draft = live.consider(Some(session.start()), &session.messages).unwrap();
+        said.begin_session(session.start());
+        assert_eq!(draft, said.hear_all(&session.messages).unwrap(), "seed {seed}");
+    }
+}

@@ -30,6 +30,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scorer", &["arc", "engine", "guard", "scoring", "transcript", "verdict", "window"]),
     ("report", &["arc", "scorer", "scoring", "transcript", "verdict"]),
     ("benchmark", &["arc", "config", "scoring", "transcript", "verdict"]),
+    ("store", &["arc", "scoring", "transcript", "verdict"]),
+    ("server", &["arc", "config", "scorer", "scoring", "store", "transcript", "verdict"]),
 ];
 
 /// Crates that only some rooms may name. What stands here for no room is for the binary alone.
@@ -49,6 +51,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("parquet", &["transcript"]),
     ("askama", &["benchmark", "report"]),
     ("regex", &["benchmark"]),
+    ("rusqlite", &["store"]),
+    ("chacha20poly1305", &["store"]),
+    ("hmac", &["store"]),
+    ("axum", &["server"]),
+    ("futures_util", &["server"]),
+    ("lru", &["server"]),
+    ("prometheus_client", &["server"]),
+    ("tokio", &["server"]),
+    ("tracing", &["server"]),
+    ("utoipa", &["server"]),
+    ("tracing_subscriber", &[]),
     ("anyhow", &[]),
     ("clap", &[]),
     ("clap_complete", &[]),

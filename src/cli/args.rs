@@ -10,8 +10,12 @@ use throughline::transcript::read::Format;
 use throughline::verdict::Level;
 
 mod policy;
+#[cfg(feature = "server")]
+mod serve;
 
 pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
+#[cfg(feature = "server")]
+pub use serve::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
 
 /// Reads the arc, not the message: an offline classifier of conversation risk.
 ///
@@ -40,6 +44,12 @@ pub enum Command {
     Model(ModelArgs),
     /// Look at a policy: what it says, whether it holds together, what it would have done
     Policy(PolicyArgs),
+    #[cfg(feature = "server")]
+    Serve(Box<ServeArgs>),
+    #[cfg(feature = "server")]
+    Token(TokenArgs),
+    #[cfg(feature = "server")]
+    Store(StoreArgs),
     /// Write a shell's completions to standard output
     #[command(after_help = "EXAMPLE\n  throughline completions bash > throughline.bash && . ./throughline.bash")]
     Completions(CompletionsArgs),

@@ -19,6 +19,8 @@ mod output;
 mod policy;
 mod progress;
 mod score;
+#[cfg(feature = "server")]
+mod serve;
 mod settings;
 
 /// Nothing found at or above the level asked for, or none was asked for.
@@ -35,6 +37,12 @@ pub fn main() -> ExitCode {
         Command::Benchmark(args) => benchmark::run(*args),
         Command::Model(args) => model::run(args),
         Command::Policy(args) => policy::run(args),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(*args),
+        #[cfg(feature = "server")]
+        Command::Token(args) => serve::token(args),
+        #[cfg(feature = "server")]
+        Command::Store(args) => serve::store(args),
         Command::Completions(args) => completions(&args),
     };
     ExitCode::from(result.unwrap_or_else(|error| {

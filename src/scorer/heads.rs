@@ -48,7 +48,7 @@ pub(super) struct HeadReader {
 }
 
 /// The window that fresh messages are written into.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Open {
     /// The first item whose text stands in the window itself.
     first_item: usize,
@@ -71,6 +71,16 @@ pub(super) struct HeadStream {
     pub windows: usize,
     /// Tokens computed.
     pub tokens: usize,
+    /// While a mark may be gone back to, no text is let go.
+    marked: bool,
+}
+
+/// A stream as it once was.
+pub(super) struct Mark {
+    planner: Planner,
+    open: Open,
+    entries: usize,
+    windows: usize,
 }
 
 impl HeadReader {
@@ -133,28 +143,49 @@ impl HeadStream {
             open: Open::default(),
             windows: 0,
             tokens: 0,
+            marked: false,
         })
+    }
+
+    /// The stream as it is now, to go back to.
+    pub fn mark(&mut self) -> Mark {
+        self.marked = true;
+        let (planner, open) = (self.planner.clone(), self.open.clone());
+        Mark { planner, open, entries: self.entries.len(), windows: self.windows }
+    }
+
+    /// Forgets everything since the mark but the count of tokens computed.
+    pub fn go_back(&mut self, mark: Mark) {
+        self.entries.truncate(mark.entries);
+        self.weights.truncate(mark.entries);
+        (self.planner, self.open, self.windows) = (mark.planner, mark.open, mark.windows);
+        self.marked = false;
+    }
+
+    /// Takes in a message whose score is known. It is computed only once what comes after it needs its keys and values.
+    pub fn recall(
+        &mut self,
+        reader: &HeadReader,
+        model: &Model,
+        said: Said,
+        score: MessageScore,
+    ) -> Result<(), ScoreError> {
+        let index = self.enter(model, said);
+        for step in self.plan(reader, model, index, said.role) {
+            match step {
+                Step::Opens(window) => self.open(reader, &window, &model.tokenizer),
+                Step::Goes(piece) => self.write(reader, &piece, &model.tokenizer),
+            }
+        }
+        self.entries[index].score = Some(score);
+        self.weights[index] = carried_weight(&score);
+        Ok(())
     }
 
     /// Takes in the next message. Where a window is full, what waits in it is computed.
     pub fn push(&mut self, reader: &HeadReader, model: &Model, said: Said) -> Result<(), ScoreError> {
-        let index = self.entries.len();
-        self.entries.push(Entry {
-            at: said.at,
-            role: said.role,
-            content: model.tokenizer.encode_text(said.content),
-            session_start: said.session_start,
-            score: None,
-        });
-        self.weights.push(0.0);
-        // The note of the longest gap is counted even where the window's first message has a shorter one.
-        let gap_tokens = match self.gap(index, 0, &model.tokenizer) {
-            Some(note) => note.len() + reader.format.wrap_tokens(Role::System),
-            None => 0,
-        };
-        let content_tokens = self.entries[index].content.len();
-        let wrap_tokens = reader.format.wrap_tokens(said.role);
-        for step in self.planner.push(Item { content_tokens, wrap_tokens, gap_tokens }) {
+        let index = self.enter(model, said);
+        for step in self.plan(reader, model, index, said.role) {
             match step {
                 Step::Opens(window) => {
                     self.flush(model)?;
@@ -165,6 +196,29 @@ impl HeadStream {
             self.open.waiting.push(index);
         }
         Ok(())
+    }
+
+    fn enter(&mut self, model: &Model, said: Said) -> usize {
+        self.entries.push(Entry {
+            at: said.at,
+            role: said.role,
+            content: model.tokenizer.encode_text(said.content),
+            session_start: said.session_start,
+            score: None,
+        });
+        self.weights.push(0.0);
+        self.entries.len() - 1
+    }
+
+    /// What becomes of the last message: windows that open, and its pieces.
+    fn plan(&mut self, reader: &HeadReader, model: &Model, index: usize, role: Role) -> Vec<Step> {
+        // The note of the longest gap is counted even where the window's first message has a shorter one.
+        let gap_tokens = match self.gap(index, 0, &model.tokenizer) {
+            Some(note) => note.len() + reader.format.wrap_tokens(Role::System),
+            None => 0,
+        };
+        let content_tokens = self.entries[index].content.len();
+        self.planner.push(Item { content_tokens, wrap_tokens: reader.format.wrap_tokens(role), gap_tokens })
     }
 
     /// Computes what was written and not yet computed.
@@ -190,9 +244,27 @@ impl HeadStream {
         Ok(())
     }
 
+    /// Computes keys and values of the open window where they were forgotten, or never computed.
+    pub fn warm(&mut self, model: &Model) -> Result<(), ScoreError> {
+        let Open { prompt, cache, .. } = &mut self.open;
+        let known = cache.tokens();
+        if known < prompt.tokens.len() {
+            let tokens = &prompt.tokens[known..];
+            let (_, grown) = model.head_logits_after((known > 0).then_some(&*cache), tokens, &[])?;
+            self.tokens += tokens.len();
+            *cache = grown;
+        }
+        Ok(())
+    }
+
     /// Forgets keys and values: they are computed again when they are needed.
     pub fn forget_cache(&mut self) {
         self.open.cache = KvCache::default();
+    }
+
+    /// Tokens whose keys and values are held.
+    pub fn cached_tokens(&self) -> usize {
+        self.open.cache.tokens()
     }
 
     /// Every message with its score; of what waits for [`Self::flush`], nothing.
@@ -205,9 +277,15 @@ impl HeadStream {
         })
     }
 
-    /// The last message with its score.
-    pub fn last(&self) -> Option<MessageScore> {
-        self.entries.last().and_then(|entry| entry.score)
+    /// How many messages were taken in.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The place and the score of the n-th message taken in, once it was computed.
+    pub fn message(&self, index: usize) -> Option<(MessageAt, MessageScore)> {
+        let entry = self.entries.get(index)?;
+        Some((entry.at, entry.score?))
     }
 
     pub fn notes(&self) -> ReadingNotes {
@@ -242,11 +320,8 @@ impl HeadStream {
         let first = window.first_item();
         let carried = choose_carried(self.planner.items(), &self.weights, first, window.carried_tokens_max);
         // What stands before the window and is no evidence is not written again.
-        for (entry, _) in self.entries[self.open.first_item..first]
-            .iter_mut()
-            .zip(&self.weights[self.open.first_item..])
-            .filter(|(_, weight)| **weight == 0.0)
-        {
+        let before = self.entries[self.open.first_item..first].iter_mut().zip(&self.weights[self.open.first_item..]);
+        for (entry, _) in before.filter(|(_, weight)| **weight == 0.0 && !self.marked) {
             entry.content = Vec::new();
         }
         self.open = Open { first_item: first, ..Open::default() };

@@ -6,6 +6,7 @@ use super::heads::{HeadReader, HeadStream, Said};
 use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::engine::EngineError;
+use crate::scoring::MessageScore;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Facts, Named, Verdict};
 
@@ -42,6 +43,12 @@ pub struct ArcNow {
     pub onset: Option<MessageAt>,
 }
 
+impl ArcNow {
+    pub fn of(arc: &ArcState) -> Self {
+        Self { kind: arc.kind(), score: arc.score(), score_now: arc.score_now(), onset: arc.onset() }
+    }
+}
+
 impl Scorer {
     /// A history of which nothing was said yet.
     ///
@@ -74,42 +81,104 @@ impl Live<'_> {
     /// # Errors
     /// When the engine fails; the history is then to be read anew.
     pub fn hear(&mut self, message: &Message) -> Result<Option<Heard>, ScoreError> {
-        let (at, session_start) = match self.next {
-            Some(next) => next,
-            None => (MessageAt { session: 0, message: 0 }, None),
-        };
+        Ok(self.hear_all(std::slice::from_ref(message))?.pop())
+    }
+
+    /// Takes in the next messages, computed together; what was heard of those of the user and the assistant.
+    ///
+    /// # Errors
+    /// As [`Live::hear`].
+    pub fn hear_all(&mut self, messages: &[Message]) -> Result<Vec<Heard>, ScoreError> {
+        let mut waiting = Vec::new();
+        for message in messages {
+            if let Some(said) = self.place(message) {
+                waiting.push((self.stream.len(), message, said.session_start));
+                self.stream.push(self.reader, &self.scorer.model, said)?;
+            }
+        }
+        self.stream.flush(&self.scorer.model)?;
+        let heard = waiting.into_iter().filter_map(|(index, message, start)| {
+            let (at, score) = self.stream.message(index)?;
+            Some(self.judge(at, (message, score), start))
+        });
+        Ok(heard.collect())
+    }
+
+    /// Takes in a message that was heard before, with the score it had then: nothing is computed. `None` for a system or tool
+    /// message, which has none.
+    ///
+    /// # Errors
+    /// When the window leaves no room.
+    pub fn recall(&mut self, message: &Message, score: Option<MessageScore>) -> Result<(), ScoreError> {
+        let (Some(said), Some(score)) = (self.place(message), score) else { return Ok(()) };
+        let (at, start) = (said.at, said.session_start);
+        self.stream.recall(self.reader, &self.scorer.model, said, score)?;
+        self.step(at, message, score, start);
+        Ok(())
+    }
+
+    /// Takes in a message that was heard before and whose text is not there any more: it counts, and windows begin after it.
+    pub fn recall_unread(&mut self, message: &Message, score: Option<MessageScore>) {
+        if let (Some(said), Some(score)) = (self.place(message), score) {
+            self.step(said.at, message, score, said.session_start);
+        }
+    }
+
+    /// What [`Live::hear_all`] would say of these messages, in a new session where that is asked; afterwards nothing was said.
+    ///
+    /// # Errors
+    /// As [`Live::hear`], but the history stays as it was.
+    pub fn consider(
+        &mut self,
+        new_session: Option<Option<Timestamp>>,
+        messages: &[Message],
+    ) -> Result<Vec<Heard>, ScoreError> {
+        // What was said is computed once, not for every draft.
+        self.stream.warm(&self.scorer.model)?;
+        let (mark, arcs, next) = (self.stream.mark(), self.arcs.clone(), self.next);
+        if let Some(start) = new_session {
+            self.begin_session(start);
+        }
+        let heard = self.hear_all(messages);
+        self.stream.go_back(mark);
+        (self.arcs, self.next) = (arcs, next);
+        heard
+    }
+
+    /// Both arcs as they stand.
+    pub fn arcs(&self) -> &[ArcState; 2] {
+        &self.arcs
+    }
+
+    /// What the policy makes of them.
+    pub fn verdict(&self) -> Verdict {
+        self.scorer.policy.judge(&Facts { arcs: &self.arcs, named: &Named::default() })
+    }
+
+    /// The message on its way into the stream, if it is one that is scored; its place is taken in any case.
+    fn place<'m>(&mut self, message: &'m Message) -> Option<Said<'m>> {
+        let (at, session_start) = self.next.unwrap_or((MessageAt { session: 0, message: 0 }, None));
         let session_start = session_start.or(message.timestamp);
         self.next = Some((MessageAt { message: at.message + 1, ..at }, session_start));
-        if !matches!(message.role, Role::User | Role::Assistant) {
-            return Ok(None);
-        }
-        let model = &self.scorer.model;
-        self.stream.push(
-            self.reader,
-            model,
-            Said { at, role: message.role, content: &message.content, session_start },
-        )?;
-        self.stream.flush(model)?;
-        let Some(message) = self.stream.last().map(|score| (message, score)) else { return Ok(None) };
-        Ok(Some(self.judge(at, message, session_start)))
+        let scored = matches!(message.role, Role::User | Role::Assistant);
+        scored.then_some(Said { at, role: message.role, content: &message.content, session_start })
+    }
+
+    fn step(&mut self, at: MessageAt, message: &Message, score: MessageScore, session_start: Option<Timestamp>) {
+        let time = message.timestamp.or(session_start);
+        let from_user = message.role == Role::User;
+        self.arcs.iter_mut().for_each(|arc| arc.step(&Observation { at, time, from_user, score }));
     }
 
     fn judge(
         &mut self,
         at: MessageAt,
-        (message, score): (&Message, crate::scoring::MessageScore),
+        (message, score): (&Message, MessageScore),
         session_start: Option<Timestamp>,
     ) -> Heard {
-        let time = message.timestamp.or(session_start);
-        let from_user = message.role == Role::User;
-        self.arcs.iter_mut().for_each(|arc| arc.step(&Observation { at, time, from_user, score }));
-        let arcs = self.arcs.each_ref().map(|arc| ArcNow {
-            kind: arc.kind(),
-            score: arc.score(),
-            score_now: arc.score_now(),
-            onset: arc.onset(),
-        });
-        let verdict = self.scorer.policy.judge(&Facts { arcs: &self.arcs, named: &Named::default() });
+        self.step(at, message, score, session_start);
+        let arcs = self.arcs.each_ref().map(ArcNow::of);
+        let verdict = self.verdict();
         Heard { message: ScoredMessage { at, role: message.role, score, categories: Vec::new() }, arcs, verdict }
     }
 
@@ -119,7 +188,17 @@ impl Live<'_> {
         self.stream.forget_cache();
     }
 
-    /// Windows and tokens so far, and what had to be done to read.
+    /// Tokens whose keys and values are held.
+    pub fn cached_tokens(&self) -> usize {
+        self.stream.cached_tokens()
+    }
+
+    /// The place of the next message, unless a session begins with it.
+    pub fn next_place(&self) -> MessageAt {
+        self.next.map_or(MessageAt { session: 0, message: 0 }, |(at, _)| at)
+    }
+
+    /// Windows and tokens so far, those of drafts that were considered among the tokens, and what had to be done to read.
     pub fn notes(&self) -> ReadingNotes {
         self.stream.notes()
     }

@@ -190,6 +190,11 @@ impl Scorer {
         &self.model
     }
 
+    /// What levels are decided by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The window that histories are read in.
     pub fn window(&self) -> &WindowSpec {
         &self.spec

@@ -1,0 +1,160 @@
+//! `throughline serve`, `token` and `store` as typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use throughline::engine::KernelName;
+use throughline::server::Scope;
+
+const SERVE_HELP: &str = "\
+EXAMPLE
+  throughline serve
+  curl -s localhost:8787/v1/turns -H 'Content-Type: application/json' -d '{
+    \"user_id\": \"ada\", \"session_id\": \"1\",
+    \"messages\": [{\"role\": \"user\", \"content\": \"Good morning!\"}]}'
+
+KEY
+  What is kept is sealed under a key of 64 hexadecimal digits: THROUGHLINE_KEY,
+  else the file of --key-file, else FOLDER/key, which is made at the first
+  start. A key beside the data protects copies of the database alone, and no
+  copy of the folder: keep it elsewhere. Without it nothing can be read again.
+
+ANSWERS
+  GET /openapi.json describes them, schemas/openapi.json is a copy. SIGTERM
+  and Ctrl-C let everything that was taken in be answered first.
+
+EXIT CODES
+  0  stopped as asked
+  2  error
+";
+
+/// Answer over HTTP beside a chatbot: judge every turn before it is delivered, keep it, raise alarms
+///
+/// With nothing else said it listens on this machine alone, keeps users' histories in
+/// ./throughline-data, and uses the embedded model. It opens no connection itself.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub struct ServeArgs {
+    /// Where to listen; beyond this machine only with --tokens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787", env = "THROUGHLINE_BIND")]
+    pub bind: SocketAddr,
+
+    #[command(flatten)]
+    pub store: StoreFolder,
+
+    /// Who may ask: a TOML file of `throughline token`; read again when it changes
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_TOKENS")]
+    pub tokens: Option<PathBuf>,
+
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub; a model with message heads
+    #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
+    pub model: String,
+
+    /// What levels mean (TOML) [default: the built-in policy]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
+    pub policy: Option<PathBuf>,
+
+    /// Keep scores, not what was said: after a restart windows begin anew
+    #[arg(long, env = "THROUGHLINE_NO_CONTENT")]
+    pub no_content: bool,
+
+    /// Milliseconds that a caller waits who sends no X-Deadline-Ms
+    #[arg(long, value_name = "COUNT", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub deadline_ms: u64,
+
+    /// The longest body of a request, in bytes
+    #[arg(long, value_name = "COUNT", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1_024..=268_435_456))]
+    pub body_bytes_max: u32,
+
+    /// Tokens that may wait; beyond that callers are told to come back
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_tokens_max: u32,
+
+    /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each
+    #[arg(long, value_name = "COUNT", default_value_t = 40_000)]
+    pub cache_tokens_max: u32,
+
+    /// Users whose histories are held in memory
+    #[arg(long, value_name = "COUNT", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub users_max: u32,
+
+    /// Messages that are kept of one user
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub history_messages_max: u32,
+
+    /// Tokens of a window [default: what the model was trained with, else 2048]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
+    pub window_tokens: Option<usize>,
+
+    /// CPU threads of the model [default: all]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
+    pub threads: Option<usize>,
+
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
+    pub kernel: Option<KernelName>,
+
+    /// The form of the log on standard error
+    #[arg(long, value_name = "FORM", default_value = "text", env = "THROUGHLINE_LOG_FORM")]
+    pub log: LogForm,
+}
+
+/// A folder with its key.
+#[derive(Debug, Args)]
+pub struct StoreFolder {
+    /// Where users' histories and alarms are kept
+    #[arg(long, value_name = "DIR", default_value = "throughline-data", env = "THROUGHLINE_FOLDER")]
+    pub folder: PathBuf,
+
+    /// A file with the key, 64 hexadecimal digits; THROUGHLINE_KEY goes before it [default: FOLDER/key]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    Text,
+    Json,
+}
+
+/// Make a bearer token: its entry for a --tokens file on standard output, the token itself on standard error
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  throughline token chatbot --scope ingest >> tokens.toml\n  \
+    throughline token desk --scope read --scope review >> tokens.toml\n\n\
+    SCOPES\n  ingest  send turns, drafts and histories\n  read    see users and alarms\n  \
+    review  acknowledge alarms\n  admin   erase users, hold them")]
+pub struct TokenArgs {
+    /// Stands in the log and beside acknowledgements
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it may do; repeatable: ingest, read, review, admin
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    pub scopes: Vec<Scope>,
+}
+
+/// Look after what `serve` keeps
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Whether the database is whole, its key fits, and it can be written; what is in it
+    #[command(after_help = "EXIT CODES\n  0  all is well\n  2  it is not")]
+    Check(StoreFolder),
+    /// Write a copy while the server goes on; to restore it, put it in an empty folder as throughline.sqlite, with the same key
+    Backup(StoreBackupArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct StoreBackupArgs {
+    #[command(flatten)]
+    pub store: StoreFolder,
+    /// The copy; must not exist
+    #[arg(value_name = "FILE")]
+    pub to: PathBuf,
+}

@@ -1,0 +1,197 @@
+//! `throughline serve`, `token`, `store …`.
+
+use std::fs::OpenOptions;
+use std::io::{Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use throughline::engine::{LoadSettings, load_with};
+use throughline::scorer::ScorerSettings;
+use throughline::server::{Access, App, DeskSettings, ServerSettings, Token, digest};
+use throughline::store::{MasterKey, Store};
+use throughline::window::WindowSpec;
+use tokio::net::TcpListener;
+use tokio::signal;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use super::args::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
+use super::limits::{read_small, use_threads};
+use super::model::ReadAs;
+use super::{EXIT_CLEAN, EXIT_ERROR, model, policy};
+
+/// The key, 64 hexadecimal digits.
+const KEY_VARIABLE: &str = "THROUGHLINE_KEY";
+/// What is logged: `info`, `debug`, or filters of tracing-subscriber.
+const LOG_VARIABLE: &str = "THROUGHLINE_LOG";
+
+pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
+    use_threads(args.threads)?;
+    log(args.log);
+    ensure!(
+        args.tokens.is_some() || args.bind.ip().is_loopback(),
+        "--bind {} reaches beyond this machine, and there are no tokens; hint: throughline token NAME --scope ingest >> tokens.toml, \
+         and --tokens tokens.toml",
+        args.bind
+    );
+    let access = Access::new(args.tokens.clone())?;
+    let policy = policy::load(args.policy.as_deref())?;
+    let store = open(&args.store, true)?;
+    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let loaded = load_with(&model::source(&args.model)?, &settings)?;
+    let scoring =
+        ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: policy.policy.clone() };
+    let name = loaded.info.name.clone();
+    let (scorer, _) = model::scorer(loaded, scoring, ReadAs { guard: None, categories: None })?;
+    ensure!(
+        scorer.live().is_ok(),
+        "{name} says its verdict in words; hint: the sidecar needs a model with message heads, such as the embedded one"
+    );
+    let info = scorer.model().info.clone();
+    tracing::info!(
+        model = info.name,
+        version = info.version.unwrap_or_default(),
+        sha256 = &info.sha256[..12],
+        device = info.device,
+        policy = policy.policy.name,
+        policy_sha256 = &policy.sha256[..12],
+        database = %store.file().display(),
+        "ready to serve"
+    );
+    let app = App::start(scorer, store, access, server_settings(&args))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(args.bind).await.with_context(|| {
+            format!("cannot listen on {}; hint: is another server there? --bind names another", args.bind)
+        })?;
+        let at = listener.local_addr()?;
+        writeln!(stderr(), "listening on http://{at} (Ctrl-C stops)")?;
+        app.serve(listener, stopped()).await?;
+        tracing::info!("stopped; everything that was taken in is answered");
+        Ok(EXIT_CLEAN)
+    })
+}
+
+fn server_settings(args: &ServeArgs) -> ServerSettings {
+    ServerSettings {
+        desk: DeskSettings {
+            queue_tokens_max: args.queue_tokens_max as usize,
+            cache_tokens_max: args.cache_tokens_max as usize,
+            users_max: args.users_max as usize,
+            history_messages_max: args.history_messages_max.into(),
+            keep_content: !args.no_content,
+        },
+        body_bytes_max: args.body_bytes_max as usize,
+        deadline: Duration::from_millis(args.deadline_ms),
+    }
+}
+
+/// Until SIGTERM or Ctrl-C.
+async fn stopped() {
+    let interrupt = async {
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! { () = interrupt => {}, _ = terminate.recv() => {} }
+            }
+            Err(_) => interrupt.await,
+        }
+    }
+    #[cfg(not(unix))]
+    interrupt.await;
+}
+
+fn log(form: LogForm) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
+    match form {
+        LogForm::Text => lines.with_ansi(false).init(),
+        LogForm::Json => lines.json().init(),
+    }
+}
+
+/// Opens the store, in a folder that is made where that is asked.
+fn open(at: &StoreFolder, make: bool) -> anyhow::Result<Store> {
+    let folder = &at.folder;
+    if make {
+        private_folder(folder)
+            .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
+    }
+    ensure!(folder.is_dir(), "{} is no folder; hint: --folder names the one that `serve` was given", folder.display());
+    Ok(Store::open(folder, &key(at, make)?)?)
+}
+
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn key(at: &StoreFolder, make: bool) -> anyhow::Result<MasterKey> {
+    const FORM: &str = "hint: 64 hexadecimal digits, such as `openssl rand -hex 32` writes";
+    if let Ok(text) = std::env::var(KEY_VARIABLE) {
+        return MasterKey::from_hex(&text).with_context(|| format!("{KEY_VARIABLE} is no key; {FORM}"));
+    }
+    let file = at.key_file.clone().unwrap_or_else(|| at.folder.join("key"));
+    // A key is made for an empty folder alone: beside a database it would only hide that the right one is missing.
+    if make && at.key_file.is_none() && !file.exists() && !at.folder.join("throughline.sqlite").exists() {
+        let key = MasterKey::random()?;
+        write_private(&file, &key.to_hex()).with_context(|| format!("cannot write {}", file.display()))?;
+        tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
+        return Ok(key);
+    }
+    let text =
+        read_small(&file).with_context(|| format!("the key {}; hint: --key-file or {KEY_VARIABLE}", file.display()))?;
+    MasterKey::from_hex(&text).with_context(|| format!("{} is no key; {FORM}", file.display()))
+}
+
+fn write_private(file: &PathBuf, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut made = options.open(file)?;
+    made.write_all(text.as_bytes())?;
+    made.write_all(b"\n")?;
+    made.sync_all()
+}
+
+pub fn token(args: TokenArgs) -> anyhow::Result<u8> {
+    let token = format!("tl_{}", *MasterKey::random()?.to_hex());
+    let sha256 = digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+    let entry = toml::to_string(&Token { name: args.name, sha256, scopes: args.scopes })?;
+    writeln!(stdout(), "[[tokens]]\n{entry}")?;
+    writeln!(stderr(), "{token}")?;
+    Ok(EXIT_CLEAN)
+}
+
+pub fn store(args: StoreArgs) -> anyhow::Result<u8> {
+    match args.command {
+        StoreCommand::Check(at) => {
+            let store = open(&at, false)?;
+            if let Some(found) = store.check_pages()? {
+                writeln!(stdout(), "damaged: {found}; hint: keep a copy of the folder, and restore a backup")?;
+                return Ok(EXIT_ERROR);
+            }
+            store.check_writable()?;
+            let [users, messages, alarms] = store.counts()?;
+            writeln!(stdout(), "{}: whole, its key fits, and it can be written", store.file().display())?;
+            writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
+        }
+        StoreCommand::Backup(args) => {
+            let store = open(&args.store, false)?;
+            ensure!(!args.to.exists(), "{} exists; hint: a backup is never written over", args.to.display());
+            store.back_up(&args.to)?;
+            writeln!(stdout(), "{}: a whole copy; its key is that of {}", args.to.display(), store.file().display())?;
+        }
+    }
+    Ok(EXIT_CLEAN)
+}

@@ -1,0 +1,202 @@
+//! Who may do what: bearer tokens with scopes, known by their SHA-256 alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::from_toml;
+
+/// How often the file is looked at for a change.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+/// Tokens of one file.
+const TOKENS_MAX: usize = 1_000;
+/// The largest file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Send turns, drafts and histories to be judged.
+    Ingest,
+    /// Read how users stand, and alarms.
+    Read,
+    /// Acknowledge alarms.
+    Review,
+    /// Erase users, and hold them.
+    Admin,
+}
+
+impl std::str::FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ingest" => Ok(Self::Ingest),
+            "read" => Ok(Self::Read),
+            "review" => Ok(Self::Review),
+            "admin" => Ok(Self::Admin),
+            _ => Err("no such scope; hint: ingest, read, review or admin".into()),
+        }
+    }
+}
+
+/// One token of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Stands in records of what was done with it.
+    pub name: String,
+    /// SHA-256 of the token, in hexadecimal digits.
+    pub sha256: String,
+    pub scopes: Vec<Scope>,
+}
+
+/// The file: `[[tokens]]` with `name`, `sha256`, `scopes`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    tokens: Vec<Token>,
+}
+
+/// Why a token file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("cannot read {}: {cause}; hint: check the path and the permissions", .file.display())]
+    Open { file: PathBuf, cause: std::io::Error },
+    #[error("{}: {found}; hint: [[tokens]] with name, sha256 (64 hexadecimal digits) and scopes; `throughline token` writes one", .file.display())]
+    Form { file: PathBuf, found: String },
+}
+
+/// Whoever holds one of the tokens of a file; without a file, everyone.
+pub struct Access {
+    file: Option<PathBuf>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    tokens: Vec<([u8; 32], Token)>,
+    changed: Option<SystemTime>,
+    looked: Instant,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// There is no token file.
+    Anyone,
+    Token(String),
+}
+
+impl Caller {
+    /// As it stands in records.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::Token(name) => name,
+        }
+    }
+}
+
+/// Why a caller was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// No token, or none that is known.
+    Unknown,
+    /// The token has not this scope.
+    Scope,
+}
+
+impl Access {
+    /// # Errors
+    /// When the file cannot be read or is not of the form.
+    pub fn new(file: Option<PathBuf>) -> Result<Self, TokenError> {
+        let (tokens, changed) = match &file {
+            Some(file) => (read(file)?, changed(file)),
+            None => (Vec::new(), None),
+        };
+        Ok(Self { file, known: Mutex::new(Known { tokens, changed, looked: Instant::now() }) })
+    }
+
+    /// Whether anyone may do anything.
+    pub fn is_open(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Who holds this bearer token, if it may do that. A change of the file counts within a second; one that cannot be read is told
+    /// to the log and the tokens before it stay.
+    ///
+    /// # Errors
+    /// When the token is not known or may not.
+    pub fn check(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Refused> {
+        let Some(file) = &self.file else { return Ok(Caller::Anyone) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.looked.elapsed() >= RELOAD_AFTER {
+            known.looked = Instant::now();
+            let now = changed(file);
+            if now != known.changed {
+                known.changed = now;
+                match read(file) {
+                    Ok(tokens) => known.tokens = tokens,
+                    Err(error) => {
+                        tracing::error!(%error, "the token file changed and cannot be used: tokens stay as they were")
+                    }
+                }
+            }
+        }
+        let asked = digest(bearer.ok_or(Refused::Unknown)?);
+        // All are compared, each in constant time.
+        let mut found = None;
+        for (digest, token) in &known.tokens {
+            if bool::from(digest.ct_eq(&asked)) {
+                found = Some(token);
+            }
+        }
+        let token = found.ok_or(Refused::Unknown)?;
+        if token.scopes.contains(&scope) { Ok(Caller::Token(token.name.clone())) } else { Err(Refused::Scope) }
+    }
+}
+
+/// What stands in the file for a token.
+pub fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn read(file: &Path) -> Result<Vec<([u8; 32], Token)>, TokenError> {
+    let open = |cause| TokenError::Open { file: file.to_owned(), cause };
+    let form = |found: String| TokenError::Form { file: file.to_owned(), found };
+    let bytes = std::fs::metadata(file).map_err(open)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(form(format!("{bytes} bytes, the limit is {FILE_BYTES_MAX}")));
+    }
+    let text = std::fs::read_to_string(file).map_err(open)?;
+    let File { tokens } = from_toml(&text).map_err(|error| form(error.to_string()))?;
+    if tokens.is_empty() || tokens.len() > TOKENS_MAX {
+        return Err(form(format!("{} tokens, the limits are 1 and {TOKENS_MAX}", tokens.len())));
+    }
+    let with_digest = |token: Token| match bytes_of(&token.sha256) {
+        Some(digest) => Ok((digest, token)),
+        None => Err(form(format!("the sha256 of a token has {} characters", token.sha256.chars().count()))),
+    };
+    tokens.into_iter().map(with_digest).collect()
+}
+
+fn bytes_of(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn changed(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|found| found.modified()).ok()
+}

@@ -1,0 +1,164 @@
+//! What every request passes: the caller, the body's form, time and status, security headers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+use super::App;
+use super::auth::{Caller, Refused, Scope};
+use super::problem::Problem;
+
+/// Milliseconds until a caller gives up.
+const DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
+/// The longest deadline.
+const DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// Bytes of an id.
+const ID_BYTES_MAX: usize = 256;
+
+/// Around every request: counts it, and says to browsers that nothing here is for them.
+pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let mut response = next.run(request).await;
+    app.metrics.answered(&route, response.status().as_u16(), begun.elapsed());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl App {
+    /// Who asks, if they may.
+    pub(super) fn allow(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
+        // Without tokens, whoever reaches the port may do anything: but no page that a browser on this machine has open.
+        if self.access.is_open() && headers.contains_key(header::ORIGIN) {
+            let detail = "a browser's page asks, and this server has no tokens";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail, "start it with --tokens"));
+        }
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        self.access.check(bearer, scope).map_err(|refused| match refused {
+            Refused::Unknown => {
+                let detail = "no bearer token, or none that is known";
+                Problem::new(StatusCode::UNAUTHORIZED, detail, "Authorization: Bearer TOKEN, one of the --tokens file")
+            }
+            Refused::Scope => Problem::new(
+                StatusCode::FORBIDDEN,
+                format!("the token has not the scope {scope:?}").to_lowercase(),
+                "a token with that scope in the --tokens file",
+            ),
+        })
+    }
+
+    /// How long the caller waits.
+    pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Duration, Problem> {
+        let Some(value) = headers.get(&DEADLINE) else { return Ok(self.settings.deadline) };
+        let millis = value.to_str().ok().and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        millis.filter(|time| !time.is_zero() && *time <= DEADLINE_MAX).ok_or_else(|| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("X-Deadline-Ms is no number from 1 to {}", DEADLINE_MAX.as_millis()),
+                "milliseconds, or leave the header out",
+            )
+        })
+    }
+}
+
+/// A JSON body. Errors name a place, never what stands there.
+pub(super) struct Body<T>(pub T, pub Vec<u8>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if kind != "application/json" {
+            let detail = "the body is not said to be JSON";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail, "Content-Type: application/json"));
+        }
+        let limit = app.settings.body_bytes_max;
+        let bytes = axum::body::Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(body) if body.status() == StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is longer than {limit} bytes"),
+                "send it in parts, or start the server with a larger --body-bytes-max",
+            ),
+            _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not come whole", "send it again"),
+        })?;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Self(value, bytes.to_vec())),
+            Err(error) => {
+                let (what, status) = match error.classify() {
+                    serde_json::error::Category::Data => {
+                        ("a field is missing, unknown or of another kind", StatusCode::UNPROCESSABLE_ENTITY)
+                    }
+                    _ => ("it is no JSON", StatusCode::BAD_REQUEST),
+                };
+                let detail = format!("the body: {what} (line {}, column {})", error.line(), error.column());
+                Err(Problem::new(status, detail, "GET /openapi.json says what is read"))
+            }
+        }
+    }
+}
+
+/// The user of a path.
+pub(super) struct UserId(pub String);
+
+impl FromRequestParts<Arc<App>> for UserId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the user's id is no UTF-8", "percent-encode it"))?;
+        check_id("the user's id", &id)?;
+        Ok(Self(id))
+    }
+}
+
+/// The query of a path.
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Query(asked) = Query::<T>::from_request_parts(parts, app).await.map_err(|_| {
+            let detail = "a parameter of the query is unknown or of another kind";
+            Problem::new(StatusCode::BAD_REQUEST, detail, "GET /openapi.json says what is read")
+        })?;
+        Ok(Self(asked))
+    }
+}
+
+/// Ids are short, and not empty.
+pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
+    if id.is_empty() || id.len() > ID_BYTES_MAX {
+        let detail = format!("{what} has {} bytes, the limits are 1 and {ID_BYTES_MAX}", id.len());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a digest of it, if it is long"));
+    }
+    Ok(())
+}
+
+/// An answer that is JSON already.
+pub(super) fn json(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}

@@ -1,0 +1,170 @@
+//! What the server counts, in the Prometheus text format (OpenMetrics 1.0).
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::verdict::Level;
+
+/// Upper bounds of time, in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRoute {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLevel {
+    level: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: String,
+}
+
+/// All counts of one server.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<ByRoute, Counter>,
+    seconds: Family<OfRoute, Histogram>,
+    waited: Histogram,
+    stored: Histogram,
+    refused: Counter,
+    skipped: Counter,
+    tokens: Counter,
+    messages: Counter,
+    split: Counter,
+    turns: Family<ByLevel, Counter>,
+    alarms: Family<ByLevel, Counter>,
+    histories: Family<ByResult, Counter>,
+    cached_tokens: Gauge,
+    users: Gauge,
+    queue_jobs: Gauge,
+    queue_tokens: Gauge,
+    open_alarms: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let timed = || Histogram::new(SECONDS);
+        let mut all = Self {
+            registry: Registry::with_prefix("throughline"),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(timed),
+            waited: timed(),
+            stored: timed(),
+            refused: Counter::default(),
+            skipped: Counter::default(),
+            tokens: Counter::default(),
+            messages: Counter::default(),
+            split: Counter::default(),
+            turns: Family::default(),
+            alarms: Family::default(),
+            histories: Family::default(),
+            cached_tokens: Gauge::default(),
+            users: Gauge::default(),
+            queue_jobs: Gauge::default(),
+            queue_tokens: Gauge::default(),
+            open_alarms: Gauge::default(),
+        };
+        all.register();
+        all
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let Self { registry, .. } = self;
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register_with_unit("request", "Time to an answer", Unit::Seconds, self.seconds.clone());
+        registry.register_with_unit("queue_wait", "Time that jobs waited", Unit::Seconds, self.waited.clone());
+        registry.register_with_unit("store_write", "Time to keep a turn", Unit::Seconds, self.stored.clone());
+        registry.register("refused", "Jobs refused because the queue was full", self.refused.clone());
+        registry.register("skipped", "Jobs whose caller was gone or whose deadline had passed", self.skipped.clone());
+        registry.register("tokens", "Tokens computed", self.tokens.clone());
+        registry.register("messages", "Messages scored", self.messages.clone());
+        registry.register("split_messages", "Messages longer than a window, read in parts", self.split.clone());
+        registry.register("turns", "Turns kept, by the level that the user came to", self.turns.clone());
+        registry.register("alarms", "Alarms raised", self.alarms.clone());
+        registry.register("histories", "Histories needed: held in memory, or recalled", self.histories.clone());
+        registry.register("cached_tokens", "Tokens whose keys and values are held", self.cached_tokens.clone());
+        registry.register("users_in_memory", "Users whose histories are held", self.users.clone());
+        registry.register("queue_jobs", "Jobs that wait", self.queue_jobs.clone());
+        registry.register("queue_tokens", "Tokens that wait, about", self.queue_tokens.clone());
+        registry.register("open_alarms", "Alarms that wait for a person", self.open_alarms.clone());
+    }
+
+    /// Everything as text, with what is only known when asked: jobs and tokens that wait, and alarms that do.
+    pub fn text(&self, (jobs, tokens): (usize, usize), open_alarms: u64) -> String {
+        self.queue_jobs.set(jobs as i64);
+        self.queue_tokens.set(tokens as i64);
+        self.open_alarms.set(open_alarms);
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    pub(super) fn answered(&self, route: &str, status: u16, took: Duration) {
+        self.requests.get_or_create(&ByRoute { route: route.into(), status }).inc();
+        self.seconds.get_or_create(&OfRoute { route: route.into() }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn waited(&self, time: Duration) {
+        self.waited.observe(time.as_secs_f64());
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(super) fn skipped(&self) {
+        self.skipped.inc();
+    }
+
+    pub(super) fn read(&self, tokens: usize, messages: usize, split: usize) {
+        self.tokens.inc_by(tokens as u64);
+        self.messages.inc_by(messages as u64);
+        self.split.inc_by(split as u64);
+    }
+
+    /// Tokens computed so far.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens.get()
+    }
+
+    pub(super) fn kept(&self, took: Duration, level: Level) {
+        self.stored.observe(took.as_secs_f64());
+        self.turns.get_or_create(&ByLevel { level: level.as_str().into() }).inc();
+    }
+
+    pub(super) fn alarmed(&self, level: Level) {
+        self.alarms.get_or_create(&ByLevel { level: level.as_str().into() }).inc();
+    }
+
+    /// Whether a history was in memory.
+    pub(super) fn remembered(&self, found: bool) {
+        let result = if found { "held" } else { "recalled" };
+        self.histories.get_or_create(&ByResult { result: result.into() }).inc();
+    }
+
+    pub(super) fn cached(&self, tokens: usize, users: usize) {
+        self.cached_tokens.set(tokens as i64);
+        self.users.set(users as i64);
+    }
+}

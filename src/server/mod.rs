@@ -1,0 +1,134 @@
+//! The sidecar: HTTP beside a chatbot. Every turn is judged before it is delivered, and kept before it is answered.
+//!
+//! ```text
+//! routes (axum) → Access → Desk: Queue{tokens, priority, deadline} → one thread{Scorer, Live histories} → Store → answer
+//! ```
+//!
+//! It listens, and opens no connection itself. No text of a transcript reaches its log. Must not know files but the store and the
+//! token file, nor how a score comes about.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, watch};
+
+use crate::scorer::Scorer;
+use crate::store::Store;
+
+mod auth;
+mod desk;
+mod front;
+mod metrics;
+mod moderations;
+mod openapi;
+mod problem;
+mod queue;
+mod routes;
+mod wire;
+
+pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
+pub use desk::DeskSettings;
+use desk::{ALARMS_BEHIND_MAX, Desk};
+use metrics::Metrics;
+pub use openapi::openapi;
+pub use problem::Problem;
+use routes::{alarms, users};
+
+/// How requests are bounded.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub desk: DeskSettings,
+    /// The longest body of a request, in bytes.
+    pub body_bytes_max: usize,
+    /// How long a caller waits who does not say (`X-Deadline-Ms`).
+    pub deadline: Duration,
+}
+
+/// One server's parts.
+pub struct App {
+    scorer: Arc<Scorer>,
+    store: Arc<Store>,
+    desk: Desk,
+    access: Access,
+    metrics: Arc<Metrics>,
+    settings: ServerSettings,
+    alarms: broadcast::Sender<i64>,
+    stopping: watch::Sender<bool>,
+}
+
+impl App {
+    /// Starts the thread that owns the model.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(scorer: Scorer, store: Store, access: Access, settings: ServerSettings) -> std::io::Result<Arc<Self>> {
+        let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
+        let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
+        let counted = (metrics.clone(), alarms.clone());
+        let desk = Desk::start(scorer.clone(), store.clone(), settings.desk.clone(), counted)?;
+        let (stopping, _) = watch::channel(false);
+        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, alarms, stopping }))
+    }
+
+    /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let app = self.clone();
+        let stopped = async move {
+            stop.await;
+            // Streams of alarms end now: nobody else would end them.
+            app.stopping.send_replace(true);
+        };
+        let served = axum::serve(listener, self.clone().router()).with_graceful_shutdown(stopped).await;
+        let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
+        if ended.is_err() {
+            tracing::error!("the desk could not be stopped");
+        }
+        served
+    }
+
+    fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/v1/turns", post(routes::turn))
+            .route("/v1/check", post(routes::check))
+            .route("/v1/score", post(routes::score))
+            .route("/v1/users/{user_id}", get(users::stands).delete(users::erase))
+            .route("/v1/users/{user_id}/acknowledge", post(users::acknowledge))
+            .route("/v1/users/{user_id}/hold", put(users::hold))
+            .route("/v1/alarms", get(alarms::list))
+            .route("/v1/alarms/stream", get(alarms::stream))
+            .route("/v1/moderations", post(moderations::moderations))
+            .route("/healthz", get(routes::healthy))
+            .route("/readyz", get(routes::ready))
+            .route("/metrics", get(routes::metrics))
+            .route("/openapi.json", get(routes::description))
+            .fallback(routes::nowhere)
+            .layer(DefaultBodyLimit::max(self.settings.body_bytes_max))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), front::around))
+            .with_state(self)
+    }
+
+    /// Reads or writes the store away from the threads that answer.
+    async fn store<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Store) -> Result<T, crate::store::StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Problem::broken())?;
+        Ok(done?)
+    }
+}
+
+/// Alarms that were read and not yet sent.
+type Waiting = VecDeque<crate::store::Alarm>;

@@ -1,0 +1,95 @@
+//! Errors as they go out: `application/problem+json` (RFC 9457) with a hint. No text of a transcript stands in them.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// The HTTP status again.
+    pub status: u16,
+    /// What kind of problem, always the same words.
+    pub title: String,
+    /// What was found, and the limit where there is one.
+    pub detail: String,
+    /// What to do.
+    pub hint: String,
+    /// Seconds after which to try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or("error").to_owned(),
+            detail: detail.into(),
+            hint: hint.into(),
+            retry_after_s: None,
+        }
+    }
+
+    pub fn unknown_user() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "nothing is kept of this user", "ids are compared byte by byte")
+    }
+
+    /// Nothing more is taken in for now.
+    pub fn busy(waiting_tokens: usize, limit_tokens: usize, retry_after_s: u64) -> Self {
+        let detail = format!("some {waiting_tokens} tokens wait to be read, the limit is {limit_tokens}");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail, "try again after the seconds named");
+        Self { retry_after_s: Some(retry_after_s), ..problem }
+    }
+
+    pub fn late(waited_ms: u128) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the deadline passed after {waited_ms} ms of waiting; nothing was kept"),
+            "a longer X-Deadline-Ms, or less load",
+        )
+    }
+
+    pub fn stopping() -> Self {
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping", "send it to another, or try again");
+        Self { retry_after_s: Some(1), ..problem }
+    }
+
+    pub fn broken() -> Self {
+        let detail = "the server could not do this; nothing was kept";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail, "its log says why")
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::Held | StoreError::WentOn => StatusCode::CONFLICT,
+            StoreError::Full => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Busy | StoreError::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let text = error.to_string();
+        let (detail, hint) = text.split_once("; hint: ").unwrap_or((&text, "its log says more"));
+        Self::new(status, detail, hint)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry = self.retry_after_s;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,96 @@
+//! Alarms of all users: as a list, and as they come.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+
+use crate::server::auth::Scope;
+use crate::server::front::Asked;
+use crate::server::problem::Problem;
+use crate::server::wire::{AlarmOut, AlarmsOut, AlarmsQuery};
+use crate::server::{App, Waiting};
+
+/// Between signs of life on a stream without alarms.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// Alarms of all users, the oldest first.
+#[utoipa::path(get, path = "/v1/alarms", tag = "alarms", params(AlarmsQuery),
+    responses((status = 200, body = AlarmsOut), (status = 400, body = Problem)))]
+pub(in crate::server) async fn list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Asked(asked): Asked<AlarmsQuery>,
+) -> Result<Json<AlarmsOut>, Problem> {
+    app.allow(&headers, Scope::Read)?;
+    let alarms = app.store(move |store| store.alarms(asked.after, asked.open)).await?;
+    Ok(Json(AlarmsOut { alarms: alarms.into_iter().map(AlarmOut::from).collect() }))
+}
+
+/// A listener on its way through alarms.
+struct Listener {
+    app: Arc<App>,
+    after: i64,
+    waiting: Waiting,
+    news: broadcast::Receiver<i64>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Alarms as they come, as server-sent events of the kind `alarm`.
+///
+/// Each has its number as id: a client that comes back with `Last-Event-ID` (or `after`) misses none. Without either the stream begins
+/// with the next alarm.
+#[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(AlarmsQuery),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem)))]
+pub(in crate::server) async fn stream(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Asked(asked): Asked<AlarmsQuery>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    app.allow(&headers, Scope::Read)?;
+    let (news, stopping) = (app.alarms.subscribe(), app.stopping.subscribe());
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let after = match last.or((asked.after > 0).then_some(asked.after)) {
+        Some(after) => after,
+        None => app.store(|store| store.last_alarm()).await?,
+    };
+    let listener = Listener { app, after, waiting: Waiting::new(), news, stopping };
+    let events = unfold(listener, |mut listener| async move {
+        let event = listener.next().await?;
+        Some((Ok(event), listener))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)))
+}
+
+impl Listener {
+    /// The next alarm; `None` when the server stops.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(alarm) = self.waiting.pop_front() {
+                self.after = alarm.id;
+                let event = Event::default().id(alarm.id.to_string()).event("alarm");
+                return event.json_data(AlarmOut::from(alarm)).ok();
+            }
+            let after = self.after;
+            match self.app.store(move |store| store.alarms(after, false)).await {
+                Ok(alarms) if !alarms.is_empty() => self.waiting = alarms.into(),
+                // The client comes back and goes on where it was.
+                Err(_) => return None,
+                Ok(_) => {
+                    tokio::select! {
+                        news = self.news.recv() => if matches!(news, Err(RecvError::Closed)) { return None },
+                        stopping = self.stopping.wait_for(|stopping| *stopping) => { let _ = stopping; return None },
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is asked, one handler each.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::auth::Scope;
+use super::desk::{Answer, Said, Work};
+use super::front::{Body, check_id, json};
+use super::openapi::openapi;
+use super::problem::Problem;
+use super::queue::Priority;
+use super::wire::{CheckIn, CheckOut, MessageIn, ScoreIn, ScoreOut, TurnIn, TurnOut};
+use crate::transcript::{History, Message, Session};
+
+pub(super) mod alarms;
+pub(super) mod users;
+
+/// Messages of one turn or draft.
+const TURN_MESSAGES_MAX: usize = 256;
+/// Bytes of text that make a token, about.
+const TOKEN_BYTES: usize = 4;
+/// Tokens around a message.
+const WRAP_TOKENS: usize = 8;
+
+/// About how many tokens messages are, for the queue.
+pub(super) fn tokens(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.content.len() / TOKEN_BYTES + WRAP_TOKENS).sum()
+}
+
+fn messages(messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
+    if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
+        let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "send a long history in parts, in order"));
+    }
+    Ok(messages.into_iter().map(|message| message.into_message(now)).collect())
+}
+
+/// Append messages of a user's session.
+///
+/// They are judged in the user's history, kept, and then answered.
+#[utoipa::path(post, path = "/v1/turns", tag = "turns", request_body = TurnIn,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same again with the same key is done once"),
+           ("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    responses((status = 200, body = TurnOut), (status = 422, body = Problem), (status = 429, body = Problem),
+              (status = 503, body = Problem)))]
+pub(super) async fn turn(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(turn, bytes): Body<TurnIn>,
+) -> Result<Response, Problem> {
+    app.allow(&headers, Scope::Ingest)?;
+    check_id("user_id", &turn.user_id)?;
+    check_id("session_id", &turn.session_id)?;
+    let key = match headers.get("idempotency-key") {
+        Some(key) => Some(key.to_str().unwrap_or_default().to_owned()),
+        None => turn.idempotency_key,
+    };
+    key.as_deref().map_or(Ok(()), |key| check_id("the idempotency key", key))?;
+    let request = key.map(|key| (key, Sha256::digest(&bytes).into()));
+    let now = Timestamp::now();
+    let said = Said {
+        user_id: turn.user_id,
+        session_id: turn.session_id,
+        session_started_at: turn.session_started_at,
+        messages: messages(turn.messages, now)?,
+        now,
+    };
+    let (tokens, deadline) = (tokens(&said.messages), app.deadline(&headers)?);
+    match app.desk.ask(Work::Turn(said, request), Priority::Urgent, tokens, deadline).await? {
+        Answer::Turn(answer, again) => {
+            let mut response = json(answer);
+            if again {
+                response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+            }
+            Ok(response)
+        }
+        _ => Err(Problem::broken()),
+    }
+}
+
+/// Judge a draft in a user's history without keeping it.
+#[utoipa::path(post, path = "/v1/check", tag = "turns", request_body = CheckIn,
+    params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    responses((status = 200, body = CheckOut), (status = 422, body = Problem), (status = 429, body = Problem)))]
+pub(super) async fn check(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(draft, _): Body<CheckIn>,
+) -> Result<Json<CheckOut>, Problem> {
+    app.allow(&headers, Scope::Ingest)?;
+    check_id("user_id", &draft.user_id)?;
+    check_id("session_id", &draft.session_id)?;
+    let now = Timestamp::now();
+    let said = Said {
+        user_id: draft.user_id,
+        session_id: draft.session_id,
+        session_started_at: draft.session_started_at,
+        messages: messages(draft.messages, now)?,
+        now,
+    };
+    let deadline = app.deadline(&headers)?;
+    app.considered(said, deadline).await.map(Json)
+}
+
+impl App {
+    pub(super) async fn considered(&self, said: Said, deadline: std::time::Duration) -> Result<CheckOut, Problem> {
+        let tokens = tokens(&said.messages);
+        match self.desk.ask(Work::Check(said), Priority::Urgent, tokens, deadline).await? {
+            Answer::Check(out) => Ok(out),
+            _ => Err(Problem::broken()),
+        }
+    }
+
+    pub(super) async fn scored(&self, history: History, deadline: std::time::Duration) -> Result<ScoreOut, Problem> {
+        let tokens = history.sessions.iter().map(|session| tokens(&session.messages)).sum();
+        match self.desk.ask(Work::Score(history), Priority::Batch, tokens, deadline).await? {
+            Answer::Score(out) => Ok(out),
+            _ => Err(Problem::broken()),
+        }
+    }
+}
+
+/// Judge a whole history, of which nothing is kept.
+#[utoipa::path(post, path = "/v1/score", tag = "turns", request_body = ScoreIn,
+    params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    responses((status = 200, body = ScoreOut), (status = 422, body = Problem), (status = 429, body = Problem)))]
+pub(super) async fn score(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(asked, _): Body<ScoreIn>,
+) -> Result<Json<ScoreOut>, Problem> {
+    app.allow(&headers, Scope::Ingest)?;
+    let session = |session: super::wire::SessionIn| Session {
+        session_id: session.session_id,
+        started_at: session.started_at,
+        messages: session
+            .messages
+            .into_iter()
+            .map(|message| Message { role: message.role, content: message.content, timestamp: message.timestamp })
+            .collect(),
+    };
+    let sessions: Vec<Session> = asked.sessions.into_iter().map(session).collect();
+    if sessions.iter().all(|session| session.messages.is_empty()) {
+        let detail = "the history has no message";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "sessions with messages"));
+    }
+    let deadline = app.deadline(&headers)?;
+    app.scored(History { user_id: String::new(), sessions }, deadline).await.map(Json)
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Whether turns can be taken in now: there is room in the queue, and the store can be written.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = String), (status = 429, body = Problem), (status = 503, body = Problem),
+              (status = 507, body = Problem)))]
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    let (_, waiting) = app.desk.waiting();
+    let limit = app.settings.desk.queue_tokens_max;
+    if waiting >= limit {
+        return Err(Problem::busy(waiting, limit, 1));
+    }
+    app.store(|store| store.check_writable()).await?;
+    Ok("ready\n")
+}
+
+/// Counts, in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String)))]
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    app.allow(&headers, Scope::Read)?;
+    let [_, _, open_alarms] = app.store(|store| store.counts()).await?;
+    let text = app.metrics.text(app.desk.waiting(), open_alarms);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", responses((status = 200, body = Object)))]
+pub(super) async fn description() -> Response {
+    json(openapi().into_bytes())
+}
+
+/// Any other path.
+pub(super) async fn nowhere() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path", "GET /openapi.json lists what there is")
+}

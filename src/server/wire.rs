@@ -1,0 +1,324 @@
+//! What goes over the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::arc::{ArcKind, MessageAt};
+use crate::scorer::{ArcNow, Heard};
+use crate::scoring::MessageScore;
+use crate::store::Alarm;
+use crate::transcript::{Message, Role};
+use crate::verdict::{Level, Verdict};
+
+/// A message as it comes.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageIn {
+    /// `user`, `assistant`, `system` or `tool`; the last two are kept and not scored.
+    #[schema(value_type = String)]
+    pub role: Role,
+    pub content: String,
+    /// When it was written; without it, when it came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub timestamp: Option<Timestamp>,
+}
+
+impl MessageIn {
+    pub(super) fn into_message(self, now: Timestamp) -> Message {
+        Message { role: self.role, content: self.content, timestamp: Some(self.timestamp.unwrap_or(now)) }
+    }
+}
+
+/// Messages of a user's session, in the order in which they were said.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TurnIn {
+    pub user_id: String,
+    pub session_id: String,
+    /// When the session began; without it, when its first message was written.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub session_started_at: Option<Timestamp>,
+    pub messages: Vec<MessageIn>,
+    /// The same again with the same key is done once, and answered as the first time. The header `Idempotency-Key` does the same.
+    pub idempotency_key: Option<String>,
+}
+
+/// A place in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Place {
+    /// From 0, in the order in which sessions were taken up.
+    pub session_index: usize,
+    /// From 0, in the session.
+    pub message_index: usize,
+}
+
+impl From<MessageAt> for Place {
+    fn from(at: MessageAt) -> Self {
+        Self { session_index: at.session, message_index: at.message }
+    }
+}
+
+/// The score of one message.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MessageOut {
+    #[serde(flatten)]
+    pub at: Place,
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// P(level 0) … P(level 3); of an assistant's message level 0.
+    #[schema(value_type = Vec<f32>)]
+    pub harassment: [f32; 4],
+    #[schema(value_type = Vec<f32>)]
+    pub delusion: [f32; 4],
+    /// P(−1 protective), P(0 neutral), P(1 accommodating), P(2 amplifying); of a user's message 0.
+    #[schema(value_type = Vec<f32>)]
+    pub stance: [f32; 4],
+    /// Probability of a credible, imminent threat of violence.
+    pub imminent: f32,
+    /// Probability that a case of harassment is open by this message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harassment_case: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delusion_case: Option<f32>,
+}
+
+impl MessageOut {
+    pub(super) fn of(at: MessageAt, role: Role, score: &MessageScore) -> Self {
+        let &MessageScore { harassment, delusion, stance, imminent, harassment_case, delusion_case } = score;
+        Self { at: at.into(), role, harassment, delusion, stance, imminent, harassment_case, delusion_case }
+    }
+}
+
+/// An arc as it stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ArcOut {
+    /// `harassment` or `delusion`.
+    #[schema(value_type = String)]
+    pub kind: ArcKind,
+    /// `none`, `watch`, `review`, `senior` or `urgent`.
+    #[schema(value_type = String)]
+    pub level: Level,
+    /// 0 to 1, at its height.
+    pub score: f32,
+    /// The same at the last message.
+    pub score_now: f32,
+    /// Where it began, once there is one.
+    pub onset: Option<Place>,
+}
+
+impl ArcOut {
+    pub(super) fn of(arc: &ArcNow, verdict: &Verdict) -> Self {
+        let ArcNow { kind, score, score_now, onset } = *arc;
+        Self { kind, level: verdict.arc_level(kind), score, score_now, onset: onset.map(Place::from) }
+    }
+}
+
+/// How a user stands: a signal for human review, not a diagnosis.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StandingOut {
+    /// `none`, `watch`, `review`, `senior` or `urgent`.
+    #[schema(value_type = String)]
+    pub level: Level,
+    /// Harassment and delusion.
+    pub arcs: Vec<ArcOut>,
+    /// What the policy recommends, such as `rate-limit`; nothing is done by this server.
+    pub mitigations: Vec<String>,
+    /// `open` or `closed`: whether a reply should go out while no verdict can be had.
+    pub on_failure: String,
+    /// The levels and rules that hold, with the messages that they rest on (`schemas/score.schema.json`, `finding`).
+    #[schema(value_type = Vec<Object>)]
+    pub findings: serde_json::Value,
+}
+
+impl StandingOut {
+    pub(super) fn of(arcs: &[ArcNow; 2], verdict: &Verdict) -> Self {
+        let on_failure = serde_json::to_value(verdict.on_failure).ok();
+        Self {
+            level: verdict.level,
+            arcs: arcs.iter().map(|arc| ArcOut::of(arc, verdict)).collect(),
+            mitigations: verdict.mitigations.iter().map(|one| one.as_str().to_owned()).collect(),
+            on_failure: on_failure.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
+            findings: serde_json::to_value(&verdict.findings).unwrap_or_default(),
+        }
+    }
+}
+
+/// An alarm that a turn raised.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RaisedOut {
+    pub id: i64,
+    /// `review`, `senior` or `urgent`.
+    #[schema(value_type = String)]
+    pub level: Level,
+}
+
+/// What became of a turn: it is kept when this is answered.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TurnOut {
+    /// Scores of the turn's messages of the user and the assistant.
+    pub messages: Vec<MessageOut>,
+    #[serde(flatten)]
+    pub standing: StandingOut,
+    /// Raised by this turn: the level rose to `review` or above, or a new threat was made after the last alarm was acknowledged.
+    pub alarm: Option<RaisedOut>,
+    /// Messages kept of this user, this turn's among them.
+    pub messages_kept: u64,
+}
+
+/// A draft to be judged in a user's history.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckIn {
+    pub user_id: String,
+    pub session_id: String,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub session_started_at: Option<Timestamp>,
+    /// A prompt, a reply, or both.
+    pub messages: Vec<MessageIn>,
+}
+
+/// What a draft would come to. Nothing of it is kept.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CheckOut {
+    pub messages: Vec<MessageOut>,
+    /// How the user would stand.
+    #[serde(flatten)]
+    pub standing: StandingOut,
+    /// How the user stands without it.
+    #[schema(value_type = String)]
+    pub level_before: Level,
+    /// Whether the draft would raise the level, or is itself what a level of `review` or above rests on.
+    pub flagged: bool,
+}
+
+/// A session of a whole history.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionIn {
+    pub session_id: String,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    pub messages: Vec<MessageIn>,
+}
+
+/// A whole history, of which nothing is kept.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreIn {
+    /// In the order of time.
+    pub sessions: Vec<SessionIn>,
+}
+
+/// What a whole history comes to.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ScoreOut {
+    pub messages: Vec<MessageOut>,
+    #[serde(flatten)]
+    pub standing: StandingOut,
+    /// Windows that were read, tokens computed, and what had to be done to read (`schemas/score.schema.json`, `notes`).
+    #[schema(value_type = Object)]
+    pub notes: serde_json::Value,
+}
+
+/// How a user stands, and their alarms.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UserOut {
+    pub user_id: String,
+    pub messages: u64,
+    pub sessions: u64,
+    /// Under legal hold: nothing is erased.
+    pub held: bool,
+    #[serde(flatten)]
+    pub standing: StandingOut,
+    /// The last thousand, the oldest first.
+    pub alarms: Vec<AlarmOut>,
+}
+
+/// An alarm.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AlarmOut {
+    /// Rises with time.
+    pub id: i64,
+    pub user_id: String,
+    #[schema(value_type = String)]
+    pub level: Level,
+    #[serde(flatten)]
+    pub at: Place,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub raised_at: Option<Timestamp>,
+    /// What led to it, as it was then.
+    #[schema(value_type = Object)]
+    pub verdict: serde_json::Value,
+    pub acknowledged: Option<AcknowledgedOut>,
+}
+
+/// That a person saw it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AcknowledgedOut {
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub at: Option<Timestamp>,
+    pub by: String,
+    pub note: String,
+}
+
+impl From<Alarm> for AlarmOut {
+    fn from(alarm: Alarm) -> Self {
+        Self {
+            id: alarm.id,
+            user_id: alarm.user_id,
+            level: alarm.level,
+            at: alarm.at.into(),
+            raised_at: alarm.raised_at,
+            verdict: serde_json::from_slice(&alarm.verdict).unwrap_or_default(),
+            acknowledged: alarm.acknowledged.map(|seen| AcknowledgedOut { at: seen.at, by: seen.by, note: seen.note }),
+        }
+    }
+}
+
+/// Which alarms.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AlarmsQuery {
+    /// Those after the one of this number.
+    #[serde(default)]
+    pub after: i64,
+    /// Those alone that wait for a person.
+    #[serde(default)]
+    pub open: bool,
+}
+
+/// Alarms, the oldest first, a thousand at most.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AlarmsOut {
+    pub alarms: Vec<AlarmOut>,
+}
+
+/// That a person saw a user's alarms.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeIn {
+    /// Who did; the token's name is noted as well.
+    pub by: String,
+    #[serde(default)]
+    pub note: String,
+}
+
+/// How many alarms had waited.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AcknowledgeOut {
+    pub acknowledged: usize,
+}
+
+/// Whether a user's history is under legal hold.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldIn {
+    pub held: bool,
+}
+
+/// A message's line.
+pub(super) fn messages_out(heard: &[Heard]) -> Vec<MessageOut> {
+    heard.iter().map(|one| MessageOut::of(one.message.at, one.message.role, &one.message.score)).collect()
+}

@@ -1,0 +1,154 @@
+//! Alarms: raised with a turn, acknowledged by a person, listed in the order in which they came.
+
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+
+use super::turns::text;
+use super::{Store, StoreError, time};
+use crate::arc::MessageAt;
+use crate::verdict::Level;
+
+/// Alarms that one list holds.
+pub const ALARMS_MAX: usize = 1_000;
+
+/// An alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// Rises with time; never given twice.
+    pub id: i64,
+    pub user_id: String,
+    /// The message at which it was raised.
+    pub at: MessageAt,
+    pub level: Level,
+    /// What led to it, in JSON, as it was then.
+    pub verdict: Vec<u8>,
+    pub raised_at: Option<Timestamp>,
+    pub acknowledged: Option<Acknowledgement>,
+}
+
+/// That a person saw an alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub at: Option<Timestamp>,
+    pub by: String,
+    pub note: String,
+}
+
+/// A row as it lies there.
+struct Raw {
+    id: i64,
+    user: Vec<u8>,
+    name: Vec<u8>,
+    data_key: Vec<u8>,
+    at: MessageAt,
+    level: String,
+    verdict: Vec<u8>,
+    raised_ms: i64,
+    acknowledged: Option<(i64, Vec<u8>, Vec<u8>)>,
+}
+
+const COLUMNS: &str = "SELECT alarms.id, users.digest, users.name, users.data_key, session, message, level, verdict, raised_ms, \
+                       acknowledged_ms, acknowledged_by, note FROM alarms JOIN users ON users.id = alarms.user";
+
+impl Store {
+    /// Alarms of every user after the one of that number, the oldest first, a thousand at most; those alone that wait for a person,
+    /// where that is asked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn alarms(&self, after: i64, open_only: bool) -> Result<Vec<Alarm>, StoreError> {
+        let open = if open_only { "AND acknowledged_ms IS NULL" } else { "" };
+        let query = format!("{COLUMNS} WHERE alarms.id > ?1 {open} ORDER BY alarms.id LIMIT {ALARMS_MAX}");
+        self.list(&query, &[&after])
+    }
+
+    /// The number of the last alarm of any user; 0 before the first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_alarm(&self) -> Result<i64, StoreError> {
+        Ok(self.lock().query_row("SELECT COALESCE(MAX(id), 0) FROM alarms", [], |row| row.get(0))?)
+    }
+
+    /// Alarms of one user, the oldest first; of more than a thousand the last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn alarms_of(&self, user_id: &str) -> Result<Vec<Alarm>, StoreError> {
+        let query = format!("{COLUMNS} WHERE users.digest = ?1 ORDER BY alarms.id DESC LIMIT {ALARMS_MAX}");
+        let mut alarms = self.list(&query, &[&self.keys.lookup(user_id)])?;
+        alarms.reverse();
+        Ok(alarms)
+    }
+
+    fn list(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Alarm>, StoreError> {
+        let raw = {
+            let connection = self.lock();
+            let mut statement = connection.prepare(query)?;
+            statement.query_map(values, raw)?.collect::<Result<Vec<Raw>, _>>()?
+        };
+        raw.into_iter().map(|raw| self.alarm(raw)).collect()
+    }
+
+    fn alarm(&self, raw: Raw) -> Result<Alarm, StoreError> {
+        let key = self.keys.unwrap(&raw.data_key, &raw.user)?;
+        let acknowledged = match raw.acknowledged {
+            Some((at, by, note)) => Some(Acknowledgement {
+                at: time(Some(at)),
+                by: text(&key, &by, b"by")?,
+                note: text(&key, &note, b"note")?,
+            }),
+            None => None,
+        };
+        Ok(Alarm {
+            id: raw.id,
+            user_id: text(&key, &raw.name, b"user")?,
+            at: raw.at,
+            level: raw.level.parse().map_err(|_| StoreError::Sealed)?,
+            verdict: key.open(&raw.verdict, b"verdict")?,
+            raised_at: time(Some(raw.raised_ms)),
+            acknowledged,
+        })
+    }
+
+    /// Notes that a person saw every alarm of a user that waited; how many there were. `None` of a user who is not known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn acknowledge(
+        &self,
+        user_id: &str,
+        by: &str,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<Option<usize>, StoreError> {
+        self.write(|transaction| {
+            let Some((user, key)) = self.known(transaction, user_id)? else { return Ok(None) };
+            let (by, note) = (key.seal(by.as_bytes(), b"by")?, key.seal(note.as_bytes(), b"note")?);
+            let changed = transaction.execute(
+                "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 \
+                 WHERE user = ?1 AND acknowledged_ms IS NULL",
+                params![user, now.as_millisecond(), by, note],
+            )?;
+            Ok(Some(changed))
+        })
+    }
+}
+
+fn raw(row: &Row) -> rusqlite::Result<Raw> {
+    let acknowledged = match row.get::<_, Option<i64>>(9)? {
+        Some(at) => Some((at, row.get(10)?, row.get(11)?)),
+        None => None,
+    };
+    Ok(Raw {
+        id: row.get(0)?,
+        user: row.get(1)?,
+        name: row.get(2)?,
+        data_key: row.get(3)?,
+        at: MessageAt { session: row.get::<_, i64>(4)? as usize, message: row.get::<_, i64>(5)? as usize },
+        level: row.get(6)?,
+        verdict: row.get(7)?,
+        raised_ms: row.get(8)?,
+        acknowledged,
+    })
+}
