@@ -10,7 +10,8 @@
 //! ```text
 //! L_n   = (L_{n−1}^d + w_n) · e_n          wealth; d < 1 lets old evidence fade over real time
 //! w_n   = 1 / (c (n+1) ln²(n+1))           Σ w_n = 1
-//! C_n   = √(C_{n−1} · p_n / (1 − p_n) · (1 − π) / π)    where the guard gives p_n; C_0 = 1
+//! O_n   = p_n / (1 − p_n) · (1 − π) / π    where the guard gives p_n
+//! C_n   = the second highest of 1 and O_{n−31} … O_n
 //! M_n   = (L_n + C_n) / 2, or L_n where it does not
 //! score = S / (S + ln 100),  S = ln(1 + max M_n)
 //! ```
@@ -20,9 +21,8 @@
 //! the arc) are the wealth of such bets, too: with w_k the chance that the onset is k and Λ the likelihood
 //! ratios, p_n / (1 − p_n) = π Σ_{k≤n} w_k Λ_{k…n} / (1 − π + π Σ_{k>n} w_k) (Shiryaev 1963, *On optimum methods
 //! in quickest detection problems*), so that they are at most Σ w_k Λ_{k…n}. But a window forgets, and a guard flickers: what
-//! lifts p_n in innocent talk is one message, and the next takes it back, while an open case stays open. So C_n is
-//! their geometric mean over the messages so far, weights halving from one to the next (Roberts 1959, *Control chart tests
-//! based on geometric moving averages*): a case counts once it is held.
+//! lifts p_n in innocent talk is one message, and the next takes it back. So a case counts once a second message says so, wherever in
+//! the last 32 of the user it stands: in the same session, where an open case stays open, or in another, where it recurs.
 //!
 //! By Ville's inequality an innocent history ever reaches L = 1/α with probability α at most, however
 //! long it is and whenever it is looked at, if `e_n` has mean 1 at most given everything before
@@ -35,6 +35,7 @@
 //! The onset is estimated apart from the alarm: the message from which the gains, added up and set
 //! back to 0 whenever they fall below it (Page 1954, the CUSUM), first carried a certain message's worth.
 
+use std::collections::VecDeque;
 use std::f64::consts::LN_2;
 
 use jiff::Timestamp;
@@ -46,8 +47,8 @@ mod evidence;
 
 /// Evidence halves in this time without any.
 const HALF_LIFE_DAYS: f64 = 180.0;
-/// The weight of a message's own odds of an open case in C.
-const CASE_NEW: f64 = 0.5;
+/// User messages whose odds of an open case are kept.
+const ODDS_KEPT: usize = 32;
 /// ln(1/α) at which the score is ½: α = 1%.
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
 /// The onset is where a run of gains first reaches this.
@@ -152,10 +153,8 @@ pub struct ArcState {
     user_messages: u64,
     /// ln L.
     wealth_nats: f64,
-    /// ln of the last user message's odds of an open case over those before anything was read, where the guard gives them.
-    odds_nats: Option<f64>,
-    /// ln C; 0 before the guard gave any odds.
-    case_nats: f64,
+    /// ln O of the last user messages, where the guard gives it; what speaks for a case fades as wealth does.
+    odds_nats: VecDeque<f64>,
     /// The greatest ln M so far.
     height_nats: f64,
     /// Since when an open case has been likelier than not.
@@ -184,8 +183,7 @@ impl ArcState {
             kind,
             user_messages: 0,
             wealth_nats: NOTHING_NATS,
-            odds_nats: None,
-            case_nats: 0.0,
+            odds_nats: VecDeque::new(),
             height_nats: NOTHING_NATS,
             case_onset: None,
             run_nats: 0.0,
@@ -268,10 +266,12 @@ impl ArcState {
     fn case(&mut self, observation: &Observation) -> f64 {
         let Some(probability) = self.kind.case(&observation.score) else { return 0.0 };
         let held = |nats: f64| ln_add(nats, 0.0);
-        let before = held(self.odds_nats.unwrap_or_else(|| evidence::case_nats(self.kind, 0.0)));
+        let before = held(self.odds_nats.back().copied().unwrap_or_else(|| evidence::case_nats(self.kind, 0.0)));
         let nats = evidence::case_nats(self.kind, probability);
-        self.odds_nats = Some(nats);
-        self.case_nats += CASE_NEW * (nats - self.case_nats);
+        if self.odds_nats.len() == ODDS_KEPT {
+            self.odds_nats.pop_front();
+        }
+        self.odds_nats.push_back(nats);
         if probability < 0.5 {
             self.case_onset = None;
         } else if self.case_onset.is_none() {
@@ -282,7 +282,20 @@ impl ArcState {
 
     /// ln M.
     fn now_nats(&self) -> f64 {
-        self.odds_nats.map_or(self.wealth_nats, |_| ln_add(self.wealth_nats, self.case_nats) - LN_2)
+        self.case_nats().map_or(self.wealth_nats, |case| ln_add(self.wealth_nats, case) - LN_2)
+    }
+
+    /// ln C.
+    fn case_nats(&self) -> Option<f64> {
+        let (mut highest, mut second) = (0.0, f64::NEG_INFINITY);
+        for &nats in &self.odds_nats {
+            if nats > highest {
+                (highest, second) = (nats, highest);
+            } else {
+                second = second.max(nats);
+            }
+        }
+        second.is_finite().then_some(second)
     }
 
     fn decay(&mut self, time: Option<Timestamp>) {
@@ -292,7 +305,9 @@ impl ArcState {
             if days > 0.0 {
                 let kept = (-days / HALF_LIFE_DAYS).exp2();
                 // Only what speaks for a risk fades: wealth below 1 stays as it is.
-                self.wealth_nats = if self.wealth_nats > 0.0 { self.wealth_nats * kept } else { self.wealth_nats };
+                let faded = |nats: f64| if nats > 0.0 { nats * kept } else { nats };
+                self.wealth_nats = faded(self.wealth_nats);
+                self.odds_nats.iter_mut().for_each(|nats| *nats = faded(*nats));
                 self.run_nats *= kept;
             }
         }

@@ -11,8 +11,8 @@ use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt, THREAT_MIN};
 
 /// The form of the file that this build reads.
 pub const POLICY_SCHEMA_VERSION: u32 = 1;
-/// Score of an arc at α = 10%: the default policy's `review`.
-const REVIEW_SCORE_MIN: f32 = 0.342;
+/// Score of an arc at α = 7%: the default policy's `review`.
+const REVIEW_SCORE_MIN: f32 = 0.372;
 /// Rules of one policy.
 const RULES_MAX: usize = 100;
 /// Messages that one finding names.
