@@ -19,12 +19,15 @@
 //! | [`config`] | TOML that people write: errors that name the place | files |
 //! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`) | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
+//! | [`store`] | what is kept of users, sealed: messages with their scores, alarms, answers | models, HTTP |
+//! | [`server`] | the sidecar: queue, one thread that owns the model, routes, tokens, counts | how a score comes about |
 //! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report; what a policy would have done | models: it sees scores |
 //! | `cli` (binary) | `args` as typed → `settings` resolved → one file per command | |
 //!
 //! ```text
 //! transcript → History → Window{messages, carried} → token ids → engine → logits → MessageScore
 //!   → arc::ArcState::step → verdict::Policy::judge → Verdict{level, mitigations, findings} → JSON · terminal · report
+//!                                                                                         → store → alarm · HTTP answer
 //! ```
 //!
 //! The rooms `window`, `scoring`, `arc` and `verdict` build with `--no-default-features`: they are

@@ -56,6 +56,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hmac", &["store"]),
     ("axum", &["server"]),
     ("futures_util", &["server"]),
+    ("hyper", &["server"]),
+    ("hyper_util", &["server"]),
     ("lru", &["server"]),
     ("prometheus_client", &["server"]),
     ("tokio", &["server"]),

@@ -1,11 +1,11 @@
 //! `throughline serve`, `token`, `store …`.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{Access, App, DeskSettings, ServerSettings, Token, digest};
@@ -38,6 +38,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     let access = Access::new(args.tokens.clone())?;
     let policy = policy::load(args.policy.as_deref())?;
     let store = open(&args.store, true)?;
+    let _alone = alone(&args.store.folder)?;
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded = load_with(&model::source(&args.model)?, &settings)?;
     let scoring =
@@ -83,7 +84,9 @@ fn server_settings(args: &ServeArgs) -> ServerSettings {
             keep_content: !args.no_content,
         },
         body_bytes_max: args.body_bytes_max as usize,
+        turn_bytes_max: args.turn_bytes_max as usize,
         deadline: Duration::from_millis(args.deadline_ms),
+        drain: Duration::from_secs(args.drain_seconds.into()),
     }
 }
 
@@ -99,6 +102,11 @@ async fn stopped() {
         match signal::unix::signal(signal::unix::SignalKind::terminate()) {
             Ok(mut terminate) => {
                 tokio::select! { () = interrupt => {}, _ = terminate.recv() => {} }
+                // Whoever asks again does not want to wait.
+                tokio::spawn(async move {
+                    tokio::select! { _ = signal::ctrl_c() => {}, _ = terminate.recv() => {} }
+                    std::process::exit(EXIT_ERROR.into());
+                });
             }
             Err(_) => interrupt.await,
         }
@@ -113,6 +121,19 @@ fn log(form: LogForm) {
     match form {
         LogForm::Text => lines.with_ansi(false).init(),
         LogForm::Json => lines.json().init(),
+    }
+}
+
+/// One server a folder: what it holds in memory is in step with what is kept. The lock goes with the process.
+fn alone(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another server has {}; hint: --folder names another, one server a folder", folder.display())
+        }
+        Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 
@@ -177,7 +198,7 @@ pub fn store(args: StoreArgs) -> anyhow::Result<u8> {
     match args.command {
         StoreCommand::Check(at) => {
             let store = open(&at, false)?;
-            if let Some(found) = store.check_pages()? {
+            if let Some(found) = store.check_whole()? {
                 writeln!(stdout(), "damaged: {found}; hint: keep a copy of the folder, and restore a backup")?;
                 return Ok(EXIT_ERROR);
             }

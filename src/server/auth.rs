@@ -81,7 +81,7 @@ pub struct Access {
 
 struct Known {
     tokens: Vec<([u8; 32], Token)>,
-    changed: Option<SystemTime>,
+    changed: Option<(SystemTime, u64)>,
     looked: Instant,
 }
 
@@ -116,10 +116,9 @@ impl Access {
     /// # Errors
     /// When the file cannot be read or is not of the form.
     pub fn new(file: Option<PathBuf>) -> Result<Self, TokenError> {
-        let (tokens, changed) = match &file {
-            Some(file) => (read(file)?, changed(file)),
-            None => (Vec::new(), None),
-        };
+        // Looked at before it is read: what changes in between is read again.
+        let changed = file.as_deref().and_then(changed);
+        let tokens = file.as_deref().map_or(Ok(Vec::new()), read)?;
         Ok(Self { file, known: Mutex::new(Known { tokens, changed, looked: Instant::now() }) })
     }
 
@@ -197,6 +196,8 @@ fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn changed(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).and_then(|found| found.modified()).ok()
+/// What a change of the file shows in: its time and its length.
+fn changed(file: &Path) -> Option<(SystemTime, u64)> {
+    let found = std::fs::metadata(file).ok()?;
+    Some((found.modified().ok()?, found.len()))
 }

@@ -4,7 +4,8 @@
 //! is not; it is kept before it is answered. What is in memory never decides: where the store says otherwise, it is read again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -15,12 +16,13 @@ use tokio::sync::{broadcast, oneshot};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::queue::{Full, Priority, Queue};
+use super::user::{Failed, UserLive};
 use super::wire::{CheckOut, MessageOut, RaisedOut, ScoreOut, StandingOut, TurnOut, messages_out};
-use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
-use crate::scorer::{ArcNow, Heard, Live, ScoreError, Scorer};
-use crate::store::{KeptMessage, KeptSession, NewAlarm, NewTurn, Request, Store, StoreError, UserRow};
-use crate::transcript::{History, Message, Role};
-use crate::verdict::{Facts, Level, Named, Policy, Reason, Verdict};
+use crate::arc::{ArcKind, MessageAt};
+use crate::scorer::{ArcNow, Heard, Scorer};
+use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, Store, StoreError, UserRow};
+use crate::transcript::{History, Message};
+use crate::verdict::Level;
 
 /// How often a turn is judged again because another process wrote meanwhile.
 const TRIES: usize = 4;
@@ -61,8 +63,8 @@ pub enum Work {
     Check(Said),
     /// A whole history.
     Score(History),
-    /// Nothing more is known of this user.
-    Forget(String),
+    /// A user to be forgotten, in memory and in the store; after the turns that came before, and before those that come after.
+    Erase(String),
 }
 
 /// What is answered.
@@ -72,7 +74,8 @@ pub enum Answer {
     Turn(Vec<u8>, bool),
     Check(CheckOut),
     Score(ScoreOut),
-    Forgotten,
+    /// Whether there was anything.
+    Erased(bool),
 }
 
 struct Job {
@@ -86,7 +89,7 @@ struct Job {
 pub struct Desk {
     queue: Arc<Queue<Job>>,
     metrics: Arc<Metrics>,
-    thread: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Desk {
@@ -101,11 +104,12 @@ impl Desk {
         let (jobs, counted) = (queue.clone(), metrics.clone());
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let mut worker = Worker::new(&scorer, store, settings, (counted, alarms));
-            while let Some(job) = jobs.pop() {
+            while let Some((tokens, job)) = jobs.pop() {
                 worker.done(job, &jobs);
+                jobs.done(tokens);
             }
         })?;
-        Ok(Self { queue, metrics, thread: std::sync::Mutex::new(Some(thread)) })
+        Ok(Self { queue, metrics, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands in a job of about so many tokens and waits for its answer. A caller who goes away before it is begun is not served.
@@ -121,16 +125,45 @@ impl Desk {
     ) -> Result<Answer, Problem> {
         let (reply, answer) = oneshot::channel();
         let job = Job { work, came: Instant::now(), deadline, reply };
-        self.queue.push(priority, tokens, job).map_err(|full| {
-            self.metrics.refused();
-            match full {
-                Full::Busy { waiting_tokens, retry_after_s } => {
-                    Problem::busy(waiting_tokens, self.queue.tokens_max(), retry_after_s)
-                }
-                Full::Closed => Problem::stopping(),
+        self.queue.push(priority, (tokens, deadline), job).map_err(|full| self.full(full))?;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answered) => answered.unwrap_or_else(|_| Err(Problem::broken())),
+            Err(_) => {
+                self.metrics.late();
+                Err(Problem::late(deadline.as_millis()))
             }
-        })?;
-        answer.await.unwrap_or_else(|_| Err(Problem::broken()))
+        }
+    }
+
+    /// Erases a user, however much waits.
+    ///
+    /// # Errors
+    /// When the user is held, or the store fails.
+    pub async fn erase(&self, user_id: String) -> Result<bool, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { work: Work::Erase(user_id), came: Instant::now(), deadline: Duration::MAX, reply };
+        self.queue.push_always(job).map_err(|full| self.full(full))?;
+        match answer.await {
+            Ok(Ok(Answer::Erased(known))) => Ok(known),
+            Ok(Err(problem)) => Err(problem),
+            _ => Err(Problem::broken()),
+        }
+    }
+
+    fn full(&self, full: Full) -> Problem {
+        self.metrics.refused();
+        match full {
+            Full::Busy { waiting_tokens, retry_after_s } => {
+                Problem::busy(waiting_tokens, self.queue.tokens_max(), retry_after_s)
+            }
+            Full::Closed => Problem::stopping(),
+        }
+    }
+
+    /// Whether the thread lives.
+    pub fn is_alive(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Jobs and tokens that wait.
@@ -141,22 +174,13 @@ impl Desk {
     /// Takes in nothing more, does what waits, and ends the thread.
     pub fn stop(&self) {
         self.queue.close();
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the desk's thread ended in a panic");
         }
     }
-}
-
-/// A user's history in memory.
-struct UserLive<'a> {
-    live: Live<'a>,
-    /// Messages that were kept when it was last in step with the store.
-    messages: u64,
-    sessions: u64,
-    session_id: Option<String>,
 }
 
 struct Worker<'a> {
@@ -182,7 +206,8 @@ impl<'a> Worker<'a> {
 
     fn done(&mut self, job: Job, queue: &Queue<Job>) {
         let Job { work, came, deadline, reply } = job;
-        if reply.is_closed() {
+        // What is to be erased is erased, whoever still listens.
+        if reply.is_closed() && !matches!(work, Work::Erase(_)) {
             self.metrics.skipped();
             return;
         }
@@ -194,40 +219,44 @@ impl<'a> Worker<'a> {
             let _ = reply.send(Err(Problem::late(waited.as_millis())));
             return;
         }
+        let whole = matches!(work, Work::Score(_));
         let (begun, before) = (Instant::now(), self.metrics.tokens());
-        let answer = catch_unwind(AssertUnwindSafe(|| self.work(work))).unwrap_or_else(|_| {
+        let answer = catch_unwind(AssertUnwindSafe(|| self.work(work, queue))).unwrap_or_else(|_| {
             tracing::error!("a job ended in a panic; histories in memory are dropped and read again");
             self.users.clear();
             Err(Problem::broken())
         });
-        queue.measured((self.metrics.tokens() - before) as usize, begun.elapsed().as_secs_f64());
+        // A whole history pauses for others: its time is not its own.
+        if !whole {
+            queue.measured((self.metrics.tokens() - before) as usize, begun.elapsed().as_secs_f64());
+        }
         self.bound_cache();
         let _ = reply.send(answer);
     }
 
-    fn work(&mut self, work: Work) -> Result<Answer, Problem> {
+    fn work(&mut self, work: Work, queue: &Queue<Job>) -> Result<Answer, Problem> {
         match work {
             Work::Turn(said, request) => self.turn(&said, request.as_ref()),
             Work::Check(said) => self.check(&said),
-            Work::Score(history) => self.score(&history),
-            Work::Forget(user_id) => {
+            Work::Score(history) => self.score(&history, queue),
+            Work::Erase(user_id) => {
                 self.users.pop(&user_id);
-                Ok(Answer::Forgotten)
+                self.store.erase(&user_id).map(Answer::Erased).map_err(|error| Failed::Store(error).told())
             }
         }
     }
 
     fn turn(&mut self, said: &Said, request: Option<&(String, [u8; 32])>) -> Result<Answer, Problem> {
-        if let Some((key, asked)) = request
-            && let Some(answered) = self.store.answered(&said.user_id, key)?
-        {
-            if answered.asked == *asked {
-                return Ok(Answer::Turn(answered.answer, true));
-            }
-            let detail = "another turn was sent with this idempotency key";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a new key for each turn"));
-        }
         for _ in 0..TRIES {
+            if let Some((key, asked)) = request
+                && let Some(answered) = self.store.answered(&said.user_id, key)?
+            {
+                if answered.asked == *asked {
+                    return Ok(Answer::Turn(answered.answer, true));
+                }
+                let detail = "another turn was sent with this idempotency key";
+                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a new key for each turn"));
+            }
             match self.try_turn(said, request) {
                 Ok(answer) => return Ok(Answer::Turn(answer, false)),
                 // Another process wrote: what is in memory is old.
@@ -241,13 +270,11 @@ impl<'a> Worker<'a> {
     /// Judges a turn and keeps it; whatever fails, memory does not run ahead of the store.
     fn try_turn(&mut self, said: &Said, request: Option<&(String, [u8; 32])>) -> Result<Vec<u8>, Failed> {
         let row = self.store.user(&said.user_id)?;
+        let messages_kept = row.messages + said.messages.len() as u64;
         let messages_max = self.settings.history_messages_max;
-        if row.messages + said.messages.len() as u64 > messages_max {
-            return Err(Failed::Told(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                format!("{} messages are kept of this user, the limit is {messages_max}", row.messages),
-                "a larger --history-messages-max",
-            )));
+        if messages_kept > messages_max {
+            tracing::warn!(messages_max, "a user's history is full: turns of theirs are not judged");
+            return Err(Failed::Told(Problem::full_history(row.messages, messages_max)));
         }
         let mut user = self.user(&said.user_id, &row)?;
         let begins = user.session_id.as_deref() != Some(&said.session_id);
@@ -262,26 +289,23 @@ impl<'a> Worker<'a> {
         let verdict = user.live.verdict();
         let arcs = user.live.arcs().each_ref().map(ArcNow::of);
         let kept = self.kept(said, first, &heard);
-        let raised = raises(&verdict, &row, first, &kept);
-        let messages_kept = row.messages + said.messages.len() as u64;
+        kept.iter().for_each(|message| user.step_since(message));
+        let raised = user.raises(&verdict, self.scorer.policy()).zip(kept.last().map(|message| message.at));
         let answer = |alarm: Option<i64>| {
             let alarm = alarm.zip(raised).map(|(id, (level, _))| RaisedOut { id, level });
-            let out = TurnOut {
-                messages: messages_out(&heard),
-                standing: StandingOut::of(&arcs, &verdict),
-                alarm,
-                messages_kept,
-            };
+            let standing = StandingOut::of(&arcs, &verdict);
+            let out = TurnOut { messages: messages_out(&heard), standing, alarm, messages_kept };
             serde_json::to_vec(&out).unwrap_or_default()
         };
         let verdict_json = serde_json::to_vec(&verdict).unwrap_or_default();
+        let arc_levels = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
         let begun = Instant::now();
         let alarm = self.store.keep(&NewTurn {
             user_id: &said.user_id,
-            after_messages: user.messages,
+            user: row,
             new_session: begins.then_some((said.session_id.as_str(), said.session_started_at)),
             messages: &kept,
-            alarm: raised.map(|(level, at)| NewAlarm { level, at, verdict: &verdict_json }),
+            alarm: raised.map(|(level, at)| NewAlarm { level, arcs: arc_levels, at, verdict: &verdict_json }),
             request: request.map(|(key, asked)| Request { key, asked: *asked, answer: &answer }),
             now: said.now,
         })?;
@@ -292,8 +316,7 @@ impl<'a> Worker<'a> {
             // Nobody listens where this fails.
             let _ = self.alarms.send(id);
         }
-        user.messages = messages_kept;
-        user.sessions += u64::from(begins);
+        user.row = self.store.user(&said.user_id)?;
         user.session_id = Some(said.session_id.clone());
         self.users.put(said.user_id.clone(), user);
         Ok(answer(alarm))
@@ -331,12 +354,23 @@ impl<'a> Worker<'a> {
             level_before,
             flagged,
         };
-        self.users.put(said.user_id.clone(), user);
+        // Drafts of users of whom nothing is kept must not push others out.
+        if row.messages > 0 {
+            self.users.put(said.user_id.clone(), user);
+        }
         Ok(Answer::Check(out))
     }
 
-    fn score(&self, history: &History) -> Result<Answer, Problem> {
-        let score = self.scorer.score(history, &mut |_| {}).map_err(|error| Failed::Score(error).told())?;
+    /// A whole history. Between its windows, whoever waits for a reply is served.
+    fn score(&mut self, history: &History, queue: &Queue<Job>) -> Result<Answer, Problem> {
+        let scorer = self.scorer;
+        let mut serve = |_| {
+            while let Some((tokens, job)) = queue.pop_urgent() {
+                self.done(job, queue);
+                queue.done(tokens);
+            }
+        };
+        let score = scorer.score(history, &mut serve).map_err(|error| Failed::Score(error).told())?;
         self.metrics.read(score.notes.tokens, score.messages.len(), score.notes.split_messages);
         let arcs = score.arcs.each_ref().map(|arc| ArcNow {
             kind: arc.kind,
@@ -354,30 +388,12 @@ impl<'a> Worker<'a> {
 
     /// The user's history, out of memory where it is in step with the store, else recalled.
     fn user(&mut self, user_id: &str, row: &UserRow) -> Result<UserLive<'a>, Failed> {
-        if let Some(user) = self.users.pop(user_id)
-            && (user.messages, user.sessions) == (row.messages, row.sessions)
-        {
-            self.metrics.remembered(true);
-            return Ok(user);
+        let held = self.users.pop(user_id).and_then(|user| user.in_step(row));
+        self.metrics.remembered(held.is_some());
+        match held {
+            Some(user) => Ok(user),
+            None => UserLive::recall(self.scorer, &self.store.history(user_id)?.unwrap_or_default(), row),
         }
-        self.metrics.remembered(false);
-        let mut user = UserLive { live: self.scorer.live()?, messages: 0, sessions: 0, session_id: None };
-        for session in self.store.history(user_id)?.unwrap_or_default() {
-            user.live.begin_session(session.started_at);
-            user.messages += session.messages.len() as u64;
-            user.sessions += 1;
-            user.session_id = Some(session.session_id);
-            for kept in session.messages {
-                let readable = kept.content.is_some();
-                let message =
-                    Message { role: kept.role, content: kept.content.unwrap_or_default(), timestamp: kept.time };
-                match readable {
-                    true => user.live.recall(&message, kept.score)?,
-                    false => user.live.recall_unread(&message, kept.score),
-                }
-            }
-        }
-        Ok(user)
     }
 
     /// Lets go of keys and values of those who were silent longest, until the rest fits.
@@ -392,71 +408,4 @@ impl<'a> Worker<'a> {
         }
         self.metrics.cached(held, self.users.len());
     }
-}
-
-/// Why a turn was not done.
-enum Failed {
-    Store(StoreError),
-    Score(ScoreError),
-    Told(Problem),
-}
-
-impl Failed {
-    fn told(self) -> Problem {
-        match self {
-            Self::Store(error) => {
-                tracing::error!(%error, "the store failed");
-                error.into()
-            }
-            Self::Score(error) => {
-                tracing::error!(%error, "the model failed");
-                Problem::broken()
-            }
-            Self::Told(problem) => problem,
-        }
-    }
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<ScoreError> for Failed {
-    fn from(error: ScoreError) -> Self {
-        Self::Score(error)
-    }
-}
-
-/// The alarm that a turn raises: where the level rises to `review` or above past every alarm before it, or where one of its messages
-/// is an imminent threat and no alarm waits for a person. Old evidence raises none again.
-fn raises(verdict: &Verdict, row: &UserRow, first: MessageAt, kept: &[KeptMessage]) -> Option<(Level, MessageAt)> {
-    let last = kept.last()?.at;
-    let threat = verdict
-        .findings
-        .iter()
-        .filter(|finding| matches!(finding.reason, Reason::Imminent { .. }))
-        .flat_map(|finding| &finding.messages)
-        .find(|at| **at >= first);
-    let rises = verdict.level >= Level::Review && row.alarm_level.is_none_or(|before| verdict.level > before);
-    match threat {
-        Some(at) if rises || !row.open_alarm => Some((verdict.level, *at)),
-        _ => rises.then_some((verdict.level, last)),
-    }
-}
-
-/// How a user stands by what is kept: the arcs walked again over the scores.
-pub(super) fn standing(sessions: &[KeptSession], policy: &Policy) -> StandingOut {
-    let mut arcs = ArcKind::ALL.map(ArcState::new);
-    for session in sessions {
-        let start = session.started_at.or_else(|| session.messages.iter().find_map(|message| message.time));
-        for message in &session.messages {
-            let Some(score) = message.score else { continue };
-            let (time, from_user) = (message.time.or(start), message.role == Role::User);
-            arcs.iter_mut().for_each(|arc| arc.step(&Observation { at: message.at, time, from_user, score }));
-        }
-    }
-    let verdict = policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
-    StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict)
 }

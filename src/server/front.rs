@@ -1,5 +1,6 @@
 //! What every request passes: the caller, the body's form, time and status, security headers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use super::problem::Problem;
 const DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
 /// The longest deadline.
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// How long a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an id.
 const ID_BYTES_MAX: usize = 256;
 
@@ -26,7 +29,10 @@ const ID_BYTES_MAX: usize = 256;
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let mut response = next.run(request).await;
+    let mut response = match app.expects(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
     app.metrics.answered(&route, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
     for (name, value) in [
@@ -40,19 +46,56 @@ pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: 
     response
 }
 
+/// Before a route of that scope, and before any of the body is read: who asks, for the handler.
+pub(super) async fn scoped(
+    State((app, scope)): State<(Arc<App>, Scope)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let caller = app.allow(bearer(request.headers()), scope)?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// The token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A header that is text, where it is there.
+pub(super) fn text_header(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the header {name} is no UTF-8"), "UTF-8, or leave it out")
+    })?;
+    check_id(name, text)?;
+    Ok(Some(text.to_owned()))
+}
+
 impl App {
-    /// Who asks, if they may.
-    pub(super) fn allow(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
-        // Without tokens, whoever reaches the port may do anything: but no page that a browser on this machine has open.
-        if self.access.is_open() && headers.contains_key(header::ORIGIN) {
-            let detail = "a browser's page asks, and this server has no tokens";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail, "start it with --tokens"));
+    /// Without tokens, whoever reaches the port may do anything: but no page that a browser on this machine has open, under its own
+    /// name or under one that was made to point here.
+    fn expects(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let hint = "start the server with --tokens";
+        if !self.access.is_open() {
+            return Ok(());
         }
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = bearer.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
+        let site = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+        if site || headers.contains_key(header::ORIGIN) {
+            let detail = "a browser's page asks, and this server has no tokens";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail, hint));
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if is_here(host) {
+            return Ok(());
+        }
+        let detail = "the Host header names another machine, and this server has no tokens";
+        Err(Problem::new(StatusCode::FORBIDDEN, detail, hint))
+    }
+
+    /// Who asks, if they may.
+    pub(super) fn allow(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Problem> {
         self.access.check(bearer, scope).map_err(|refused| match refused {
             Refused::Unknown => {
                 let detail = "no bearer token, or none that is known";
@@ -80,6 +123,16 @@ impl App {
     }
 }
 
+/// Whether a Host header names this machine.
+fn is_here(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// A JSON body. Errors name a place, never what stands there.
 pub(super) struct Body<T>(pub T, pub Vec<u8>);
 
@@ -95,7 +148,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail, "Content-Type: application/json"));
         }
         let limit = app.settings.body_bytes_max;
-        let bytes = axum::body::Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+        let read = tokio::time::timeout(BODY_PATIENCE, axum::body::Bytes::from_request(request, app)).await;
+        let read = read.map_err(|_| {
+            let detail = format!("the body did not come within {} s", BODY_PATIENCE.as_secs());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail, "send it again")
+        })?;
+        let bytes = read.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(body) if body.status() == StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("the body is longer than {limit} bytes"),
@@ -161,4 +219,28 @@ pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
 /// An answer that is JSON already.
 pub(super) fn json(bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_here() {
+        for host in ["localhost", "LOCALHOST:8787", "127.0.0.1", "127.0.0.1:80", "127.8.9.1:1", "[::1]", "[::1]:8787"] {
+            assert!(is_here(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8787",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "[::2]:80",
+            "localhost:x",
+            "127.0.0.1.evil",
+        ] {
+            assert!(!is_here(host), "{host}");
+        }
+    }
 }

@@ -46,6 +46,7 @@ pub struct Metrics {
     stored: Histogram,
     refused: Counter,
     skipped: Counter,
+    late: Counter,
     tokens: Counter,
     messages: Counter,
     split: Counter,
@@ -70,6 +71,7 @@ impl Default for Metrics {
             stored: timed(),
             refused: Counter::default(),
             skipped: Counter::default(),
+            late: Counter::default(),
             tokens: Counter::default(),
             messages: Counter::default(),
             split: Counter::default(),
@@ -83,6 +85,12 @@ impl Default for Metrics {
             open_alarms: Gauge::default(),
         };
         all.register();
+        // Levels stand there from the start, so that the first alarm is a rise.
+        for level in Level::ALL {
+            let label = ByLevel { level: level.as_str().into() };
+            drop(all.turns.get_or_create(&label));
+            drop(all.alarms.get_or_create(&label));
+        }
         all
     }
 }
@@ -96,6 +104,7 @@ impl Metrics {
         registry.register_with_unit("store_write", "Time to keep a turn", Unit::Seconds, self.stored.clone());
         registry.register("refused", "Jobs refused because the queue was full", self.refused.clone());
         registry.register("skipped", "Jobs whose caller was gone or whose deadline had passed", self.skipped.clone());
+        registry.register("late", "Callers whose deadline passed", self.late.clone());
         registry.register("tokens", "Tokens computed", self.tokens.clone());
         registry.register("messages", "Messages scored", self.messages.clone());
         registry.register("split_messages", "Messages longer than a window, read in parts", self.split.clone());
@@ -135,6 +144,10 @@ impl Metrics {
 
     pub(super) fn skipped(&self) {
         self.skipped.inc();
+    }
+
+    pub(super) fn late(&self) {
+        self.late.inc();
     }
 
     pub(super) fn read(&self, tokens: usize, messages: usize, split: usize) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
@@ -23,12 +23,14 @@ use crate::store::Store;
 mod auth;
 mod desk;
 mod front;
+mod listen;
 mod metrics;
 mod moderations;
 mod openapi;
 mod problem;
 mod queue;
 mod routes;
+mod user;
 mod wire;
 
 pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
@@ -45,8 +47,12 @@ pub struct ServerSettings {
     pub desk: DeskSettings,
     /// The longest body of a request, in bytes.
     pub body_bytes_max: usize,
+    /// What is said in one turn or draft, in bytes.
+    pub turn_bytes_max: usize,
     /// How long a caller waits who does not say (`X-Deadline-Ms`).
     pub deadline: Duration,
+    /// How long a server that stops waits for those whom it still answers.
+    pub drain: Duration,
 }
 
 /// One server's parts.
@@ -75,7 +81,7 @@ impl App {
         Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, alarms, stopping }))
     }
 
-    /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in.
+    /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in, for as long as is set.
     ///
     /// # Errors
     /// When the socket fails.
@@ -90,30 +96,42 @@ impl App {
             // Streams of alarms end now: nobody else would end them.
             app.stopping.send_replace(true);
         };
-        let served = axum::serve(listener, self.clone().router()).with_graceful_shutdown(stopped).await;
+        listen::serve(listener, self.clone().router(), stopped, self.settings.drain).await?;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
         if ended.is_err() {
             tracing::error!("the desk could not be stopped");
         }
-        served
+        Ok(())
     }
 
     fn router(self: Arc<Self>) -> Router {
-        Router::new()
+        let scoped = |scope: Scope, routes: Router<Arc<Self>>| {
+            routes.route_layer(axum::middleware::from_fn_with_state((self.clone(), scope), front::scoped))
+        };
+        let ingest = Router::new()
             .route("/v1/turns", post(routes::turn))
             .route("/v1/check", post(routes::check))
             .route("/v1/score", post(routes::score))
-            .route("/v1/users/{user_id}", get(users::stands).delete(users::erase))
-            .route("/v1/users/{user_id}/acknowledge", post(users::acknowledge))
-            .route("/v1/users/{user_id}/hold", put(users::hold))
+            .route("/v1/moderations", post(moderations::moderations));
+        let read = Router::new()
+            .route("/v1/users/{user_id}", get(users::stands))
             .route("/v1/alarms", get(alarms::list))
             .route("/v1/alarms/stream", get(alarms::stream))
-            .route("/v1/moderations", post(moderations::moderations))
+            .route("/metrics", get(routes::metrics));
+        let review = Router::new().route("/v1/users/{user_id}/acknowledge", post(users::acknowledge));
+        let admin = Router::new()
+            .route("/v1/users/{user_id}", delete(users::erase))
+            .route("/v1/users/{user_id}/hold", put(users::hold));
+        Router::new()
+            .merge(scoped(Scope::Ingest, ingest))
+            .merge(scoped(Scope::Read, read))
+            .merge(scoped(Scope::Review, review))
+            .merge(scoped(Scope::Admin, admin))
             .route("/healthz", get(routes::healthy))
             .route("/readyz", get(routes::ready))
-            .route("/metrics", get(routes::metrics))
             .route("/openapi.json", get(routes::description))
             .fallback(routes::nowhere)
+            .method_not_allowed_fallback(routes::not_so)
             .layer(DefaultBodyLimit::max(self.settings.body_bytes_max))
             .layer(axum::middleware::from_fn_with_state(self.clone(), front::around))
             .with_state(self)
@@ -126,7 +144,12 @@ impl App {
     ) -> Result<T, Problem> {
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Problem::broken())?;
-        Ok(done?)
+        done.map_err(|error| {
+            if !matches!(error, crate::store::StoreError::Held) {
+                tracing::error!(%error, "the store failed");
+            }
+            error.into()
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Scope;
 use super::desk::Said;
-use super::front::{Body, check_id};
+use super::front::{Body, text_header};
 use super::problem::Problem;
-use super::wire::{MessageOut, StandingOut};
+use super::queue::Priority;
+use super::wire::{MessageOut, StandingOut, millis};
 use crate::transcript::{History, Message, Role, Session};
 use crate::verdict::Level;
 
@@ -94,22 +94,27 @@ pub struct ResultOut {
 #[utoipa::path(post, path = "/v1/moderations", tag = "drop-ins", request_body = ModerationIn,
     params(("X-Throughline-User" = Option<String>, Header, description = "Judge each text as this user's next message"),
            ("X-Throughline-Session" = Option<String>, Header, description = "In this session; without it, in a new one")),
-    responses((status = 200, body = ModerationOut), (status = 422, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 200, body = ModerationOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn moderations(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Body(asked, _): Body<ModerationIn>,
 ) -> Result<Json<ModerationOut>, Problem> {
-    app.allow(&headers, Scope::Ingest)?;
     let texts = texts(asked.input)?;
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (user, session) = (header("x-throughline-user"), header("x-throughline-session"));
-    user.as_deref().map_or(Ok(()), |id| check_id("X-Throughline-User", id))?;
+    let bytes: usize = texts.iter().map(String::len).sum();
+    if bytes > app.settings.turn_bytes_max {
+        let detail = format!("{bytes} bytes of text, the limit is {}", app.settings.turn_bytes_max);
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, "several requests"));
+    }
+    let user = text_header(&headers, "x-throughline-user")?;
+    let session = text_header(&headers, "x-throughline-session")?;
     let deadline = app.deadline(&headers)?;
     let mut results = Vec::with_capacity(texts.len());
+    let begun = Instant::now();
     for text in texts {
-        let user = user.as_ref().map(|id| (id.clone(), session.clone().unwrap_or_else(|| "moderation".into())));
-        results.push(app.moderated(text, user, deadline).await?);
+        let user = user.as_ref().map(|id| (id.clone(), session.clone()));
+        let left = deadline.saturating_sub(begun.elapsed());
+        results.push(app.moderated(text, user, left).await?);
     }
     let info = &app.scorer.model().info;
     let version = info.version.as_deref().map(|version| format!("-{version}")).unwrap_or_default();
@@ -141,20 +146,24 @@ impl App {
     async fn moderated(
         &self,
         text: String,
-        user: Option<(String, String)>,
+        user: Option<(String, Option<String>)>,
         deadline: Duration,
     ) -> Result<ResultOut, Problem> {
-        let now = Timestamp::now();
+        let now = millis(Timestamp::now());
         let message = Message { role: Role::User, content: text, timestamp: Some(now) };
         match user {
             Some((user_id, session_id)) => {
+                // No session of a user has an empty id: this is a new one.
+                let session_id = session_id.unwrap_or_default();
                 let said = Said { user_id, session_id, session_started_at: None, messages: vec![message], now };
                 let out = self.considered(said, deadline).await?;
                 Ok(self.result(&out.messages, &out.standing, out.flagged))
             }
             None => {
                 let session = Session { session_id: String::new(), started_at: None, messages: vec![message] };
-                let out = self.scored(History { user_id: String::new(), sessions: vec![session] }, deadline).await?;
+                let out = self
+                    .scored(History { user_id: String::new(), sessions: vec![session] }, Priority::Urgent, deadline)
+                    .await?;
                 let flagged = out.standing.level >= Level::Review;
                 Ok(self.result(&out.messages, &out.standing, flagged))
             }

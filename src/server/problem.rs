@@ -47,10 +47,20 @@ impl Problem {
     }
 
     pub fn late(waited_ms: u128) -> Self {
-        Self::new(
+        let problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("the deadline passed after {waited_ms} ms of waiting; nothing was kept"),
-            "a longer X-Deadline-Ms, or less load",
+            format!("the deadline passed after {waited_ms} ms; what was begun may yet be kept"),
+            "send a turn again with the same idempotency key; a longer X-Deadline-Ms",
+        );
+        Self { retry_after_s: Some(1), ..problem }
+    }
+
+    /// No more of a user can be kept, and so no more is judged.
+    pub fn full_history(messages: u64, limit: u64) -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            format!("{messages} messages are kept of this user, the limit is {limit}"),
+            "a larger --history-messages-max: until then this user is not judged",
         )
     }
 
@@ -74,6 +84,9 @@ impl From<StoreError> for Problem {
             StoreError::Busy | StoreError::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        if let StoreError::Other(_) | StoreError::Open { .. } | StoreError::Damaged(_) = error {
+            return Self::new(status, "the database failed", "the server's log says why");
+        }
         let text = error.to_string();
         let (detail, hint) = text.split_once("; hint: ").unwrap_or((&text, "its log says more"));
         Self::new(status, detail, hint)
@@ -87,6 +100,9 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

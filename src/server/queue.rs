@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Tokens a second that are assumed before any were read.
 const TOKENS_PER_S_GUESS: f64 = 1_000.0;
@@ -27,6 +28,7 @@ pub struct Queue<Job> {
 struct State<Job> {
     urgent: VecDeque<(usize, Job)>,
     batch: VecDeque<(usize, Job)>,
+    /// Of jobs that wait, and of those that are being done.
     tokens: usize,
     tokens_per_s: f64,
     closed: bool,
@@ -58,15 +60,22 @@ impl<Job> Queue<Job> {
     /// Takes in a job of about so many tokens. One that is larger than the whole queue is taken when nothing else waits.
     ///
     /// # Errors
-    /// When there is no room, or no more is done.
-    pub fn push(&self, priority: Priority, tokens: usize, job: Job) -> Result<(), Full> {
+    /// When there is no room, what waits would take longer than the caller does, or no more is done.
+    pub fn push(&self, priority: Priority, (tokens, patience): (usize, Duration), job: Job) -> Result<(), Full> {
         let mut state = self.lock();
         if state.closed {
             return Err(Full::Closed);
         }
-        if state.tokens > 0 && state.tokens + tokens > self.tokens_max {
-            let over = (state.tokens + tokens).saturating_sub(self.tokens_max).min(state.tokens);
-            let retry_after_s = (over as f64 / state.tokens_per_s).ceil().clamp(1.0, 600.0) as u64;
+        let seconds = |tokens: usize| tokens as f64 / state.tokens_per_s;
+        let over = (state.tokens + tokens).saturating_sub(self.tokens_max).min(state.tokens);
+        // Batch work gives way: whoever is urgent waits for what is urgent.
+        let before: usize = match priority {
+            Priority::Urgent => state.urgent.iter().map(|(tokens, _)| tokens).sum(),
+            Priority::Batch => state.tokens,
+        };
+        let late = seconds(before) - patience.as_secs_f64();
+        if over > 0 || late > 0.0 {
+            let retry_after_s = seconds(over).max(late).ceil().clamp(1.0, 600.0) as u64;
             return Err(Full::Busy { waiting_tokens: state.tokens, retry_after_s });
         }
         state.tokens += tokens;
@@ -78,19 +87,44 @@ impl<Job> Queue<Job> {
         Ok(())
     }
 
-    /// The next job; waits for one. `None` once the queue is closed and empty.
-    pub fn pop(&self) -> Option<Job> {
+    /// Takes in a job that must be done whatever waits, and that no tokens are counted for.
+    ///
+    /// # Errors
+    /// When no more is done.
+    pub fn push_always(&self, job: Job) -> Result<(), Full> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Full::Closed);
+        }
+        state.urgent.push_back((0, job));
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// The next job and its tokens, which count as waiting until they are [`Queue::done`]; waits for one. `None` once the queue is
+    /// closed and empty.
+    pub fn pop(&self) -> Option<(usize, Job)> {
         let mut state = self.lock();
         loop {
-            if let Some((tokens, job)) = state.urgent.pop_front().or_else(|| state.batch.pop_front()) {
-                state.tokens -= tokens;
-                return Some(job);
+            let next = state.urgent.pop_front();
+            if let Some(next) = next.or_else(|| state.batch.pop_front()) {
+                return Some(next);
             }
             if state.closed {
                 return None;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The next urgent job, if there is one: for whoever does batch work and can pause.
+    pub fn pop_urgent(&self) -> Option<(usize, Job)> {
+        self.lock().urgent.pop_front()
+    }
+
+    /// A job is done.
+    pub fn done(&self, tokens: usize) {
+        self.lock().tokens -= tokens;
     }
 
     /// Notes that so many tokens took so long.
@@ -107,7 +141,7 @@ impl<Job> Queue<Job> {
         self.ready.notify_all();
     }
 
-    /// Jobs and tokens that wait.
+    /// Jobs that wait, and tokens that wait or are being read.
     pub fn waiting(&self) -> (usize, usize) {
         let state = self.lock();
         (state.urgent.len() + state.batch.len(), state.tokens)
@@ -126,33 +160,65 @@ impl<Job> Queue<Job> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    fn push<Job>(queue: &Queue<Job>, priority: Priority, tokens: usize, job: Job) -> Result<(), Full> {
+        queue.push(priority, (tokens, LONG), job)
+    }
+
     #[test]
     fn what_people_wait_for_goes_first_and_nothing_is_lost_on_closing() {
         let queue = Queue::new(100);
-        for (priority, job) in
-            [(Priority::Batch, 'a'), (Priority::Urgent, 'b'), (Priority::Batch, 'c'), (Priority::Urgent, 'd')]
-        {
-            queue.push(priority, 10, job).unwrap();
+        let jobs = [(Priority::Batch, 'a'), (Priority::Urgent, 'b'), (Priority::Batch, 'c'), (Priority::Urgent, 'd')];
+        for (priority, job) in jobs {
+            push(&queue, priority, 10, job).unwrap();
         }
+        queue.push_always('e').unwrap();
         queue.close();
-        assert_eq!(queue.push(Priority::Urgent, 1, 'e'), Err(Full::Closed));
-        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<String>(), "bdac");
+        assert_eq!(push(&queue, Priority::Urgent, 1, 'f'), Err(Full::Closed));
+        assert_eq!(queue.push_always('f'), Err(Full::Closed));
+        let mut done = String::new();
+        while let Some((tokens, job)) = queue.pop() {
+            queue.done(tokens);
+            done.push(job);
+        }
+        assert_eq!(done, "bdeac");
         assert_eq!(queue.waiting(), (0, 0));
     }
 
     #[test]
     fn a_full_queue_says_when_there_should_be_room() {
         let queue = Queue::new(100);
-        queue.push(Priority::Batch, 500, ()).unwrap();
-        // 410 tokens must go before another 10 fit; at 100 tokens a second that takes 5 s, rounded up.
         for _ in 0..200 {
             queue.measured(100, 1.0);
         }
+        push(&queue, Priority::Batch, 500, ()).unwrap();
+        // 410 tokens must go before another 10 fit; at 100 tokens a second that takes 5 s, rounded up.
         let full = Full::Busy { waiting_tokens: 500, retry_after_s: 5 };
-        assert_eq!(queue.push(Priority::Urgent, 10, ()), Err(full), "the large one was taken since nothing waited");
-        queue.pop().unwrap();
-        queue.push(Priority::Urgent, 100, ()).unwrap();
-        assert!(queue.push(Priority::Urgent, 1, ()).is_err());
+        assert_eq!(push(&queue, Priority::Urgent, 10, ()), Err(full), "the large one was taken since nothing waited");
+        let (tokens, ()) = queue.pop().unwrap();
+        assert!(push(&queue, Priority::Urgent, 10, ()).is_err(), "what is being read counts");
+        queue.done(tokens);
+        push(&queue, Priority::Urgent, 100, ()).unwrap();
+        assert!(push(&queue, Priority::Urgent, 1, ()).is_err());
+    }
+
+    #[test]
+    fn whoever_would_be_too_late_is_told_at_once() {
+        let queue = Queue::new(1_000);
+        for _ in 0..200 {
+            queue.measured(100, 1.0);
+        }
+        push(&queue, Priority::Urgent, 400, 'a').unwrap();
+        let late = Full::Busy { waiting_tokens: 400, retry_after_s: 3 };
+        assert_eq!(queue.push(Priority::Urgent, (10, Duration::from_secs(1)), 'b'), Err(late));
+        queue.push(Priority::Urgent, (10, Duration::from_secs(5)), 'c').unwrap();
+        // Batch work in front of it does not make an urgent job late.
+        let queue = Queue::new(1_000);
+        push(&queue, Priority::Batch, 900, 'a').unwrap();
+        queue.push(Priority::Urgent, (10, Duration::from_millis(1)), 'b').unwrap();
+        assert_eq!(queue.pop_urgent(), Some((10, 'b')));
+        assert_eq!(queue.pop_urgent(), None);
     }
 
     #[test]
@@ -160,10 +226,10 @@ mod tests {
         let queue = Queue::new(100);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| (queue.pop(), queue.pop()));
-            queue.push(Priority::Urgent, 1, 7).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            push(&queue, Priority::Urgent, 1, 7).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
             queue.close();
-            assert_eq!(waiting.join().unwrap(), (Some(7), None));
+            assert_eq!(waiting.join().unwrap(), (Some((1, 7)), None));
         });
     }
 }

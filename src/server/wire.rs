@@ -26,8 +26,13 @@ pub struct MessageIn {
 
 impl MessageIn {
     pub(super) fn into_message(self, now: Timestamp) -> Message {
-        Message { role: self.role, content: self.content, timestamp: Some(self.timestamp.unwrap_or(now)) }
+        Message { role: self.role, content: self.content, timestamp: Some(self.timestamp.map_or(now, millis)) }
     }
+}
+
+/// A time as it is kept, in whole milliseconds: what is judged now must be what is read again later.
+pub(super) fn millis(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 /// Messages of a user's session, in the order in which they were said.
@@ -287,6 +292,15 @@ pub struct AlarmsQuery {
     /// Those alone that wait for a person.
     #[serde(default)]
     pub open: bool,
+}
+
+/// Where a stream of alarms begins.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StreamQuery {
+    /// After the alarm of this number; without it, with the next one.
+    pub after: Option<i64>,
 }
 
 /// Alarms, the oldest first, a thousand at most.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
-use super::turns::text;
+use super::turns::{of, text};
 use super::{Store, StoreError, time};
 use crate::arc::MessageAt;
 use crate::verdict::Level;
@@ -87,7 +87,12 @@ impl Store {
             let mut statement = connection.prepare(query)?;
             statement.query_map(values, raw)?.collect::<Result<Vec<Raw>, _>>()?
         };
-        raw.into_iter().map(|raw| self.alarm(raw)).collect()
+        // One that does not open must not hide the others; `check_whole` tells of it.
+        let alarm = |raw: Raw| match self.alarm(raw) {
+            Err(StoreError::Sealed) => None,
+            other => Some(other),
+        };
+        raw.into_iter().filter_map(alarm).collect()
     }
 
     fn alarm(&self, raw: Raw) -> Result<Alarm, StoreError> {
@@ -95,8 +100,8 @@ impl Store {
         let acknowledged = match raw.acknowledged {
             Some((at, by, note)) => Some(Acknowledgement {
                 at: time(Some(at)),
-                by: text(&key, &by, b"by")?,
-                note: text(&key, &note, b"note")?,
+                by: text(&key, &by, &of("by", raw.id))?,
+                note: text(&key, &note, &of("note", raw.id))?,
             }),
             None => None,
         };
@@ -105,7 +110,7 @@ impl Store {
             user_id: text(&key, &raw.name, b"user")?,
             at: raw.at,
             level: raw.level.parse().map_err(|_| StoreError::Sealed)?,
-            verdict: key.open(&raw.verdict, b"verdict")?,
+            verdict: key.open(&raw.verdict, &of("verdict", raw.id))?,
             raised_at: time(Some(raw.raised_ms)),
             acknowledged,
         })
@@ -124,13 +129,23 @@ impl Store {
     ) -> Result<Option<usize>, StoreError> {
         self.write(|transaction| {
             let Some((user, key)) = self.known(transaction, user_id)? else { return Ok(None) };
-            let (by, note) = (key.seal(by.as_bytes(), b"by")?, key.seal(note.as_bytes(), b"note")?);
-            let changed = transaction.execute(
-                "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 \
-                 WHERE user = ?1 AND acknowledged_ms IS NULL",
-                params![user, now.as_millisecond(), by, note],
-            )?;
-            Ok(Some(changed))
+            let open = {
+                let query = "SELECT id FROM alarms WHERE user = ?1 AND acknowledged_ms IS NULL";
+                let mut statement = transaction.prepare(query)?;
+                statement.query_map([user], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?
+            };
+            for &id in &open {
+                let by = key.seal(by.as_bytes(), &of("by", id))?;
+                let note = key.seal(note.as_bytes(), &of("note", id))?;
+                transaction.execute(
+                    "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 WHERE id = ?1",
+                    params![id, now.as_millisecond(), by, note],
+                )?;
+            }
+            if !open.is_empty() {
+                transaction.execute("UPDATE users SET seen_messages = messages WHERE id = ?1", [user])?;
+            }
+            Ok(Some(open.len()))
         })
     }
 }

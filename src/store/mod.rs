@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,12 +109,16 @@ pub struct KeptSession {
 /// How a user stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserRow {
+    /// Of the row, never given twice: whoever is erased and comes back has another. 0 of one who is not known.
+    pub id: i64,
     /// Messages kept.
     pub messages: u64,
     /// Sessions kept.
     pub sessions: u64,
-    /// The highest level of any alarm; `none` before the first.
-    pub alarm_level: Option<Level>,
+    /// The highest level of any alarm so far: of harassment, of delusion, of anything.
+    pub alarmed: [Option<Level>; 3],
+    /// Messages that were kept when a person last acknowledged alarms; 0 before that.
+    pub seen_messages: u64,
     /// Whether an alarm waits for a person.
     pub open_alarm: bool,
     pub held: bool,
@@ -123,8 +128,8 @@ pub struct UserRow {
 #[derive(Debug)]
 pub struct NewTurn<'a> {
     pub user_id: &'a str,
-    /// Messages that were kept when the turn was judged.
-    pub after_messages: u64,
+    /// The row that the turn was judged by.
+    pub user: UserRow,
     /// The session of the first message, where it is a new one: its id and beginning.
     pub new_session: Option<(&'a str, Option<Timestamp>)>,
     pub messages: &'a [KeptMessage],
@@ -138,7 +143,7 @@ pub struct NewTurn<'a> {
 pub struct Request<'a> {
     /// Its idempotency key.
     pub key: &'a str,
-    /// SHA-256 of what was asked.
+    /// What was asked, by [`Store::digest`].
     pub asked: [u8; 32],
     /// The answer to give again, by the number of the alarm that the turn raises.
     pub answer: &'a dyn Fn(Option<i64>) -> Vec<u8>,
@@ -154,6 +159,8 @@ impl fmt::Debug for Request<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct NewAlarm<'a> {
     pub level: Level,
+    /// The levels of harassment and delusion now.
+    pub arcs: [Level; 2],
     pub at: MessageAt,
     /// What led to it, in JSON.
     pub verdict: &'a [u8],
@@ -162,7 +169,7 @@ pub struct NewAlarm<'a> {
 /// The answer that was given to a request of the same idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// SHA-256 of what was asked.
+    /// What was asked, by [`Store::digest`].
     pub asked: [u8; 32],
     pub answer: Vec<u8>,
 }
@@ -172,6 +179,8 @@ pub struct Store {
     connection: Mutex<Connection>,
     keys: Keys,
     file: PathBuf,
+    /// Whether the log of writes still has pages of somebody who was erased.
+    uncut: AtomicBool,
 }
 
 impl Store {
@@ -182,6 +191,7 @@ impl Store {
     pub fn open(folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
         let file = folder.join(FILE);
         let cannot = |cause| StoreError::Open { file: file.clone(), cause };
+        make_private(&file);
         let mut connection = Connection::open(&file).map_err(cannot)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         schema::settings(&connection).map_err(|error| match StoreError::from(error) {
@@ -190,7 +200,7 @@ impl Store {
         })?;
         schema::migrate(&mut connection, &file)?;
         let keys = Keys::of(key);
-        let store = Self { connection: Mutex::new(connection), keys, file };
+        let store = Self { connection: Mutex::new(connection), keys, file, uncut: AtomicBool::new(false) };
         store.check_key()?;
         Ok(store)
     }
@@ -198,6 +208,11 @@ impl Store {
     /// The database's file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// HMAC-SHA256 of anything under a key of the operator's, for comparing.
+    pub fn digest(&self, of: &[u8]) -> [u8; 32] {
+        self.keys.digest(of)
     }
 
     fn check_key(&self) -> Result<(), StoreError> {
@@ -226,17 +241,22 @@ impl Store {
         let connection = self.lock();
         let row = connection
             .query_row(
-                "SELECT messages, sessions, alarm_level, held, \
+                "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, held, \
                  EXISTS (SELECT 1 FROM alarms WHERE alarms.user = users.id AND acknowledged_ms IS NULL) \
                  FROM users WHERE digest = ?1",
                 [self.keys.lookup(user_id)],
                 |row| {
+                    let level = |column| -> rusqlite::Result<Option<Level>> {
+                        Ok(row.get::<_, Option<String>>(column)?.and_then(|level| level.parse().ok()))
+                    };
                     Ok(UserRow {
-                        messages: row.get::<_, i64>(0)? as u64,
-                        sessions: row.get::<_, i64>(1)? as u64,
-                        alarm_level: row.get::<_, Option<String>>(2)?.and_then(|level| level.parse().ok()),
-                        held: row.get(3)?,
-                        open_alarm: row.get(4)?,
+                        id: row.get(0)?,
+                        messages: row.get::<_, i64>(1)? as u64,
+                        sessions: row.get::<_, i64>(2)? as u64,
+                        alarmed: [level(3)?, level(4)?, level(5)?],
+                        seen_messages: row.get::<_, i64>(6)? as u64,
+                        held: row.get(7)?,
+                        open_alarm: row.get(8)?,
                     })
                 },
             )
@@ -262,10 +282,28 @@ impl Store {
             Ok(true)
         })?;
         if erased {
-            // The log of writes still has the old pages until it is written back and cut.
-            self.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.uncut.store(true, Ordering::Relaxed);
+            self.cut();
         }
         Ok(erased)
+    }
+
+    /// Writes back and cuts the log of writes, which still has the pages of those who were erased; whether it is cut. While another
+    /// process reads, it cannot be: the next turn tries again.
+    pub fn cut(&self) -> bool {
+        if !self.uncut.load(Ordering::Relaxed) {
+            return true;
+        }
+        let connection = self.lock();
+        let cut = || -> rusqlite::Result<bool> {
+            connection.busy_timeout(Duration::ZERO)?;
+            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            Ok(busy? == 0)
+        };
+        let done = cut().unwrap_or(false);
+        self.uncut.store(!done, Ordering::Relaxed);
+        done
     }
 
     /// Sets or lifts a legal hold, under which nothing of a user is erased; whether the user is known.
@@ -299,13 +337,45 @@ impl Store {
         })
     }
 
-    /// Goes through every page; what is wrong, if anything.
+    /// Goes through every page and opens everything that is sealed; what is wrong, if anything.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn check_pages(&self) -> Result<Option<String>, StoreError> {
-        let told: String = self.lock().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        Ok((told != "ok").then_some(told))
+    pub fn check_whole(&self) -> Result<Option<String>, StoreError> {
+        let told: String = self.lock().query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if told != "ok" {
+            return Ok(Some(told));
+        }
+        let users = {
+            let connection = self.lock();
+            let mut statement = connection.prepare("SELECT id, digest, name, data_key FROM users ORDER BY id")?;
+            let row = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            statement.query_map([], row)?.collect::<Result<Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)>, _>>()?
+        };
+        let mut broken = 0;
+        for (id, digest, name, sealed) in &users {
+            let opens = self.keys.unwrap(sealed, digest).and_then(|key| {
+                let user_id = turns::text(&key, name, b"user")?;
+                if self.keys.lookup(&user_id)[..] != digest[..] {
+                    return Err(StoreError::Sealed);
+                }
+                self.history(&user_id)?;
+                self.alarms_of(&user_id)
+            });
+            match opens {
+                Ok(alarms) if alarms.len() as u64 == self.alarm_count(*id)? => {}
+                Ok(_) | Err(StoreError::Sealed) => broken += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        let all = users.len();
+        Ok((broken > 0).then(|| format!("of {broken} of {all} users something that is sealed does not open")))
+    }
+
+    fn alarm_count(&self, user: i64) -> Result<u64, StoreError> {
+        let count = self.lock().query_row("SELECT COUNT(*) FROM alarms WHERE user = ?1", [user], |row| row.get(0));
+        let count: i64 = count?;
+        Ok((count as u64).min(alarms::ALARMS_MAX as u64))
     }
 
     /// Writes a whole copy to a new file, while others go on.
@@ -314,6 +384,8 @@ impl Store {
     /// When the file exists or cannot be written.
     pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
         let cannot = |cause| StoreError::Open { file: to.to_owned(), cause };
+        // An empty file is written into; any other is refused.
+        make_private(to);
         self.lock().execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(cannot)?;
         Ok(())
     }
@@ -342,6 +414,16 @@ impl Store {
         let Some((id, sealed)) = row else { return Ok(None) };
         Ok(Some((id, self.keys.unwrap(&sealed, &digest)?)))
     }
+}
+
+/// Makes an empty file that nobody else may read, unless there is one; the database's own files beside it take after it.
+fn make_private(file: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // Where it cannot be made, opening it tells why.
+    let _ = options.open(file);
 }
 
 fn millis(time: Option<Timestamp>) -> Option<i64> {

@@ -16,7 +16,10 @@ const MIGRATIONS: [&str; 1] = ["
         data_key BLOB NOT NULL,            -- sealed under the operator's
         messages INTEGER NOT NULL DEFAULT 0,
         sessions INTEGER NOT NULL DEFAULT 0,
-        alarm_level TEXT,                  -- the highest of any alarm
+        harassment_alarm TEXT,             -- the highest level of any alarm of that arc
+        delusion_alarm TEXT,
+        alarm TEXT,                        -- the highest level of any alarm
+        seen_messages INTEGER NOT NULL DEFAULT 0,  -- messages kept when a person last acknowledged alarms
         held INTEGER NOT NULL DEFAULT 0,   -- legal hold
         created_ms INTEGER NOT NULL
     ) STRICT;
@@ -41,7 +44,7 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE requests (
         user INTEGER NOT NULL REFERENCES users (id),
         digest BLOB NOT NULL,              -- HMAC of the idempotency key
-        asked BLOB NOT NULL,               -- SHA-256 of the request
+        asked BLOB NOT NULL,               -- HMAC of the request
         answer BLOB NOT NULL,              -- sealed
         created_ms INTEGER NOT NULL,
         PRIMARY KEY (user, digest)

@@ -56,6 +56,7 @@ impl fmt::Debug for MasterKey {
 /// What comes of the operator's key.
 pub(super) struct Keys {
     lookup: Zeroizing<[u8; KEY_BYTES]>,
+    digest: Zeroizing<[u8; KEY_BYTES]>,
     /// Of the users' own keys.
     pub wrap: DataKey,
 }
@@ -64,6 +65,7 @@ impl Keys {
     pub fn of(master: &MasterKey) -> Self {
         Self {
             lookup: Zeroizing::new(mac(&master.0, b"throughline lookup 1")),
+            digest: Zeroizing::new(mac(&master.0, b"throughline digest 1")),
             wrap: DataKey::new(&mac(&master.0, b"throughline wrap 1")),
         }
     }
@@ -71,6 +73,11 @@ impl Keys {
     /// What an id is found by: HMAC-SHA256 under a key of its own.
     pub fn lookup(&self, id: &str) -> [u8; KEY_BYTES] {
         mac(&self.lookup, id.as_bytes())
+    }
+
+    /// HMAC-SHA256 of anything that is only compared.
+    pub fn digest(&self, of: &[u8]) -> [u8; KEY_BYTES] {
+        mac(&self.digest, of)
     }
 
     /// A new key for a user, and the same sealed.

@@ -28,9 +28,10 @@ fn message(session: usize, message: usize, text: &str) -> KeptMessage {
     }
 }
 
-fn turn<'a>(user_id: &'a str, after_messages: u64, messages: &'a [KeptMessage]) -> NewTurn<'a> {
+fn turn<'a>(store: &Store, user_id: &'a str, messages: &'a [KeptMessage]) -> NewTurn<'a> {
+    let user = store.user(user_id).unwrap();
     let new_session = messages.first().filter(|first| first.at.message == 0).map(|_| ("the session's id", Some(now())));
-    NewTurn { user_id, after_messages, new_session, messages, alarm: None, request: None, now: now() }
+    NewTurn { user_id, user, new_session, messages, alarm: None, request: None, now: now() }
 }
 
 #[test]
@@ -38,9 +39,9 @@ fn what_is_kept_is_read_again() {
     let (folder, store) = store();
     let first = [message(0, 0, "hello"), message(0, 1, "good morning")];
     let second = [message(1, 0, "again")];
-    store.keep(&turn("ada", 0, &first)).unwrap();
-    store.keep(&turn("bo", 0, &first[..1])).unwrap();
-    store.keep(&turn("ada", 2, &second)).unwrap();
+    store.keep(&turn(&store, "ada", &first)).unwrap();
+    store.keep(&turn(&store, "bo", &first[..1])).unwrap();
+    store.keep(&turn(&store, "ada", &second)).unwrap();
     drop(store);
     let store = Store::open(folder.path(), &key(1)).unwrap();
     let history = store.history("ada").unwrap().unwrap();
@@ -49,7 +50,6 @@ fn what_is_kept_is_read_again() {
     assert_eq!((history[0].session_id.as_str(), history[0].started_at), ("the session's id", Some(now())));
     let row = store.user("ada").unwrap();
     assert_eq!((row.messages, row.sessions, row.open_alarm), (3, 2, false));
-    assert_eq!(store.last_session("ada").unwrap().unwrap().1, MessageAt { session: 1, message: 1 });
     assert_eq!((store.history("cy").unwrap(), store.user("cy").unwrap()), (None, UserRow::default()));
     assert_eq!(store.counts().unwrap(), [2, 4, 0]);
 }
@@ -57,27 +57,41 @@ fn what_is_kept_is_read_again() {
 #[test]
 fn a_turn_on_what_is_no_longer_there_is_refused_whole() {
     let (_folder, store) = store();
-    store.keep(&turn("ada", 0, &[message(0, 0, "hello")])).unwrap();
-    let late = [message(0, 1, "late")];
-    assert!(matches!(store.keep(&turn("ada", 0, &late)), Err(StoreError::WentOn)));
-    assert!(matches!(store.keep(&turn("ada", 2, &late)), Err(StoreError::WentOn)));
-    assert_eq!(store.user("ada").unwrap().messages, 1);
+    let (first, second) = ([message(0, 0, "hello")], [message(0, 1, "late")]);
+    let unknown = turn(&store, "ada", &first);
+    store.keep(&unknown).unwrap();
+    assert!(matches!(store.keep(&unknown), Err(StoreError::WentOn)), "judged when nothing was known");
+    let judged = turn(&store, "ada", &second);
+    store.keep(&turn(&store, "ada", &second)).unwrap();
+    assert!(matches!(store.keep(&judged), Err(StoreError::WentOn)), "another went before");
+    assert_eq!(store.user("ada").unwrap().messages, 2);
+    // Whoever was erased and came back is another, though as much is kept.
+    store.erase("bo").unwrap();
+    store.keep(&turn(&store, "bo", &first)).unwrap();
+    let judged = turn(&store, "bo", &second);
+    store.erase("bo").unwrap();
+    assert!(matches!(store.keep(&judged), Err(StoreError::WentOn)), "erased");
+    store.keep(&turn(&store, "bo", &first)).unwrap();
+    assert!(matches!(store.keep(&judged), Err(StoreError::WentOn)), "erased, and back");
+    assert_eq!(store.user("bo").unwrap().messages, 1);
 }
 
 #[test]
 fn a_request_has_one_answer_and_a_broken_turn_has_none() {
     let (_folder, store) = store();
     let messages = [message(0, 0, "hello")];
-    let asked =
-        |asked, answer| NewTurn { request: Some(Request { key: "key-1", asked, answer }), ..turn("ada", 0, &messages) };
+    let asked = |asked, answer| NewTurn {
+        request: Some(Request { key: "key-1", asked, answer }),
+        ..turn(&store, "ada", &messages)
+    };
     store.keep(&asked([7; 32], &|_| b"the answer".to_vec())).unwrap();
     let answered = store.answered("ada", "key-1").unwrap().unwrap();
     assert_eq!(answered, Answered { asked: [7; 32], answer: b"the answer".to_vec() });
     assert_eq!(store.answered("ada", "key-2").unwrap(), None);
     assert_eq!(store.answered("bo", "key-1").unwrap(), None, "keys are of a user");
     // The same key again: neither the message nor a second answer.
-    let again = NewTurn { after_messages: 1, new_session: None, ..asked([8; 32], &|_| b"another".to_vec()) };
-    assert!(store.keep(&again).is_err());
+    let again = asked([8; 32], &|_| b"another".to_vec());
+    assert!(store.keep(&NewTurn { new_session: None, ..again }).is_err());
     assert_eq!(store.user("ada").unwrap().messages, 1);
 }
 
@@ -86,16 +100,21 @@ fn nothing_readable_lies_in_the_folder() {
     let (folder, store) = store();
     let words = ["SECRETWORD", "the session's id", "ada-the-user", "key-word", "ANSWERWORD", "VERDICTWORD", "NOTEWORD"];
     let messages = [message(0, 0, words[0])];
-    let alarm = Some(NewAlarm { level: Level::Review, at: messages[0].at, verdict: words[5].as_bytes() });
+    let alarm = Some(NewAlarm {
+        level: Level::Review,
+        arcs: [Level::Review, Level::None],
+        at: messages[0].at,
+        verdict: words[5].as_bytes(),
+    });
     let answer = |alarm: Option<i64>| format!("{} {alarm:?}", words[4]).into_bytes();
     let request = Some(Request { key: words[3], asked: [0; 32], answer: &answer });
-    store.keep(&NewTurn { alarm, request, ..turn(words[2], 0, &messages) }).unwrap();
+    store.keep(&NewTurn { alarm, request, ..turn(&store, words[2], &messages) }).unwrap();
     store.acknowledge(words[2], "REVIEWERWORD", words[6], now()).unwrap();
     let mut bytes = 0;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let content = std::fs::read(file.unwrap().path()).unwrap();
         bytes += content.len();
-        for word in words.iter().chain(&["REVIEWERWORD", "harassment"]) {
+        for word in words.iter().chain(&["REVIEWERWORD", "\"harassment\""]) {
             let found = content.windows(word.len()).any(|part| part == word.as_bytes());
             // The word for the arc stands in no table's name either.
             assert!(!found, "{word}");
@@ -117,7 +136,7 @@ fn another_key_opens_nothing_and_a_newer_form_is_left_alone() {
 #[test]
 fn a_value_in_another_place_does_not_open() {
     let (folder, store) = store();
-    store.keep(&turn("ada", 0, &[message(0, 0, "one"), message(0, 1, "two")])).unwrap();
+    store.keep(&turn(&store, "ada", &[message(0, 0, "one"), message(0, 1, "two")])).unwrap();
     drop(store);
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     let swap = "UPDATE messages SET content = (SELECT content FROM messages WHERE number = 1) WHERE number = 0";
@@ -130,8 +149,8 @@ fn a_value_in_another_place_does_not_open() {
 #[test]
 fn the_erased_are_gone_unless_they_are_held() {
     let (folder, store) = store();
-    store.keep(&turn("ada", 0, &[message(0, 0, "one")])).unwrap();
-    store.keep(&turn("bo", 0, &[message(0, 0, "two")])).unwrap();
+    store.keep(&turn(&store, "ada", &[message(0, 0, "one")])).unwrap();
+    store.keep(&turn(&store, "bo", &[message(0, 0, "two")])).unwrap();
     assert!(store.hold("ada", true).unwrap());
     assert!(!store.hold("cy", true).unwrap());
     assert!(matches!(store.erase("ada"), Err(StoreError::Held)));
@@ -160,17 +179,22 @@ fn the_erased_are_gone_unless_they_are_held() {
 fn alarms_wait_until_a_person_saw_them() {
     let (_folder, store) = store();
     let messages = [message(0, 0, "one")];
-    let alarm = |level| Some(NewAlarm { level, at: MessageAt { session: 0, message: 0 }, verdict: b"{}" });
-    let first = store.keep(&NewTurn { alarm: alarm(Level::Review), ..turn("ada", 0, &messages) }).unwrap().unwrap();
-    let other = store.keep(&NewTurn { alarm: alarm(Level::Urgent), ..turn("bo", 0, &messages) }).unwrap().unwrap();
+    let alarm = |level| {
+        Some(NewAlarm { level, arcs: [level, Level::Watch], at: MessageAt { session: 0, message: 0 }, verdict: b"{}" })
+    };
+    let first =
+        store.keep(&NewTurn { alarm: alarm(Level::Review), ..turn(&store, "ada", &messages) }).unwrap().unwrap();
+    let other = store.keep(&NewTurn { alarm: alarm(Level::Urgent), ..turn(&store, "bo", &messages) }).unwrap().unwrap();
     assert!(other > first);
     let row = store.user("ada").unwrap();
-    assert_eq!((row.alarm_level, row.open_alarm), (Some(Level::Review), true));
+    assert_eq!((row.alarmed[0], row.alarmed[1], row.open_alarm), (Some(Level::Review), Some(Level::Watch), true));
+    assert_eq!(row.seen_messages, 0);
     assert_eq!(store.acknowledge("ada", "rev", "seen", now()).unwrap(), Some(1));
     assert_eq!(store.acknowledge("ada", "rev", "seen", now()).unwrap(), Some(0));
     assert_eq!(store.acknowledge("cy", "rev", "seen", now()).unwrap(), None);
-    assert!(!store.user("ada").unwrap().open_alarm);
-    assert_eq!(store.user("ada").unwrap().alarm_level, Some(Level::Review), "what was raised stays known");
+    let row = store.user("ada").unwrap();
+    assert_eq!((row.open_alarm, row.seen_messages), (false, 1));
+    assert_eq!(row.alarmed[2], Some(Level::Review), "what was raised stays known");
     let all = store.alarms(0, false).unwrap();
     assert_eq!(all.iter().map(|alarm| alarm.user_id.as_str()).collect::<Vec<_>>(), ["ada", "bo"]);
     let seen = all[0].acknowledged.as_ref().unwrap();
@@ -183,14 +207,43 @@ fn alarms_wait_until_a_person_saw_them() {
 #[test]
 fn a_copy_is_a_whole_database() {
     let (folder, store) = store();
-    store.keep(&turn("ada", 0, &[message(0, 0, "one")])).unwrap();
+    store.keep(&turn(&store, "ada", &[message(0, 0, "one")])).unwrap();
     let copy = folder.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     store.back_up(&copy.join(FILE)).unwrap();
     assert!(store.back_up(&copy.join(FILE)).is_err(), "a copy is never written over");
     let restored = Store::open(&copy, &key(1)).unwrap();
     assert_eq!(restored.history("ada").unwrap(), store.history("ada").unwrap());
-    assert_eq!(restored.check_pages().unwrap(), None);
+    assert_eq!(restored.check_whole().unwrap(), None);
+    #[cfg(unix)]
+    for file in [copy.join(FILE), folder.path().join(FILE), folder.path().join(format!("{FILE}-wal"))] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn what_does_not_open_hides_nothing_else() {
+    for (change, what) in [
+        ("UPDATE users SET name = x'00' WHERE id = 1", "a name"),
+        ("UPDATE messages SET role = 'assistant' WHERE user = 1", "who said it"),
+        ("UPDATE messages SET time_ms = time_ms + 1 WHERE user = 1", "when"),
+        ("UPDATE alarms SET verdict = (SELECT verdict FROM alarms WHERE id = 2) WHERE id = 1", "another's verdict"),
+    ] {
+        let (folder, store) = store();
+        let messages = [message(0, 0, "one")];
+        for user in ["ada", "bo"] {
+            let alarm =
+                Some(NewAlarm { level: Level::Senior, arcs: [Level::Senior; 2], at: messages[0].at, verdict: b"{}" });
+            store.keep(&NewTurn { alarm, ..turn(&store, user, &messages) }).unwrap();
+        }
+        assert_eq!(store.check_whole().unwrap(), None);
+        let connection = Connection::open(folder.path().join(FILE)).unwrap();
+        assert_eq!(connection.execute(change, []).unwrap(), 1, "{what}");
+        let told = store.check_whole().unwrap().expect(what);
+        assert!(told.contains("1 of 2 users"), "{what}: {told}");
+        assert!(store.alarms(0, false).unwrap().iter().any(|alarm| alarm.user_id == "bo"), "{what}");
+    }
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Turns: kept whole, read again in order.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::seal::DataKey;
-use super::{Answered, KeptMessage, KeptSession, NewAlarm, NewTurn, Request, Store, StoreError, millis, time};
+use super::{Answered, KeptMessage, KeptSession, NewAlarm, NewTurn, Request, Store, StoreError, UserRow, millis, time};
 use crate::arc::MessageAt;
 use crate::scoring::MessageScore;
 use crate::transcript::Role;
+
+/// How long a request's answer is given again: a week.
+const REQUESTS_KEPT_MS: i64 = 7 * 86_400_000;
 
 impl Store {
     /// Keeps a turn: its messages, the alarm it raised, and the answer to its request. The alarm's number, if there is one.
@@ -14,15 +18,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::WentOn`] where other messages came meanwhile; when the database fails. Then nothing of the turn is kept.
     pub fn keep(&self, turn: &NewTurn) -> Result<Option<i64>, StoreError> {
+        self.cut();
         self.write(|transaction| {
             let (user, key) = self.user_row(transaction, turn)?;
-            let (messages, mut sessions): (i64, i64) =
-                transaction.query_row("SELECT messages, sessions FROM users WHERE id = ?1", [user], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?;
-            if messages as u64 != turn.after_messages {
-                return Err(StoreError::WentOn);
-            }
+            let (messages, mut sessions) = (turn.user.messages as i64, turn.user.sessions as i64);
             if let Some((session_id, started_at)) = turn.new_session {
                 let name = key.seal(session_id.as_bytes(), &of("session", sessions))?;
                 transaction.execute(
@@ -39,22 +38,43 @@ impl Store {
                 params![user, messages + turn.messages.len() as i64, sessions],
             )?;
             let alarm = turn.alarm.map(|alarm| keep_alarm(transaction, &key, user, (&alarm, turn))).transpose()?;
-            if let Some(Request { key: name, asked, answer }) = turn.request {
-                let digest = self.keys.lookup(name);
-                let answer = key.seal(&answer(alarm), &[&b"answer"[..], &digest].concat())?;
-                transaction.execute(
-                    "INSERT INTO requests (user, digest, asked, answer, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![user, digest, asked, answer, turn.now.as_millisecond()],
-                )?;
+            if let Some(request) = &turn.request {
+                self.keep_request(transaction, &key, user, (request, alarm, turn.now))?;
             }
             Ok(alarm)
         })
     }
 
-    /// The user's row, made where there is none.
+    fn keep_request(
+        &self,
+        transaction: &Transaction,
+        key: &DataKey,
+        user: i64,
+        (request, alarm, now): (&Request, Option<i64>, Timestamp),
+    ) -> Result<(), StoreError> {
+        let digest = self.keys.lookup(request.key);
+        let answer = key.seal(&(request.answer)(alarm), &[&b"answer"[..], &digest].concat())?;
+        transaction.execute(
+            "DELETE FROM requests WHERE user = ?1 AND created_ms < ?2",
+            params![user, now.as_millisecond() - REQUESTS_KEPT_MS],
+        )?;
+        transaction.execute(
+            "INSERT INTO requests (user, digest, asked, answer, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![user, digest, request.asked, answer, now.as_millisecond()],
+        )?;
+        Ok(())
+    }
+
+    /// The user's row, if it is the one that the turn was judged by; made for a new user.
     fn user_row(&self, transaction: &Transaction, turn: &NewTurn) -> Result<(i64, DataKey), StoreError> {
-        if let Some(known) = self.known(transaction, turn.user_id)? {
-            return Ok(known);
+        if let Some((user, key)) = self.known(transaction, turn.user_id)? {
+            let counts = "SELECT messages, sessions FROM users WHERE id = ?1";
+            let kept: (i64, i64) = transaction.query_row(counts, [user], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let judged = (turn.user.messages as i64, turn.user.sessions as i64);
+            return if user == turn.user.id && kept == judged { Ok((user, key)) } else { Err(StoreError::WentOn) };
+        }
+        if turn.user != UserRow::default() {
+            return Err(StoreError::WentOn);
         }
         let digest = self.keys.lookup(turn.user_id);
         let (key, sealed) = self.keys.new_user(&digest)?;
@@ -91,50 +111,79 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn history(&self, user_id: &str) -> Result<Option<Vec<KeptSession>>, StoreError> {
-        let connection = self.lock();
-        let Some((user, key)) = self.known(&connection, user_id)? else { return Ok(None) };
-        let mut sessions = sessions(&connection, user, &key)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT number, session, message, role, time_ms, content, score FROM messages WHERE user = ?1 ORDER BY number",
-        )?;
-        let mut rows = statement.query([user])?;
-        while let Some(row) = rows.next()? {
-            let (number, session): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let (content, score): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(5)?, row.get(6)?);
-            let content = content.map(|sealed| text(&key, &sealed, &of("content", number))).transpose()?;
-            let score = score.map(|sealed| key.open(&sealed, &of("score", number))).transpose()?;
-            let score: Option<MessageScore> =
-                score.map(|json| serde_json::from_slice(&json).map_err(|_| StoreError::Sealed)).transpose()?;
-            let role = serde_json::from_value(row.get::<_, String>(3)?.into()).map_err(|_| StoreError::Sealed)?;
-            let at = MessageAt { session: session as usize, message: row.get::<_, i64>(2)? as usize };
-            let kept = sessions.get_mut(session as usize).ok_or(StoreError::Sealed)?;
-            kept.messages.push(KeptMessage { at, role, content, time: time(row.get(4)?), score });
-        }
-        Ok(Some(sessions))
+        self.read(user_id, true)
     }
 
-    /// The id of a user's last session, its place, and how many messages it has.
+    /// The same without what was said: places, times and scores.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn last_session(&self, user_id: &str) -> Result<Option<(String, MessageAt)>, StoreError> {
-        let connection = self.lock();
-        let Some((user, key)) = self.known(&connection, user_id)? else { return Ok(None) };
-        let row: Option<(i64, Vec<u8>)> = connection
-            .query_row(
-                "SELECT session, name FROM sessions WHERE user = ?1 ORDER BY session DESC LIMIT 1",
-                [user],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()?;
-        let Some((session, name)) = row else { return Ok(None) };
-        let messages: i64 = connection.query_row(
-            "SELECT COUNT(*) FROM messages WHERE user = ?1 AND session = ?2",
-            [user, session],
-            |row| row.get(0),
-        )?;
-        let at = MessageAt { session: session as usize, message: messages as usize };
-        Ok(Some((text(&key, &name, &of("session", session))?, at)))
+    pub fn scores(&self, user_id: &str) -> Result<Option<Vec<KeptSession>>, StoreError> {
+        self.read(user_id, false)
+    }
+
+    /// Rows are read while others wait, and opened while they do not.
+    fn read(&self, user_id: &str, content: bool) -> Result<Option<Vec<KeptSession>>, StoreError> {
+        let (key, rows, mut sessions) = {
+            let connection = self.lock();
+            let Some((user, key)) = self.known(&connection, user_id)? else { return Ok(None) };
+            let query = format!(
+                "SELECT number, session, message, role, time_ms, {}, score FROM messages WHERE user = ?1 ORDER BY number",
+                if content { "content" } else { "NULL" }
+            );
+            let mut statement = connection.prepare_cached(&query)?;
+            let rows = statement.query_map([user], MessageRow::of)?.collect::<Result<Vec<_>, _>>()?;
+            let sessions = sessions(&connection, user, &key)?;
+            (key, rows, sessions)
+        };
+        for row in rows {
+            let session = usize::try_from(row.session).ok().and_then(|session| sessions.get_mut(session));
+            session.ok_or(StoreError::Sealed)?.messages.push(row.opened(&key)?);
+        }
+        Ok(Some(sessions))
+    }
+}
+
+/// A message as it lies there.
+struct MessageRow {
+    number: i64,
+    session: i64,
+    message: i64,
+    role: String,
+    time_ms: Option<i64>,
+    content: Option<Vec<u8>>,
+    score: Option<Vec<u8>>,
+}
+
+impl MessageRow {
+    fn of(row: &rusqlite::Row) -> rusqlite::Result<Self> {
+        Ok(Self {
+            number: row.get(0)?,
+            session: row.get(1)?,
+            message: row.get(2)?,
+            role: row.get(3)?,
+            time_ms: row.get(4)?,
+            content: row.get(5)?,
+            score: row.get(6)?,
+        })
+    }
+
+    /// What the sealed values of the row are of: the column, and everything that stands beside it readable.
+    fn of_column(&self, column: &str) -> Vec<u8> {
+        let mut of = of(column, self.number);
+        of.extend([self.session, self.message, self.time_ms.unwrap_or(i64::MIN)].iter().flat_map(|n| n.to_le_bytes()));
+        of.extend(self.role.as_bytes());
+        of
+    }
+
+    fn opened(self, key: &DataKey) -> Result<KeptMessage, StoreError> {
+        let content = self.content.as_ref().map(|sealed| text(key, sealed, &self.of_column("content"))).transpose()?;
+        let score = self.score.as_ref().map(|sealed| key.open(sealed, &self.of_column("score"))).transpose()?;
+        let score: Option<MessageScore> =
+            score.map(|json| serde_json::from_slice(&json).map_err(|_| StoreError::Sealed)).transpose()?;
+        let role = serde_json::from_value(self.role.into()).map_err(|_| StoreError::Sealed)?;
+        let at = MessageAt { session: self.session as usize, message: self.message as usize };
+        Ok(KeptMessage { at, role, content, time: time(self.time_ms), score })
     }
 }
 
@@ -156,26 +205,27 @@ fn keep_message(
     (user, number): (i64, i64),
     message: &KeptMessage,
 ) -> Result<(), StoreError> {
-    let content = message.content.as_deref().map(|text| key.seal(text.as_bytes(), &of("content", number)));
-    let score = message.score.map(|score| {
+    let mut row = MessageRow {
+        number,
+        session: message.at.session as i64,
+        message: message.at.message as i64,
+        role: role_name(message.role)?,
+        time_ms: millis(message.time),
+        content: None,
+        score: None,
+    };
+    let content = message.content.as_deref();
+    row.content = content.map(|text| key.seal(text.as_bytes(), &row.of_column("content"))).transpose()?;
+    if let Some(score) = message.score {
         let json = serde_json::to_vec(&score).map_err(|_| StoreError::Sealed)?;
-        key.seal(&json, &of("score", number))
-    });
+        row.score = Some(key.seal(&json, &row.of_column("score"))?);
+    }
     transaction
         .prepare_cached(
             "INSERT INTO messages (user, number, session, message, role, time_ms, content, score) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![
-            user,
-            number,
-            message.at.session as i64,
-            message.at.message as i64,
-            role_name(message.role)?,
-            millis(message.time),
-            content.transpose()?,
-            score.transpose()?
-        ])?;
+        .execute(params![user, row.number, row.session, row.message, row.role, row.time_ms, row.content, row.score])?;
     Ok(())
 }
 
@@ -185,21 +235,26 @@ fn keep_alarm(
     user: i64,
     (alarm, turn): (&NewAlarm, &NewTurn),
 ) -> Result<i64, StoreError> {
-    let verdict = key.seal(alarm.verdict, b"verdict")?;
     transaction.execute(
-        "INSERT INTO alarms (user, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO alarms (user, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, x'', ?5)",
         params![
             user,
             alarm.at.session as i64,
             alarm.at.message as i64,
             alarm.level.as_str(),
-            verdict,
             turn.now.as_millisecond()
         ],
     )?;
-    let number = transaction.last_insert_rowid();
-    transaction.execute("UPDATE users SET alarm_level = ?2 WHERE id = ?1", params![user, alarm.level.as_str()])?;
-    Ok(number)
+    let id = transaction.last_insert_rowid();
+    let verdict = key.seal(alarm.verdict, &of("verdict", id))?;
+    transaction.execute("UPDATE alarms SET verdict = ?2 WHERE id = ?1", params![id, verdict])?;
+    let now = [alarm.arcs[0], alarm.arcs[1], alarm.level];
+    let highest = |kind: usize| turn.user.alarmed[kind].map_or(now[kind], |before| before.max(now[kind])).as_str();
+    transaction.execute(
+        "UPDATE users SET harassment_alarm = ?2, delusion_alarm = ?3, alarm = ?4 WHERE id = ?1",
+        params![user, highest(0), highest(1), highest(2)],
+    )?;
+    Ok(id)
 }
 
 fn role_name(role: Role) -> Result<String, StoreError> {

@@ -94,7 +94,7 @@ fn every_spelling_of_a_forbidden_edge_is_found() {
         ("src/engine/mod.rs", "use crate::guard;"),
         ("src/engine/mod.rs", "use crate::guard::*;"),
         ("src/report/mod.rs", "use crate::cli::Settings;"),
-        ("src/store/mod.rs", "struct A;"),
+        ("src/evidence/mod.rs", "struct A;"),
     ];
     for (path, text) in forbidden {
         assert_eq!(only("edges", path, text), 1, "{path}: {text}");

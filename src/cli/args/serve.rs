@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use throughline::engine::KernelName;
 use throughline::server::Scope;
@@ -56,7 +57,8 @@ pub struct ServeArgs {
     pub policy: Option<PathBuf>,
 
     /// Keep scores, not what was said: after a restart windows begin anew
-    #[arg(long, env = "THROUGHLINE_NO_CONTENT")]
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_NO_CONTENT", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub no_content: bool,
 
     /// Milliseconds that a caller waits who sends no X-Deadline-Ms
@@ -66,6 +68,14 @@ pub struct ServeArgs {
     /// The longest body of a request, in bytes
     #[arg(long, value_name = "COUNT", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1_024..=268_435_456))]
     pub body_bytes_max: u32,
+
+    /// What is said in one turn or draft, in bytes: while it is read, others wait
+    #[arg(long, value_name = "COUNT", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(256..=16_777_216))]
+    pub turn_bytes_max: u32,
+
+    /// Seconds that a server that stops waits for those whom it still answers
+    #[arg(long, value_name = "COUNT", default_value_t = 25)]
+    pub drain_seconds: u32,
 
     /// Tokens that may wait; beyond that callers are told to come back
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]

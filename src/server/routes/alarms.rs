@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -14,9 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 use crate::server::auth::Scope;
-use crate::server::front::Asked;
+use crate::server::front::{Asked, bearer, text_header};
 use crate::server::problem::Problem;
-use crate::server::wire::{AlarmOut, AlarmsOut, AlarmsQuery};
+use crate::server::wire::{AlarmOut, AlarmsOut, AlarmsQuery, StreamQuery};
 use crate::server::{App, Waiting};
 
 /// Between signs of life on a stream without alarms.
@@ -24,13 +24,11 @@ const ALIVE: Duration = Duration::from_secs(15);
 
 /// Alarms of all users, the oldest first.
 #[utoipa::path(get, path = "/v1/alarms", tag = "alarms", params(AlarmsQuery),
-    responses((status = 200, body = AlarmsOut), (status = 400, body = Problem)))]
+    responses((status = 200, body = AlarmsOut), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn list(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
     Asked(asked): Asked<AlarmsQuery>,
 ) -> Result<Json<AlarmsOut>, Problem> {
-    app.allow(&headers, Scope::Read)?;
     let alarms = app.store(move |store| store.alarms(asked.after, asked.open)).await?;
     Ok(Json(AlarmsOut { alarms: alarms.into_iter().map(AlarmOut::from).collect() }))
 }
@@ -40,6 +38,8 @@ struct Listener {
     app: Arc<App>,
     after: i64,
     waiting: Waiting,
+    /// Looked at again and again: a token that is taken back ends the stream.
+    bearer: Option<String>,
     news: broadcast::Receiver<i64>,
     stopping: watch::Receiver<bool>,
 }
@@ -48,21 +48,25 @@ struct Listener {
 ///
 /// Each has its number as id: a client that comes back with `Last-Event-ID` (or `after`) misses none. Without either the stream begins
 /// with the next alarm.
-#[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(AlarmsQuery),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem)))]
+#[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(StreamQuery,
+    ("Last-Event-ID" = Option<i64>, Header, description = "Go on after the alarm of this number")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn stream(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Asked(asked): Asked<AlarmsQuery>,
+    Asked(asked): Asked<StreamQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    app.allow(&headers, Scope::Read)?;
     let (news, stopping) = (app.alarms.subscribe(), app.stopping.subscribe());
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let after = match last.or((asked.after > 0).then_some(asked.after)) {
+    let last = text_header(&headers, "last-event-id")?.map(|text| {
+        let detail = "Last-Event-ID is no number of an alarm";
+        text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, detail, "the id of the last event, or none"))
+    });
+    let after = match last.transpose()?.or(asked.after) {
         Some(after) => after,
         None => app.store(|store| store.last_alarm()).await?,
     };
-    let listener = Listener { app, after, waiting: Waiting::new(), news, stopping };
+    let bearer = bearer(&headers).map(str::to_owned);
+    let listener = Listener { app, after, waiting: Waiting::new(), bearer, news, stopping };
     let events = unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
@@ -74,6 +78,7 @@ impl Listener {
     /// The next alarm; `None` when the server stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            self.app.allow(self.bearer.as_deref(), Scope::Read).ok()?;
             if let Some(alarm) = self.waiting.pop_front() {
                 self.after = alarm.id;
                 let event = Event::default().id(alarm.id.to_string()).event("alarm");
@@ -87,6 +92,8 @@ impl Listener {
                 Ok(_) => {
                     tokio::select! {
                         news = self.news.recv() => if matches!(news, Err(RecvError::Closed)) { return None },
+                        // Another process may have raised one.
+                        () = tokio::time::sleep(ALIVE) => {},
                         stopping = self.stopping.wait_for(|stopping| *stopping) => { let _ = stopping; return None },
                     }
                 }

@@ -1,22 +1,21 @@
 //! What is asked, one handler each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::App;
-use super::auth::Scope;
 use super::desk::{Answer, Said, Work};
-use super::front::{Body, check_id, json};
+use super::front::{Body, check_id, json, text_header};
 use super::openapi::openapi;
 use super::problem::Problem;
 use super::queue::Priority;
-use super::wire::{CheckIn, CheckOut, MessageIn, ScoreIn, ScoreOut, TurnIn, TurnOut};
+use super::wire::{CheckIn, CheckOut, MessageIn, ScoreIn, ScoreOut, TurnIn, TurnOut, millis};
 use crate::transcript::{History, Message, Session};
 
 pub(super) mod alarms;
@@ -25,7 +24,7 @@ pub(super) mod users;
 /// Messages of one turn or draft.
 const TURN_MESSAGES_MAX: usize = 256;
 /// Bytes of text that make a token, about.
-const TOKEN_BYTES: usize = 4;
+const TOKEN_BYTES: usize = 3;
 /// Tokens around a message.
 const WRAP_TOKENS: usize = 8;
 
@@ -34,12 +33,23 @@ pub(super) fn tokens(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.len() / TOKEN_BYTES + WRAP_TOKENS).sum()
 }
 
-fn messages(messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
-    if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
-        let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "send a long history in parts, in order"));
+impl App {
+    /// What is said in a turn or draft, within its limits.
+    fn messages(&self, messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
+        if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
+            let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
+            let hint = "send a long history in parts, in order";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
+        }
+        let (bytes, limit) =
+            (messages.iter().map(|one| one.content.len()).sum::<usize>(), self.settings.turn_bytes_max);
+        if bytes > limit {
+            let detail = format!("{bytes} bytes are said in this turn, the limit is {limit}");
+            let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: while it is read, others wait";
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint));
+        }
+        Ok(messages.into_iter().map(|message| message.into_message(now)).collect())
     }
-    Ok(messages.into_iter().map(|message| message.into_message(now)).collect())
 }
 
 /// Append messages of a user's session.
@@ -48,28 +58,23 @@ fn messages(messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Pr
 #[utoipa::path(post, path = "/v1/turns", tag = "turns", request_body = TurnIn,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same again with the same key is done once"),
            ("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = TurnOut), (status = 422, body = Problem), (status = 429, body = Problem),
-              (status = 503, body = Problem)))]
+    responses((status = 200, body = TurnOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 507, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn turn(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Body(turn, bytes): Body<TurnIn>,
 ) -> Result<Response, Problem> {
-    app.allow(&headers, Scope::Ingest)?;
     check_id("user_id", &turn.user_id)?;
     check_id("session_id", &turn.session_id)?;
-    let key = match headers.get("idempotency-key") {
-        Some(key) => Some(key.to_str().unwrap_or_default().to_owned()),
-        None => turn.idempotency_key,
-    };
+    let key = text_header(&headers, "idempotency-key")?.or(turn.idempotency_key);
     key.as_deref().map_or(Ok(()), |key| check_id("the idempotency key", key))?;
-    let request = key.map(|key| (key, Sha256::digest(&bytes).into()));
-    let now = Timestamp::now();
+    let request = key.map(|key| (key, app.store.digest(&bytes)));
+    let now = millis(Timestamp::now());
     let said = Said {
         user_id: turn.user_id,
         session_id: turn.session_id,
-        session_started_at: turn.session_started_at,
-        messages: messages(turn.messages, now)?,
+        session_started_at: turn.session_started_at.map(millis),
+        messages: app.messages(turn.messages, now)?,
         now,
     };
     let (tokens, deadline) = (tokens(&said.messages), app.deadline(&headers)?);
@@ -88,21 +93,20 @@ pub(super) async fn turn(
 /// Judge a draft in a user's history without keeping it.
 #[utoipa::path(post, path = "/v1/check", tag = "turns", request_body = CheckIn,
     params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = CheckOut), (status = 422, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 200, body = CheckOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Body(draft, _): Body<CheckIn>,
 ) -> Result<Json<CheckOut>, Problem> {
-    app.allow(&headers, Scope::Ingest)?;
     check_id("user_id", &draft.user_id)?;
     check_id("session_id", &draft.session_id)?;
-    let now = Timestamp::now();
+    let now = millis(Timestamp::now());
     let said = Said {
         user_id: draft.user_id,
         session_id: draft.session_id,
-        session_started_at: draft.session_started_at,
-        messages: messages(draft.messages, now)?,
+        session_started_at: draft.session_started_at.map(millis),
+        messages: app.messages(draft.messages, now)?,
         now,
     };
     let deadline = app.deadline(&headers)?;
@@ -110,7 +114,7 @@ pub(super) async fn check(
 }
 
 impl App {
-    pub(super) async fn considered(&self, said: Said, deadline: std::time::Duration) -> Result<CheckOut, Problem> {
+    pub(super) async fn considered(&self, said: Said, deadline: Duration) -> Result<CheckOut, Problem> {
         let tokens = tokens(&said.messages);
         match self.desk.ask(Work::Check(said), Priority::Urgent, tokens, deadline).await? {
             Answer::Check(out) => Ok(out),
@@ -118,9 +122,14 @@ impl App {
         }
     }
 
-    pub(super) async fn scored(&self, history: History, deadline: std::time::Duration) -> Result<ScoreOut, Problem> {
+    pub(super) async fn scored(
+        &self,
+        history: History,
+        priority: Priority,
+        deadline: Duration,
+    ) -> Result<ScoreOut, Problem> {
         let tokens = history.sessions.iter().map(|session| tokens(&session.messages)).sum();
-        match self.desk.ask(Work::Score(history), Priority::Batch, tokens, deadline).await? {
+        match self.desk.ask(Work::Score(history), priority, tokens, deadline).await? {
             Answer::Score(out) => Ok(out),
             _ => Err(Problem::broken()),
         }
@@ -130,20 +139,23 @@ impl App {
 /// Judge a whole history, of which nothing is kept.
 #[utoipa::path(post, path = "/v1/score", tag = "turns", request_body = ScoreIn,
     params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = ScoreOut), (status = 422, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 200, body = ScoreOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn score(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Body(asked, _): Body<ScoreIn>,
 ) -> Result<Json<ScoreOut>, Problem> {
-    app.allow(&headers, Scope::Ingest)?;
     let session = |session: super::wire::SessionIn| Session {
         session_id: session.session_id,
-        started_at: session.started_at,
+        started_at: session.started_at.map(millis),
         messages: session
             .messages
             .into_iter()
-            .map(|message| Message { role: message.role, content: message.content, timestamp: message.timestamp })
+            .map(|message| Message {
+                role: message.role,
+                content: message.content,
+                timestamp: message.timestamp.map(millis),
+            })
             .collect(),
     };
     let sessions: Vec<Session> = asked.sessions.into_iter().map(session).collect();
@@ -152,33 +164,35 @@ pub(super) async fn score(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "sessions with messages"));
     }
     let deadline = app.deadline(&headers)?;
-    app.scored(History { user_id: String::new(), sessions }, deadline).await.map(Json)
+    app.scored(History { user_id: String::new(), sessions }, Priority::Batch, deadline).await.map(Json)
 }
 
 /// Whether the process lives.
-#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses((status = 200, body = String)))]
 pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
 /// Whether turns can be taken in now: there is room in the queue, and the store can be written.
-#[utoipa::path(get, path = "/readyz", tag = "operation",
-    responses((status = 200, body = String), (status = 429, body = Problem), (status = 503, body = Problem),
-              (status = 507, body = Problem)))]
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
+    responses((status = 200, body = String), (status = 429, body = Problem), (status = 500, body = Problem),
+              (status = 503, body = Problem), (status = 507, body = Problem)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     let (_, waiting) = app.desk.waiting();
     let limit = app.settings.desk.queue_tokens_max;
     if waiting >= limit {
         return Err(Problem::busy(waiting, limit, 1));
     }
+    if !app.desk.is_alive() {
+        return Err(Problem::broken());
+    }
     app.store(|store| store.check_writable()).await?;
     Ok("ready\n")
 }
 
 /// Counts, in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String)))]
-pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    app.allow(&headers, Scope::Read)?;
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let [_, _, open_alarms] = app.store(|store| store.counts()).await?;
     let text = app.metrics.text(app.desk.waiting(), open_alarms);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -186,7 +200,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
 }
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", tag = "operation", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()), responses((status = 200, body = Object)))]
 pub(super) async fn description() -> Response {
     json(openapi().into_bytes())
 }
@@ -194,4 +208,10 @@ pub(super) async fn description() -> Response {
 /// Any other path.
 pub(super) async fn nowhere() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path", "GET /openapi.json lists what there is")
+}
+
+/// A path that is there, asked in another way.
+pub(super) async fn not_so() -> Problem {
+    let detail = "this path is not asked with this method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail, "GET /openapi.json lists what there is")
 }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
 use jiff::Timestamp;
 
 use crate::server::App;
-use crate::server::auth::Scope;
-use crate::server::desk::{Work, standing};
-use crate::server::front::{Body, UserId};
+use crate::server::auth::Caller;
+use crate::server::front::{Body, UserId, check_id};
 use crate::server::problem::Problem;
-use crate::server::queue::Priority;
+use crate::server::user::standing;
 use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, UserOut};
 
 /// Bytes of a reviewer's note.
@@ -20,16 +19,14 @@ const NOTE_BYTES_MAX: usize = 16 << 10;
 
 /// How a user stands.
 #[utoipa::path(get, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 200, body = UserOut), (status = 404, body = Problem)))]
+    responses((status = 200, body = UserOut), (status = 404, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn stands(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
-    headers: HeaderMap,
 ) -> Result<Json<UserOut>, Problem> {
-    app.allow(&headers, Scope::Read)?;
     let asked = user_id.clone();
     let (row, sessions, alarms) =
-        app.store(move |store| Ok((store.user(&asked)?, store.history(&asked)?, store.alarms_of(&asked)?))).await?;
+        app.store(move |store| Ok((store.user(&asked)?, store.scores(&asked)?, store.alarms_of(&asked)?))).await?;
     let sessions = sessions.ok_or_else(Problem::unknown_user)?;
     Ok(Json(UserOut {
         user_id,
@@ -43,15 +40,14 @@ pub(in crate::server) async fn stands(
 
 /// Note that a person saw every alarm of a user that waited. The state stays as it is.
 #[utoipa::path(post, path = "/v1/users/{user_id}/acknowledge", tag = "users", params(("user_id" = String, Path)),
-    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem)))]
+    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn acknowledge(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Body(seen, _): Body<AcknowledgeIn>,
 ) -> Result<Json<AcknowledgeOut>, Problem> {
-    let caller = app.allow(&headers, Scope::Review)?;
-    crate::server::front::check_id("by", &seen.by)?;
+    check_id("by", &seen.by)?;
     if seen.note.len() > NOTE_BYTES_MAX {
         let detail = format!("the note has {} bytes, the limit is {NOTE_BYTES_MAX}", seen.note.len());
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a shorter note"));
@@ -63,32 +59,31 @@ pub(in crate::server) async fn acknowledge(
 
 /// Set or lift a legal hold, under which nothing of a user is erased.
 #[utoipa::path(put, path = "/v1/users/{user_id}/hold", tag = "users", params(("user_id" = String, Path)),
-    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem)))]
+    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn hold(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Body(hold, _): Body<HoldIn>,
 ) -> Result<StatusCode, Problem> {
-    let caller = app.allow(&headers, Scope::Admin)?;
-    let known = app.store(move |store| store.hold(&user_id, hold.held)).await?;
+    if !app.store(move |store| store.hold(&user_id, hold.held)).await? {
+        return Err(Problem::unknown_user());
+    }
     tracing::info!(by = caller.name(), held = hold.held, "a legal hold was set or lifted");
-    if known { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::unknown_user()) }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Erase a user: everything that is kept, and the key that it was sealed under.
 #[utoipa::path(delete, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::server) async fn erase(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<StatusCode, Problem> {
-    let caller = app.allow(&headers, Scope::Admin)?;
-    let asked = user_id.clone();
-    let known = app.store(move |store| store.erase(&asked)).await?;
-    // What is in memory is of no use any more; a turn that comes before this is refused by the store.
-    app.desk.ask(Work::Forget(user_id), Priority::Urgent, 0, app.settings.deadline).await?;
+    if !app.desk.erase(user_id).await? {
+        return Err(Problem::unknown_user());
+    }
     tracing::info!(by = caller.name(), "a user was erased");
-    if known { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::unknown_user()) }
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,69 @@
+//! Connections: so many, each with limits on how slowly it may ask, and a bounded goodbye.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections at once; others wait to be taken in.
+const CONNECTIONS_MAX: usize = 1_024;
+/// How long the head of a request may take to come, on a connection that is kept open too.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// After a socket could not be taken in, such as when there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers until `stop` is done, and then for at most `drain` those who are being answered.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    let (room, graceful) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), GracefulShutdown::new());
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX);
+    tokio::pin!(stop);
+    loop {
+        let taken = async {
+            // The semaphore is never closed.
+            let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let (socket, _) = listener.accept().await?;
+            io::Result::Ok((place, socket))
+        };
+        let (place, socket) = tokio::select! {
+            () = &mut stop => break,
+            taken = taken => match taken {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken in");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        // An answer is one small write: it must not wait for another to go with.
+        let _ = socket.set_nodelay(true);
+        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(seconds = drain.as_secs(), "some callers were still there and are left");
+    }
+    Ok(())
+}

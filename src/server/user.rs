@@ -1,0 +1,134 @@
+//! One user's history in memory, and when it raises an alarm.
+
+use super::problem::Problem;
+use super::wire::StandingOut;
+use crate::arc::{ArcKind, ArcState, Observation};
+use crate::scorer::{ArcNow, Live, ScoreError, Scorer};
+use crate::scoring::MessageScore;
+use crate::store::{KeptMessage, KeptSession, StoreError, UserRow};
+use crate::transcript::{Message, Role};
+use crate::verdict::{Facts, Level, Named, Policy, Verdict};
+
+/// A user's history in memory.
+pub(super) struct UserLive<'a> {
+    pub live: Live<'a>,
+    /// The row of the store that it is in step with.
+    pub row: UserRow,
+    pub session_id: Option<String>,
+    /// The arcs from the message on that came after a person last acknowledged alarms, by their levels alone: windows, and so the
+    /// odds of an open case, still hold what that person saw.
+    since_seen: [ArcState; 2],
+}
+
+impl<'a> UserLive<'a> {
+    /// What is kept of a user, recalled: nothing of it is computed again.
+    pub fn recall(scorer: &'a Scorer, sessions: &[KeptSession], row: &UserRow) -> Result<Self, Failed> {
+        let since_seen = ArcKind::ALL.map(ArcState::new);
+        let mut user = Self { live: scorer.live()?, row: *row, session_id: None, since_seen };
+        let mut number = 0;
+        for session in sessions {
+            user.live.begin_session(session.started_at);
+            user.session_id = Some(session.session_id.clone());
+            for kept in &session.messages {
+                if number >= row.seen_messages {
+                    user.step_since(kept);
+                }
+                number += 1;
+                let content = kept.content.clone().unwrap_or_default();
+                let message = Message { role: kept.role, content, timestamp: kept.time };
+                match kept.content.is_some() {
+                    true => user.live.recall(&message, kept.score)?,
+                    false => user.live.recall_unread(&message, kept.score),
+                }
+            }
+        }
+        let found = (number, sessions.len() as u64);
+        if found == (row.messages, row.sessions) { Ok(user) } else { Err(StoreError::WentOn.into()) }
+    }
+
+    /// The history, if it is what the row stands for; what a person acknowledged meanwhile is known only where that was everything.
+    pub fn in_step(mut self, row: &UserRow) -> Option<Self> {
+        let of = |row: &UserRow| (row.id, row.messages, row.sessions);
+        let same_seen = row.seen_messages == self.row.seen_messages;
+        if of(&self.row) != of(row) || !same_seen && row.seen_messages != row.messages {
+            return None;
+        }
+        if !same_seen {
+            self.since_seen = ArcKind::ALL.map(ArcState::new);
+        }
+        self.row = *row;
+        Some(self)
+    }
+
+    /// Takes in a scored message that came after what a person saw.
+    pub fn step_since(&mut self, message: &KeptMessage) {
+        let Some(score) = message.score else { return };
+        let score = MessageScore { harassment_case: None, delusion_case: None, ..score };
+        let (at, time, from_user) = (message.at, message.time, message.role == Role::User);
+        self.since_seen.iter_mut().for_each(|arc| arc.step(&Observation { at, time, from_user, score }));
+    }
+
+    /// The level of the alarm that a turn raises, if it does: where an arc, or the user as a whole, comes to a level of `review` or above that
+    /// no alarm was raised at before; or where a person acknowledged what there was, and what came since would come to one by itself.
+    /// Old evidence raises none again.
+    pub fn raises(&self, verdict: &Verdict, policy: &Policy) -> Option<Level> {
+        let row = &self.row;
+        let new = |now: Level, before: Option<Level>| now >= Level::Review && before.is_none_or(|before| now > before);
+        let arcs = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
+        if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
+            return Some(verdict.level);
+        }
+        let since = self.since_seen.iter().map(|arc| policy.arc_level(arc)).max().unwrap_or(Level::None);
+        (row.seen_messages > 0 && !row.open_alarm && since >= Level::Review).then_some(since)
+    }
+}
+
+/// Why a turn was not done.
+pub(super) enum Failed {
+    Store(StoreError),
+    Score(ScoreError),
+    Told(Problem),
+}
+
+impl Failed {
+    pub fn told(self) -> Problem {
+        match self {
+            Self::Store(error) => {
+                tracing::error!(%error, "the store failed");
+                error.into()
+            }
+            Self::Score(error) => {
+                tracing::error!(%error, "the model failed");
+                Problem::broken()
+            }
+            Self::Told(problem) => problem,
+        }
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ScoreError> for Failed {
+    fn from(error: ScoreError) -> Self {
+        Self::Score(error)
+    }
+}
+
+/// How a user stands by what is kept: the arcs walked again over the scores.
+pub(super) fn standing(sessions: &[KeptSession], policy: &Policy) -> StandingOut {
+    let mut arcs = ArcKind::ALL.map(ArcState::new);
+    for session in sessions {
+        let start = session.started_at.or_else(|| session.messages.iter().find_map(|message| message.time));
+        for message in &session.messages {
+            let Some(score) = message.score else { continue };
+            let (time, from_user) = (message.time.or(start), message.role == Role::User);
+            arcs.iter_mut().for_each(|arc| arc.step(&Observation { at: message.at, time, from_user, score }));
+        }
+    }
+    let verdict = policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
+    StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict)
+}

@@ -1,0 +1,112 @@
+//! Whatever moment the process is killed at: every acknowledged turn is there exactly once.
+
+#![cfg(feature = "server")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use serve_support::cli_support::folder;
+use serve_support::{Server, said, turn};
+
+mod serve_support;
+
+/// `THROUGHLINE_KILLS` asks for more.
+const KILLS: usize = 6;
+const USERS: usize = 4;
+
+/// What a client knows of its user: turns that were acknowledged, and the one that was sent and not answered.
+#[derive(Default)]
+struct Client {
+    acknowledged: usize,
+    /// Answers by turn.
+    answers: BTreeMap<usize, String>,
+}
+
+fn message(user: usize, number: usize) -> Value {
+    let words = ["garden", "she was there", "rain", "a sign", "tonight", "my street"];
+    let text: Vec<&str> =
+        (0..4 + (user + number) % 9).map(|i| words[(user * 7 + number * 3 + i) % words.len()]).collect();
+    said("user", &format!("{number}: {}", text.join(" ")))
+}
+
+/// Sends turns until the server is gone; a turn that was not answered is sent again with its key by the next.
+fn chat(server: &Server, user: usize, client: &Mutex<Client>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let number = client.lock().unwrap().acknowledged;
+        let asked = turn(&format!("user-{user}"), &format!("s{}", number / 5), &[message(user, number)]);
+        let headers = [("content-type", "application/json"), ("idempotency-key", &*format!("turn-{number}"))];
+        let reply = server.ask(ureq::http::Method::POST, "/v1/turns", &headers, Some(&asked.to_string()));
+        let Ok(reply) = reply else { return };
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let mut client = client.lock().unwrap();
+        client.answers.insert(number, reply.text);
+        client.acknowledged = number + 1;
+    }
+}
+
+#[test]
+fn every_acknowledged_turn_is_there_exactly_once() {
+    let kills = std::env::var("THROUGHLINE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let home = folder();
+    let clients: Vec<Mutex<Client>> = (0..USERS).map(|_| Mutex::default()).collect();
+    let mut pause = 37;
+    for round in 0..kills {
+        let server = Server::start(home.path(), &["--kernel", "portable"]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (user, client) in clients.iter().enumerate() {
+                let (server, stop) = (&server, &stop);
+                scope.spawn(move || chat(server, user, client, stop));
+            }
+            pause = (pause * 73 + 19) % 397;
+            std::thread::sleep(Duration::from_millis(20 + pause));
+            let kill = std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+            stop.store(true, Ordering::Relaxed);
+        });
+        drop(server);
+        if round % 3 != 2 && round + 1 != kills {
+            continue;
+        }
+        let server = Server::start(home.path(), &["--kernel", "portable"]);
+        for (user, client) in clients.iter().enumerate() {
+            check(&server, user, &mut client.lock().unwrap());
+        }
+        assert_eq!(server.stop().0, Some(0));
+    }
+    let acknowledged: usize = clients.iter().map(|client| client.lock().unwrap().acknowledged).sum();
+    assert!(acknowledged > kills, "a test that can fail: {acknowledged} turns");
+    eprintln!("{kills} kills, {acknowledged} turns acknowledged, each there once");
+}
+
+/// The user's history is the acknowledged turns, and perhaps the one whose answer was lost, and its state is that of the batch.
+fn check(server: &Server, user: usize, client: &mut Client) {
+    let path = format!("/v1/users/user-{user}");
+    let reply = server.get(&path);
+    if client.acknowledged == 0 && reply.status == 404 {
+        return;
+    }
+    let stands = reply.ok();
+    let kept = stands["messages"].as_u64().unwrap() as usize;
+    assert!([client.acknowledged, client.acknowledged + 1].contains(&kept), "{kept} of {}", client.acknowledged);
+    let mut sessions: Vec<Value> = Vec::new();
+    for number in 0..kept {
+        if number.is_multiple_of(5) {
+            sessions.push(json!({"session_id": format!("s{}", number / 5), "messages": []}));
+        }
+        sessions.last_mut().unwrap()["messages"].as_array_mut().unwrap().push(message(user, number));
+    }
+    let whole = server.post("/v1/score", &json!({"sessions": sessions})).ok();
+    for (a, b) in stands["arcs"].as_array().unwrap().iter().zip(whole["arcs"].as_array().unwrap()) {
+        assert!((a["score"].as_f64().unwrap() - b["score"].as_f64().unwrap()).abs() < 1e-3, "{a} {b}");
+    }
+    // Sent again, a turn is answered as it was.
+    if let Some((number, answer)) = client.answers.last_key_value() {
+        let asked = turn(&format!("user-{user}"), &format!("s{}", number / 5), &[message(user, *number)]);
+        let again = server.post_with("/v1/turns", &[("idempotency-key", &*format!("turn-{number}"))], &asked);
+        assert_eq!((again.status, &again.text), (200, answer));
+    }
+}
