@@ -367,7 +367,7 @@ impl<'a> Worker<'a> {
         let mut serve = |_| {
             while let Some((tokens, job)) = queue.pop_urgent() {
                 self.done(job, queue);
-                queue.done(tokens);
+                queue.done_urgent(tokens);
             }
         };
         let score = scorer.score(history, &mut serve).map_err(|error| Failed::Score(error).told())?;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 /// Connections at once; others wait to be taken in.
 const CONNECTIONS_MAX: usize = 1_024;
 /// How long the head of a request may take to come, on a connection that is kept open too.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// After a socket could not be taken in, such as when there are no more file descriptors.

@@ -30,6 +30,8 @@ struct State<Job> {
     batch: VecDeque<(usize, Job)>,
     /// Of jobs that wait, and of those that are being done.
     tokens: usize,
+    /// Of batch work that is being done, and gives way.
+    paused: usize,
     tokens_per_s: f64,
     closed: bool,
 }
@@ -51,6 +53,7 @@ impl<Job> Queue<Job> {
             urgent: VecDeque::new(),
             batch: VecDeque::new(),
             tokens: 0,
+            paused: 0,
             tokens_per_s: TOKENS_PER_S_GUESS,
             closed: false,
         };
@@ -68,12 +71,16 @@ impl<Job> Queue<Job> {
         }
         let seconds = |tokens: usize| tokens as f64 / state.tokens_per_s;
         let over = (state.tokens + tokens).saturating_sub(self.tokens_max).min(state.tokens);
-        // Batch work gives way: whoever is urgent waits for what is urgent.
-        let before: usize = match priority {
-            Priority::Urgent => state.urgent.iter().map(|(tokens, _)| tokens).sum(),
-            Priority::Batch => state.tokens,
+        // Batch work gives way: whoever is urgent waits for what is urgent, and for what is being done.
+        let batch: usize = match priority {
+            Priority::Urgent => state.batch.iter().map(|(tokens, _)| tokens).sum::<usize>() + state.paused,
+            Priority::Batch => 0,
         };
-        let late = seconds(before) - patience.as_secs_f64();
+        // Whoever is next is not turned away, however long it may take.
+        let late = match state.tokens.saturating_sub(batch) {
+            0 => 0.0,
+            before => seconds(before + tokens) - patience.as_secs_f64(),
+        };
         if over > 0 || late > 0.0 {
             let retry_after_s = seconds(over).max(late).ceil().clamp(1.0, 600.0) as u64;
             return Err(Full::Busy { waiting_tokens: state.tokens, retry_after_s });
@@ -106,9 +113,12 @@ impl<Job> Queue<Job> {
     pub fn pop(&self) -> Option<(usize, Job)> {
         let mut state = self.lock();
         loop {
-            let next = state.urgent.pop_front();
-            if let Some(next) = next.or_else(|| state.batch.pop_front()) {
+            if let Some(next) = state.urgent.pop_front() {
                 return Some(next);
+            }
+            if let Some((tokens, job)) = state.batch.pop_front() {
+                state.paused = tokens;
+                return Some((tokens, job));
             }
             if state.closed {
                 return None;
@@ -122,9 +132,16 @@ impl<Job> Queue<Job> {
         self.lock().urgent.pop_front()
     }
 
-    /// A job is done.
-    pub fn done(&self, tokens: usize) {
+    /// A job is done that [`Queue::pop_urgent`] gave.
+    pub fn done_urgent(&self, tokens: usize) {
         self.lock().tokens -= tokens;
+    }
+
+    /// A job is done that [`Queue::pop`] gave.
+    pub fn done(&self, tokens: usize) {
+        let mut state = self.lock();
+        state.tokens -= tokens;
+        state.paused = 0;
     }
 
     /// Notes that so many tokens took so long.
@@ -210,15 +227,27 @@ mod tests {
             queue.measured(100, 1.0);
         }
         push(&queue, Priority::Urgent, 400, 'a').unwrap();
-        let late = Full::Busy { waiting_tokens: 400, retry_after_s: 3 };
+        // 400 tokens before it and 10 of its own take 4.1 s.
+        let late = Full::Busy { waiting_tokens: 400, retry_after_s: 4 };
         assert_eq!(queue.push(Priority::Urgent, (10, Duration::from_secs(1)), 'b'), Err(late));
         queue.push(Priority::Urgent, (10, Duration::from_secs(5)), 'c').unwrap();
-        // Batch work in front of it does not make an urgent job late.
-        let queue = Queue::new(1_000);
+        // Batch work in front of it does not make an urgent job late, whether it waits or is being done.
+        let queue = Queue::new(2_000);
+        for _ in 0..200 {
+            queue.measured(100, 1.0);
+        }
         push(&queue, Priority::Batch, 900, 'a').unwrap();
-        queue.push(Priority::Urgent, (10, Duration::from_millis(1)), 'b').unwrap();
-        assert_eq!(queue.pop_urgent(), Some((10, 'b')));
+        queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'b').unwrap();
+        assert_eq!(queue.pop(), Some((10, 'b')));
+        assert!(queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').is_err(), "b is not done");
+        queue.done(10);
+        assert_eq!(queue.pop(), Some((900, 'a')));
+        queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').unwrap();
+        assert_eq!(queue.pop_urgent(), Some((10, 'c')));
+        queue.done_urgent(10);
         assert_eq!(queue.pop_urgent(), None);
+        queue.done(900);
+        assert_eq!(queue.waiting(), (0, 0));
     }
 
     #[test]

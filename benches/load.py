@@ -1,0 +1,144 @@
+"""How the sidecar stands a load: throughput, latency, memory over time; then twice what it can do, and after.
+
+    cargo build --release
+    python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--overload-seconds 60] [-- SERVE OPTIONS]
+
+Starts `target/release/throughline serve` on a free port and a folder of its own, and sends turns of about 60 tokens (a user's message
+and a reply) of so many users in turn, at a steady rate, over connections that are kept open. Server and load share the machine's
+cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated omission).
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BINARY = Path(__file__).resolve().parents[1] / "target/release/throughline"
+WORDS = ("garden bread letter window morning train river winter recipe chapter bicycle neighbour ticket coffee music report shoes "
+         "market question answer weekend sister budget lesson photo travel summer paper kettle corner story").split()
+
+
+def turn(user, number):
+    chooser = random.Random(user * 1_000_003 + number)
+    say = lambda count: " ".join(chooser.choices(WORDS, k=count))
+    messages = [{"role": "user", "content": f"Could you help me with the {say(16)}?"},
+                {"role": "assistant", "content": f"Of course. Think of the {say(24)}."}]
+    return json.dumps({"user_id": f"user-{user}", "session_id": f"s{number // 6}", "messages": messages}).encode()
+
+
+class Connection:
+    def __init__(self, port):
+        self.port, self.reader, self.writer = port, None, None
+
+    async def post(self, path, body, headers=""):
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        self.writer.write(head.encode() + body)
+        answer = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", answer).group(1))
+        await self.reader.readexactly(length)
+        return int(answer[9:12])
+
+
+def memory_mb(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1)) / 1024
+
+
+def quantile(values, q):
+    return sorted(values)[min(int(q * len(values)), len(values) - 1)] if values else float("nan")
+
+
+async def load(args, server, port, rate, seconds, first, headers=""):
+    """Turns at that rate for that time: [(due, latency, status)]."""
+    done, free = [], asyncio.Queue()
+    for _ in range(args.connections):
+        free.put_nowait(Connection(port))
+
+    async def one(number, due):
+        connection = await free.get()
+        try:
+            status = await connection.post("/v1/turns", turn(number % args.users, number // args.users), headers)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            status, connection = repr(error), Connection(port)
+        done.append((due, time.monotonic() - due, status))
+        free.put_nowait(connection)
+
+    begun, tasks, told = time.monotonic(), set(), 0
+    for number in range(int(rate * seconds)):
+        due = begun + number / rate
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        task = asyncio.create_task(one(first + number, due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        if time.monotonic() - begun >= told * 60:
+            told += 1
+            recent = [latency for due_at, latency, status in done if status == 200 and due_at > time.monotonic() - 60]
+            print(f"  {int(time.monotonic() - begun):>5} s  {memory_mb(server.pid):6.0f} MB  turns {len(done):>6}  "
+                  f"p50 {1e3 * quantile(recent, .5):.0f} ms  p99 {1e3 * quantile(recent, .99):.0f} ms", flush=True)
+    await asyncio.gather(*tasks)
+    return done, time.monotonic() - begun
+
+
+def report(words, done, took):
+    good = [latency for _, latency, status in done if status == 200]
+    others = {}
+    for _, _, status in done:
+        if status != 200:
+            others[status] = others.get(status, 0) + 1
+    print(f"{words}: {len(good)} turns in {took:.0f} s, {len(good) / took:.1f} a second; p50 {1e3 * quantile(good, .5):.0f} ms, "
+          f"p99 {1e3 * quantile(good, .99):.0f} ms, worst {1e3 * max(good, default=0):.0f} ms; not kept: {others or 'none'}")
+
+
+async def run(args, serve, folder):
+    server = subprocess.Popen([BINARY, "serve", "--bind", "127.0.0.1:0", "--folder", folder, *serve], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in server.stderr:
+            if found := re.search(r"listening on http://127.0.0.1:(\d+)", line):
+                break
+        else:
+            sys.exit("no server")
+        port = int(found.group(1))
+        seconds = args.minutes * 60
+        print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, {memory_mb(server.pid):.0f} MB at the start")
+        done, took = await load(args, server, port, args.rate, seconds, 0)
+        report("steady", done, took)
+        half = [memory for memory in [memory_mb(server.pid)]]
+        print(f"  {half[0]:.0f} MB at the end; database {sum(f.stat().st_size for f in Path(folder).iterdir()) / 1e6:.1f} MB")
+        capacity = statistics.mean([1 / max(quantile([l for _, l, s in done if s == 200], .5), 1e-3)])
+        rate = max(2 * capacity, 2 * args.rate)
+        print(f"overload: {rate:.0f} turns a second, twice what one after another comes to, each waits 2 s at most")
+        first = int(args.rate * seconds)
+        done, took = await load(args, server, port, rate, args.overload_seconds, first, "X-Deadline-Ms: 2000\r\n")
+        report("overload", done, took)
+        await asyncio.sleep(3)
+        done, took = await load(args, server, port, args.rate, 20, first + int(rate * args.overload_seconds))
+        report("three seconds after", done, took)
+        server.terminate()
+        print(f"stopped with {server.wait(60)}, {len(server.stderr.read().splitlines())} more lines of log")
+    finally:
+        server.kill()
+
+
+def main():
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=8.0, help="turns a second")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--overload-seconds", type=float, default=60.0)
+    parser.add_argument("--connections", type=int, default=64)
+    args = parser.parse_args(sys.argv[1:cut])
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(args, sys.argv[cut + 1:], folder))
+
+
+if __name__ == "__main__":
+    main()
