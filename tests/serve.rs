@@ -267,14 +267,44 @@ fn moderation_has_the_shape_that_its_clients_read() {
 }
 
 #[test]
+fn litellm_asks_before_the_model_and_after_it() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let server = Server::start(home.path(), &["--policy", policy.to_str().unwrap()]);
+    let ask = |kind: &str, texts: &[&str], call: &str, params: Value| {
+        let asked = json!({
+            "texts": texts, "input_type": kind, "litellm_call_id": call, "litellm_trace_id": "chat-1", "images": [], "tools": [],
+            "request_data": {"user_api_key_hash": "x", "user_api_key_end_user_id": "ada"},
+            "additional_provider_specific_params": params
+        });
+        server.post("/beta/litellm_basic_guardrail_api", &asked).ok()
+    };
+    assert_eq!(ask("request", &["be kind", "the garden"], "c1", json!({})), json!({"action": "NONE"}));
+    assert_eq!(ask("response", &["rain tonight"], "c1", Value::Null), json!({"action": "NONE"}));
+    // Of a conversation that is sent whole every time, each message is kept once; the same call too.
+    ask("request", &["be kind", "the garden", "rain tonight", "she was there"], "c2", json!({}));
+    ask("request", &["be kind", "the garden", "rain tonight", "she was there"], "c2", json!({}));
+    let stands = server.get("/v1/users/ada").ok();
+    assert_eq!((&stands["messages"], &stands["sessions"]), (&json!(3), &json!(1)));
+    let blocked = ask("request", &["my street, they sent a sign"], "c3", json!({"block_at": "review", "keep": false}));
+    assert_eq!((&blocked["action"], blocked["blocked_reason"].is_string()), (&json!("BLOCKED"), true));
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(3));
+    // Without a user it is judged alone, and nothing is kept.
+    let alone = server.post("/beta/litellm_basic_guardrail_api", &json!({"texts": ["hello"], "input_type": "request"}));
+    assert_eq!(alone.ok()["action"], "NONE");
+    let none = server.post("/beta/litellm_basic_guardrail_api", &json!({"texts": [], "input_type": "response"}));
+    assert_eq!(none.ok()["action"], "NONE");
+}
+
+#[test]
 fn the_description_in_the_repository_is_the_servers() {
     let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/openapi.json");
-    let here = std::fs::read_to_string(copy).unwrap_or_default();
     let made = throughline::server::openapi();
     let hint = "THROUGHLINE_WRITE_OPENAPI=1 cargo test --test serve description";
     if std::env::var_os("THROUGHLINE_WRITE_OPENAPI").is_some() {
         std::fs::write(copy, &made).unwrap();
     }
+    let here = std::fs::read_to_string(copy).unwrap_or_default();
     assert!(here == made, "schemas/openapi.json is old; hint: {hint}");
 }
 

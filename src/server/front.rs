@@ -57,8 +57,11 @@ pub(super) async fn scoped(
     Ok(next.run(request).await)
 }
 
-/// The token of a request.
+/// The token of a request: of `Authorization: Bearer`, or of `x-api-key`, which LiteLLM sends.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

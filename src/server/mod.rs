@@ -24,6 +24,7 @@ mod auth;
 mod desk;
 mod front;
 mod listen;
+mod litellm;
 mod metrics;
 mod moderations;
 mod openapi;
@@ -112,7 +113,8 @@ impl App {
             .route("/v1/turns", post(routes::turn))
             .route("/v1/check", post(routes::check))
             .route("/v1/score", post(routes::score))
-            .route("/v1/moderations", post(moderations::moderations));
+            .route("/v1/moderations", post(moderations::moderations))
+            .route("/beta/litellm_basic_guardrail_api", post(litellm::guardrail));
         let read = Router::new()
             .route("/v1/users/{user_id}", get(users::stands))
             .route("/v1/alarms", get(alarms::list))

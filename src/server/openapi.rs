@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{moderations, routes};
+use super::{litellm, moderations, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use super::{moderations, routes};
         routes::alarms::list,
         routes::alarms::stream,
         moderations::moderations,
+        litellm::guardrail,
         routes::healthy,
         routes::ready,
         routes::metrics,

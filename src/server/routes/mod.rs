@@ -34,13 +34,8 @@ pub(super) fn tokens(messages: &[Message]) -> usize {
 }
 
 impl App {
-    /// What is said in a turn or draft, within its limits.
-    fn messages(&self, messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
-        if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
-            let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
-            let hint = "send a long history in parts, in order";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
-        }
+    /// Whether no more is said at once than others may have to wait for.
+    pub(super) fn bound_turn(&self, messages: &[Message]) -> Result<(), Problem> {
         let (bytes, limit) =
             (messages.iter().map(|one| one.content.len()).sum::<usize>(), self.settings.turn_bytes_max);
         if bytes > limit {
@@ -48,7 +43,19 @@ impl App {
             let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: while it is read, others wait";
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint));
         }
-        Ok(messages.into_iter().map(|message| message.into_message(now)).collect())
+        Ok(())
+    }
+
+    /// What is said in a turn or draft, within its limits.
+    fn messages(&self, messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
+        if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
+            let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
+            let hint = "send a long history in parts, in order";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
+        }
+        let messages: Vec<Message> = messages.into_iter().map(|message| message.into_message(now)).collect();
+        self.bound_turn(&messages)?;
+        Ok(messages)
     }
 }
 

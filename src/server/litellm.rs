@@ -1,0 +1,163 @@
+//! `POST /beta/litellm_basic_guardrail_api`: LiteLLM's generic guardrail (its documentation, *Generic Guardrail API*, beta), so that its proxy asks
+//! here before a prompt goes out and before a reply comes back.
+//!
+//! LiteLLM sends the whole conversation with every request. Of a request the last text is the user's new message, of a response
+//! every text is the assistant's: these are judged in the user's history and, where LiteLLM says whose it is, kept as turns.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::desk::{Said, Work};
+use super::front::{Body, check_id};
+use super::problem::Problem;
+use super::queue::Priority;
+use super::routes::tokens;
+use super::wire::millis;
+use crate::transcript::{History, Message, Role, Session};
+use crate::verdict::Level;
+
+/// From this level on a message that it rests on is blocked, where the configuration names none.
+const BLOCK_AT: Level = Level::Urgent;
+
+/// What LiteLLM asks; whatever else stands beside it is not looked at.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct GuardrailIn {
+    /// The texts of the conversation, the oldest first.
+    #[serde(default)]
+    pub texts: Vec<String>,
+    pub input_type: InputType,
+    #[serde(default)]
+    pub request_data: Option<RequestData>,
+    /// One a request and its response.
+    #[serde(default)]
+    pub litellm_call_id: Option<String>,
+    /// One a conversation, where the client sends it: its session.
+    #[serde(default)]
+    pub litellm_trace_id: Option<String>,
+    #[serde(default)]
+    pub additional_provider_specific_params: Option<Params>,
+}
+
+/// Before the model or after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    Request,
+    Response,
+}
+
+/// Whose conversation it is.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct RequestData {
+    /// The `user` of the request.
+    #[serde(default)]
+    pub user_api_key_end_user_id: Option<String>,
+    /// The owner of the key.
+    #[serde(default)]
+    pub user_api_key_user_id: Option<String>,
+}
+
+/// What the operator sets in LiteLLM's configuration.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct Params {
+    /// From which level on a message that it rests on is blocked: `review`, `senior`, `urgent` (unless set), or `none` for never.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub block_at: Option<Level>,
+    /// Whether turns are kept, so that the next is judged with them; they are unless this says `false`.
+    #[serde(default)]
+    pub keep: Option<bool>,
+}
+
+/// What LiteLLM is to do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GuardrailOut {
+    /// `NONE` or `BLOCKED`.
+    pub action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_reason: Option<&'static str>,
+}
+
+/// Judge a prompt or a reply for LiteLLM.
+#[utoipa::path(post, path = "/beta/litellm_basic_guardrail_api", tag = "drop-ins", request_body = GuardrailIn,
+    responses((status = 200, body = GuardrailOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem),
+              (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 507, body = Problem),
+              (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn guardrail(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(asked, _): Body<GuardrailIn>,
+) -> Result<Json<GuardrailOut>, Problem> {
+    let role = if asked.input_type == InputType::Request { Role::User } else { Role::Assistant };
+    let texts = match role {
+        Role::User => asked.texts.last().into_iter().cloned().collect(),
+        _ => asked.texts,
+    };
+    let now = millis(Timestamp::now());
+    let message = |content| Message { role, content, timestamp: Some(now) };
+    let messages: Vec<Message> = texts.into_iter().filter(|text| !text.is_empty()).map(message).collect();
+    if messages.is_empty() {
+        return Ok(Json(GuardrailOut { action: "NONE", blocked_reason: None }));
+    }
+    app.bound_turn(&messages)?;
+    let deadline = app.deadline(&headers)?;
+    let params = asked.additional_provider_specific_params.unwrap_or_default();
+    let data = asked.request_data.unwrap_or_default();
+    let user = data.user_api_key_end_user_id.or(data.user_api_key_user_id).filter(|id| !id.is_empty());
+    let Some(user_id) = user else {
+        let session = Session { session_id: String::new(), started_at: None, messages };
+        let alone = History { user_id: String::new(), sessions: vec![session] };
+        let out = app.scored(alone, Priority::Urgent, deadline).await?;
+        return Ok(Json(decided(out.standing.level, out.standing.level >= Level::Review, params.block_at)));
+    };
+    check_id("the user's id", &user_id)?;
+    let session_id = asked.litellm_trace_id.filter(|id| !id.is_empty()).unwrap_or_else(|| "litellm".into());
+    check_id("litellm_trace_id", &session_id)?;
+    let said = || Said {
+        user_id: user_id.clone(),
+        session_id: session_id.clone(),
+        session_started_at: None,
+        messages: messages.clone(),
+        now,
+    };
+    let out = app.considered(said(), deadline).await?;
+    if params.keep != Some(false) {
+        // The same call may be asked about again: it is kept once.
+        let key = asked.litellm_call_id.filter(|id| check_id("litellm_call_id", id).is_ok());
+        let text: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+        let request = key.map(|id| (format!("litellm {role:?} {id}"), app.store.digest(text.join("\n").as_bytes())));
+        app.desk.ask(Work::Turn(said(), request), Priority::Urgent, tokens(&messages), deadline).await?;
+    }
+    Ok(Json(decided(out.standing.level, out.flagged, params.block_at)))
+}
+
+/// Blocks what a level rests on that is high enough.
+fn decided(level: Level, flagged: bool, block_at: Option<Level>) -> GuardrailOut {
+    let at = block_at.unwrap_or(BLOCK_AT);
+    let blocked = flagged && at > Level::None && level >= at;
+    let blocked_reason = blocked.then_some("held for review by a person");
+    GuardrailOut { action: if blocked { "BLOCKED" } else { "NONE" }, blocked_reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_level_rests_on_is_blocked() {
+        let action = |level, flagged, at| decided(level, flagged, at).action;
+        assert_eq!(action(Level::Urgent, true, None), "BLOCKED");
+        assert_eq!(action(Level::Urgent, false, None), "NONE", "innocent talk of somebody who is reviewed");
+        assert_eq!(action(Level::Senior, true, None), "NONE");
+        assert_eq!(action(Level::Senior, true, Some(Level::Review)), "BLOCKED");
+        assert_eq!(action(Level::Watch, true, Some(Level::Review)), "NONE");
+        assert_eq!(action(Level::Urgent, true, Some(Level::None)), "NONE");
+    }
+}
