@@ -29,7 +29,7 @@ fn errors_name_the_value_and_a_hint_and_never_the_text() {
         (post(&format!("{{\"user_id\": 3, \"{secret}\": 1}}"), &is_json), 422, "line 1"),
         (post(secret, &[("content-type", "text/plain")]), 415, "application/json"),
         (post(&format!("\"{}\"", secret.repeat(3_000)), &is_json), 413, "20000"),
-        (server.post("/v1/turns", &turn("", "s", &[said("user", secret)])), 422, "user_id has 0 bytes"),
+        (server.post("/v1/turns", &turn("", "s", &[said("user", secret)])), 422, "user_id has 0 characters"),
         (server.post("/v1/turns", &turn(&"x".repeat(257), "s", &[said("user", secret)])), 422, "257"),
         (server.post("/v1/turns", &turn("ada", "s", &[])), 422, "0 messages"),
         (server.post("/v1/turns", &turn("ada", "s", &vec![said("user", secret); 4])), 507, "the limit is 3"),

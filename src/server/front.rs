@@ -22,8 +22,8 @@ const DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// How long a body may take to come.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of an id.
-const ID_BYTES_MAX: usize = 256;
+/// Characters of an id.
+const ID_CHARS_MAX: usize = 256;
 
 /// Around every request: counts it, and says to browsers that nothing here is for them.
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -212,8 +212,9 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
 
 /// Ids are short, and not empty.
 pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
-    if id.is_empty() || id.len() > ID_BYTES_MAX {
-        let detail = format!("{what} has {} bytes, the limits are 1 and {ID_BYTES_MAX}", id.len());
+    let chars = id.chars().count();
+    if chars == 0 || chars > ID_CHARS_MAX {
+        let detail = format!("{what} has {chars} characters, the limits are 1 and {ID_CHARS_MAX}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a digest of it, if it is long"));
     }
     Ok(())

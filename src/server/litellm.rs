@@ -87,9 +87,9 @@ pub struct GuardrailOut {
 
 /// Judge a prompt or a reply for LiteLLM.
 #[utoipa::path(post, path = "/beta/litellm_basic_guardrail_api", tag = "drop-ins", request_body = GuardrailIn,
-    responses((status = 200, body = GuardrailOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem),
-              (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 507, body = Problem),
-              (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = GuardrailOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"),
+              (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"),
+              (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn guardrail(
     State(app): State<Arc<App>>,
     headers: HeaderMap,

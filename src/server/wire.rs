@@ -16,7 +16,7 @@ use crate::verdict::{Level, Verdict};
 #[serde(deny_unknown_fields)]
 pub struct MessageIn {
     /// `user`, `assistant`, `system` or `tool`; the last two are kept and not scored.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(user|assistant|system|tool)$")]
     pub role: Role,
     pub content: String,
     /// When it was written; without it, when it came.
@@ -39,13 +39,17 @@ pub(super) fn millis(time: Timestamp) -> Timestamp {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnIn {
+    #[schema(min_length = 1, max_length = 256)]
     pub user_id: String,
+    #[schema(min_length = 1, max_length = 256)]
     pub session_id: String,
     /// When the session began; without it, when its first message was written.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub session_started_at: Option<Timestamp>,
+    #[schema(min_items = 1, max_items = 256)]
     pub messages: Vec<MessageIn>,
     /// The same again with the same key is done once, and answered as the first time. The header `Idempotency-Key` does the same.
+    #[schema(min_length = 1, max_length = 256)]
     pub idempotency_key: Option<String>,
 }
 
@@ -175,11 +179,14 @@ pub struct TurnOut {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckIn {
+    #[schema(min_length = 1, max_length = 256)]
     pub user_id: String,
+    #[schema(min_length = 1, max_length = 256)]
     pub session_id: String,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub session_started_at: Option<Timestamp>,
     /// A prompt, a reply, or both.
+    #[schema(min_items = 1, max_items = 256)]
     pub messages: Vec<MessageIn>,
 }
 
@@ -204,6 +211,7 @@ pub struct SessionIn {
     pub session_id: String,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
+    #[schema(min_items = 1)]
     pub messages: Vec<MessageIn>,
 }
 
@@ -211,7 +219,8 @@ pub struct SessionIn {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreIn {
-    /// In the order of time.
+    /// In the order of time; at least one has a message.
+    #[schema(min_items = 1)]
     pub sessions: Vec<SessionIn>,
 }
 
@@ -314,8 +323,10 @@ pub struct AlarmsOut {
 #[serde(deny_unknown_fields)]
 pub struct AcknowledgeIn {
     /// Who did; the token's name is noted as well.
+    #[schema(min_length = 1, max_length = 256)]
     pub by: String,
     #[serde(default)]
+    #[schema(max_length = 4096)]
     pub note: String,
 }
 

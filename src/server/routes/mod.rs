@@ -65,7 +65,7 @@ impl App {
 #[utoipa::path(post, path = "/v1/turns", tag = "turns", request_body = TurnIn,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same again with the same key is done once"),
            ("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = TurnOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 507, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = TurnOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn turn(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -100,7 +100,7 @@ pub(super) async fn turn(
 /// Judge a draft in a user's history without keeping it.
 #[utoipa::path(post, path = "/v1/check", tag = "turns", request_body = CheckIn,
     params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = CheckOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = CheckOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -146,7 +146,7 @@ impl App {
 /// Judge a whole history, of which nothing is kept.
 #[utoipa::path(post, path = "/v1/score", tag = "turns", request_body = ScoreIn,
     params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = ScoreOut), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = ScoreOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn score(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -166,8 +166,8 @@ pub(super) async fn score(
             .collect(),
     };
     let sessions: Vec<Session> = asked.sessions.into_iter().map(session).collect();
-    if sessions.iter().all(|session| session.messages.is_empty()) {
-        let detail = "the history has no message";
+    if sessions.is_empty() || sessions.iter().any(|session| session.messages.is_empty()) {
+        let detail = "the history has no session, or one with no message";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "sessions with messages"));
     }
     let deadline = app.deadline(&headers)?;
@@ -182,8 +182,8 @@ pub(super) async fn healthy() -> &'static str {
 
 /// Whether turns can be taken in now: there is room in the queue, and the store can be written.
 #[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
-    responses((status = 200, body = String), (status = 429, body = Problem), (status = 500, body = Problem),
-              (status = 503, body = Problem), (status = 507, body = Problem)))]
+    responses((status = 200, body = String), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"),
+              (status = 503, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     let (_, waiting) = app.desk.waiting();
     let limit = app.settings.desk.queue_tokens_max;
@@ -198,7 +198,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
 }
 
 /// Counts, in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let [_, _, open_alarms] = app.store(|store| store.counts()).await?;
     let text = app.metrics.text(app.desk.waiting(), open_alarms);

@@ -14,12 +14,12 @@ use crate::server::problem::Problem;
 use crate::server::user::standing;
 use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, UserOut};
 
-/// Bytes of a reviewer's note.
-const NOTE_BYTES_MAX: usize = 16 << 10;
+/// Characters of a reviewer's note.
+const NOTE_CHARS_MAX: usize = 4_096;
 
 /// How a user stands.
 #[utoipa::path(get, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 200, body = UserOut), (status = 404, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = UserOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn stands(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -40,7 +40,7 @@ pub(in crate::server) async fn stands(
 
 /// Note that a person saw every alarm of a user that waited. The state stays as it is.
 #[utoipa::path(post, path = "/v1/users/{user_id}/acknowledge", tag = "users", params(("user_id" = String, Path)),
-    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn acknowledge(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -48,8 +48,9 @@ pub(in crate::server) async fn acknowledge(
     Body(seen, _): Body<AcknowledgeIn>,
 ) -> Result<Json<AcknowledgeOut>, Problem> {
     check_id("by", &seen.by)?;
-    if seen.note.len() > NOTE_BYTES_MAX {
-        let detail = format!("the note has {} bytes, the limit is {NOTE_BYTES_MAX}", seen.note.len());
+    let chars = seen.note.chars().count();
+    if chars > NOTE_CHARS_MAX {
+        let detail = format!("the note has {chars} characters, the limit is {NOTE_CHARS_MAX}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a shorter note"));
     }
     let by = format!("{} ({})", seen.by, caller.name());
@@ -59,7 +60,7 @@ pub(in crate::server) async fn acknowledge(
 
 /// Set or lift a legal hold, under which nothing of a user is erased.
 #[utoipa::path(put, path = "/v1/users/{user_id}/hold", tag = "users", params(("user_id" = String, Path)),
-    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem), (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn hold(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -75,7 +76,7 @@ pub(in crate::server) async fn hold(
 
 /// Erase a user: everything that is kept, and the key that it was sealed under.
 #[utoipa::path(delete, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn erase(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
