@@ -164,6 +164,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             ),
             _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not come whole", "send it again"),
         })?;
+        // Lists would pass for objects, field by field.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            let detail = "the body is a list, and an object is read";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "GET /openapi.json says what is read"));
+        }
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value, bytes.to_vec())),
             Err(error) => {

@@ -92,8 +92,8 @@ pub struct ResultOut {
 
 /// Judge texts in the shape of OpenAI's moderation.
 #[utoipa::path(post, path = "/v1/moderations", tag = "drop-ins", request_body = ModerationIn,
-    params(("X-Throughline-User" = Option<String>, Header, description = "Judge each text as this user's next message"),
-           ("X-Throughline-Session" = Option<String>, Header, description = "In this session; without it, in a new one")),
+    params(("X-Throughline-User" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Judge each text as this user's next message"),
+           ("X-Throughline-Session" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "In this session; without it, in a new one")),
     responses((status = 200, body = ModerationOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn moderations(
     State(app): State<Arc<App>>,

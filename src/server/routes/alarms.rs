@@ -49,7 +49,7 @@ struct Listener {
 /// Each has its number as id: a client that comes back with `Last-Event-ID` (or `after`) misses none. Without either the stream begins
 /// with the next alarm.
 #[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(StreamQuery,
-    ("Last-Event-ID" = Option<i64>, Header, description = "Go on after the alarm of this number")),
+    ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "Go on after the alarm of this number")),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn stream(
     State(app): State<Arc<App>>,

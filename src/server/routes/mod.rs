@@ -63,8 +63,8 @@ impl App {
 ///
 /// They are judged in the user's history, kept, and then answered.
 #[utoipa::path(post, path = "/v1/turns", tag = "turns", request_body = TurnIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same again with the same key is done once"),
-           ("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "The same again with the same key is done once"),
+           ("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
     responses((status = 200, body = TurnOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn turn(
     State(app): State<Arc<App>>,
@@ -99,7 +99,7 @@ pub(super) async fn turn(
 
 /// Judge a draft in a user's history without keeping it.
 #[utoipa::path(post, path = "/v1/check", tag = "turns", request_body = CheckIn,
-    params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    params(("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
     responses((status = 200, body = CheckOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
@@ -145,7 +145,7 @@ impl App {
 
 /// Judge a whole history, of which nothing is kept.
 #[utoipa::path(post, path = "/v1/score", tag = "turns", request_body = ScoreIn,
-    params(("X-Deadline-Ms" = Option<u64>, Header, description = "Milliseconds until the caller gives up")),
+    params(("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
     responses((status = 200, body = ScoreOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn score(
     State(app): State<Arc<App>>,
