@@ -105,7 +105,7 @@ impl Desk {
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let mut worker = Worker::new(&scorer, store, settings, (counted, alarms));
             while let Some((tokens, job)) = jobs.pop() {
-                worker.done(job, &jobs);
+                worker.done((tokens, job), &jobs);
                 jobs.done(tokens);
             }
         })?;
@@ -204,7 +204,7 @@ impl<'a> Worker<'a> {
         Self { scorer, store, settings, metrics, alarms, users }
     }
 
-    fn done(&mut self, job: Job, queue: &Queue<Job>) {
+    fn done(&mut self, (tokens, job): (usize, Job), queue: &Queue<Job>) {
         let Job { work, came, deadline, reply } = job;
         // What is to be erased is erased, whoever still listens.
         if reply.is_closed() && !matches!(work, Work::Erase(_)) {
@@ -213,14 +213,16 @@ impl<'a> Worker<'a> {
         }
         let waited = came.elapsed();
         self.metrics.waited(waited);
-        if waited > deadline {
+        let whole = matches!(work, Work::Score(_));
+        let expected = if whole { Duration::ZERO } else { queue.expected(tokens) };
+        // What had to wait and would be late is not begun: under load all that is begun would be, and nobody answered.
+        if waited > deadline || waited > expected && waited.saturating_add(expected) > deadline {
             self.metrics.skipped();
             // Whoever asked may be gone.
             let _ = reply.send(Err(Problem::late(waited.as_millis())));
             return;
         }
-        let whole = matches!(work, Work::Score(_));
-        let (begun, before) = (Instant::now(), self.metrics.tokens());
+        let begun = Instant::now();
         let answer = catch_unwind(AssertUnwindSafe(|| self.work(work, queue))).unwrap_or_else(|_| {
             tracing::error!("a job ended in a panic; histories in memory are dropped and read again");
             self.users.clear();
@@ -228,7 +230,7 @@ impl<'a> Worker<'a> {
         });
         // A whole history pauses for others: its time is not its own.
         if !whole {
-            queue.measured((self.metrics.tokens() - before) as usize, begun.elapsed().as_secs_f64());
+            queue.measured(tokens, begun.elapsed().as_secs_f64());
         }
         self.bound_cache();
         let _ = reply.send(answer);
@@ -366,7 +368,7 @@ impl<'a> Worker<'a> {
         let scorer = self.scorer;
         let mut serve = |_| {
             while let Some((tokens, job)) = queue.pop_urgent() {
-                self.done(job, queue);
+                self.done((tokens, job), queue);
                 queue.done_urgent(tokens);
             }
         };

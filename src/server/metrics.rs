@@ -156,11 +156,6 @@ impl Metrics {
         self.split.inc_by(split as u64);
     }
 
-    /// Tokens computed so far.
-    pub(super) fn tokens(&self) -> u64 {
-        self.tokens.get()
-    }
-
     pub(super) fn kept(&self, took: Duration, level: Level) {
         self.stored.observe(took.as_secs_f64());
         self.turns.get_or_create(&ByLevel { level: level.as_str().into() }).inc();

@@ -144,7 +144,12 @@ impl<Job> Queue<Job> {
         state.paused = 0;
     }
 
-    /// Notes that so many tokens took so long.
+    /// How long a job of about so many tokens takes, by those before it.
+    pub fn expected(&self, tokens: usize) -> Duration {
+        Duration::from_secs_f64(tokens as f64 / self.lock().tokens_per_s)
+    }
+
+    /// Notes that a job of about so many tokens took so long: what it was taken in as, whatever else had to be read for it.
     pub fn measured(&self, tokens: usize, seconds: f64) {
         if tokens > 0 && seconds > 0.0 {
             let mut state = self.lock();
