@@ -286,9 +286,14 @@ fn litellm_asks_before_the_model_and_after_it() {
     ask("request", &["be kind", "the garden", "rain tonight", "she was there"], "c2", json!({}));
     let stands = server.get("/v1/users/ada").ok();
     assert_eq!((&stands["messages"], &stands["sessions"]), (&json!(3), &json!(1)));
+    // A streamed reply grows under one call.
+    for reply in ["they", "they sent", "they sent a sign"] {
+        ask("response", &[reply], "c2", json!({}));
+    }
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(4));
     let blocked = ask("request", &["my street, they sent a sign"], "c3", json!({"block_at": "review", "keep": false}));
     assert_eq!((&blocked["action"], blocked["blocked_reason"].is_string()), (&json!("BLOCKED"), true));
-    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(3));
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(4));
     // Without a user it is judged alone, and nothing is kept.
     let alone = server.post("/beta/litellm_basic_guardrail_api", &json!({"texts": ["hello"], "input_type": "request"}));
     assert_eq!(alone.ok()["action"], "NONE");

@@ -302,7 +302,7 @@ impl<'a> Worker<'a> {
         let verdict_json = serde_json::to_vec(&verdict).unwrap_or_default();
         let arc_levels = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
         let begun = Instant::now();
-        let alarm = self.store.keep(&NewTurn {
+        let (id, alarm) = self.store.keep(&NewTurn {
             user_id: &said.user_id,
             user: row,
             new_session: begins.then_some((said.session_id.as_str(), said.session_started_at)),
@@ -312,13 +312,14 @@ impl<'a> Worker<'a> {
             now: said.now,
         })?;
         self.metrics.kept(begun.elapsed(), verdict.level);
-        if let (Some(id), Some((level, _))) = (alarm, raised) {
+        if let (Some(alarm), Some((level, _))) = (alarm, raised) {
             self.metrics.alarmed(level);
-            tracing::info!(alarm = id, level = level.as_str(), "an alarm was raised");
+            tracing::info!(alarm, level = level.as_str(), "an alarm was raised");
             // Nobody listens where this fails.
-            let _ = self.alarms.send(id);
+            let _ = self.alarms.send(alarm);
         }
-        user.row = self.store.user(&said.user_id)?;
+        // What is left of the row is read with the next turn.
+        user.row = UserRow { id, messages: messages_kept, sessions: row.sessions + u64::from(begins), ..row };
         user.session_id = Some(said.session_id.clone());
         self.users.put(said.user_id.clone(), user);
         Ok(answer(alarm))

@@ -2,13 +2,15 @@
 //! here before a prompt goes out and before a reply comes back.
 //!
 //! LiteLLM sends the whole conversation with every request. Of a request the last text is the user's new message, of a response
-//! every text is the assistant's: these are judged in the user's history and, where LiteLLM says whose it is, kept as turns.
+//! every text is the assistant's: these are judged in the user's history and, where LiteLLM says whose it is, kept as turns. A reply that
+//! is streamed may be asked about again and again as it grows: every version is judged, and the first is kept. Images and tool calls
+//! are not read.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -133,7 +135,13 @@ pub(super) async fn guardrail(
         let key = asked.litellm_call_id.filter(|id| check_id("litellm_call_id", id).is_ok());
         let text: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
         let request = key.map(|id| (format!("litellm {role:?} {id}"), app.store.digest(text.join("\n").as_bytes())));
-        app.desk.ask(Work::Turn(said(), request), Priority::Urgent, tokens(&messages), deadline).await?;
+        let kept = app.desk.ask(Work::Turn(said(), request), Priority::Urgent, tokens(&messages), deadline).await;
+        // That another text of this call is kept is no reason to stop the reply.
+        if let Err(problem) = kept
+            && problem.status != StatusCode::UNPROCESSABLE_ENTITY.as_u16()
+        {
+            return Err(problem);
+        }
     }
     Ok(Json(decided(out.standing.level, out.flagged, params.block_at)))
 }

@@ -247,6 +247,8 @@ pub struct UserOut {
     pub standing: StandingOut,
     /// The last thousand, the oldest first.
     pub alarms: Vec<AlarmOut>,
+    /// Alarms beside them that cannot be opened.
+    pub unreadable_alarms: usize,
 }
 
 /// An alarm.
@@ -316,6 +318,8 @@ pub struct StreamQuery {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AlarmsOut {
     pub alarms: Vec<AlarmOut>,
+    /// Alarms beside them that cannot be opened, as `throughline store check` tells.
+    pub unreadable: usize,
 }
 
 /// That a person saw a user's alarms.

@@ -11,6 +11,14 @@ use crate::verdict::Level;
 /// Alarms that one list holds.
 pub const ALARMS_MAX: usize = 1_000;
 
+/// Alarms, in the order in which they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarms {
+    pub alarms: Vec<Alarm>,
+    /// Alarms beside them that do not open: `Store::check_whole` finds whose.
+    pub unreadable: usize,
+}
+
 /// An alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
@@ -56,7 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn alarms(&self, after: i64, open_only: bool) -> Result<Vec<Alarm>, StoreError> {
+    pub fn alarms(&self, after: i64, open_only: bool) -> Result<Alarms, StoreError> {
         let open = if open_only { "AND acknowledged_ms IS NULL" } else { "" };
         let query = format!("{COLUMNS} WHERE alarms.id > ?1 {open} ORDER BY alarms.id LIMIT {ALARMS_MAX}");
         self.list(&query, &[&after])
@@ -74,25 +82,29 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn alarms_of(&self, user_id: &str) -> Result<Vec<Alarm>, StoreError> {
+    pub fn alarms_of(&self, user_id: &str) -> Result<Alarms, StoreError> {
         let query = format!("{COLUMNS} WHERE users.digest = ?1 ORDER BY alarms.id DESC LIMIT {ALARMS_MAX}");
         let mut alarms = self.list(&query, &[&self.keys.lookup(user_id)])?;
-        alarms.reverse();
+        alarms.alarms.reverse();
         Ok(alarms)
     }
 
-    fn list(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Alarm>, StoreError> {
+    fn list(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Alarms, StoreError> {
         let raw = {
             let connection = self.lock();
             let mut statement = connection.prepare(query)?;
             statement.query_map(values, raw)?.collect::<Result<Vec<Raw>, _>>()?
         };
-        // One that does not open must not hide the others; `check_whole` tells of it.
-        let alarm = |raw: Raw| match self.alarm(raw) {
-            Err(StoreError::Sealed) => None,
-            other => Some(other),
-        };
-        raw.into_iter().filter_map(alarm).collect()
+        // One that does not open must not hide the others.
+        let mut list = Alarms { alarms: Vec::with_capacity(raw.len()), unreadable: 0 };
+        for raw in raw {
+            match self.alarm(raw) {
+                Ok(alarm) => list.alarms.push(alarm),
+                Err(StoreError::Sealed) => list.unreadable += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(list)
     }
 
     fn alarm(&self, raw: Raw) -> Result<Alarm, StoreError> {

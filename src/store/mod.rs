@@ -27,7 +27,7 @@ mod schema;
 mod seal;
 mod turns;
 
-pub use alarms::{Acknowledgement, Alarm};
+pub use alarms::{Acknowledgement, Alarm, Alarms};
 pub use seal::MasterKey;
 use seal::{DataKey, Keys};
 
@@ -270,8 +270,13 @@ impl Store {
     /// When the user is under legal hold, or the database fails.
     pub fn erase(&self, user_id: &str) -> Result<bool, StoreError> {
         let erased = self.write(|transaction| {
-            let Some((id, _)) = self.known(transaction, user_id)? else { return Ok(false) };
-            let held: bool = transaction.query_row("SELECT held FROM users WHERE id = ?1", [id], |row| row.get(0))?;
+            // Without the key: who can no longer be read can still be erased.
+            let row: Option<(i64, bool)> = transaction
+                .query_row("SELECT id, held FROM users WHERE digest = ?1", [self.keys.lookup(user_id)], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            let Some((id, held)) = row else { return Ok(false) };
             if held {
                 return Err(StoreError::Held);
             }
@@ -348,12 +353,12 @@ impl Store {
         }
         let users = {
             let connection = self.lock();
-            let mut statement = connection.prepare("SELECT id, digest, name, data_key FROM users ORDER BY id")?;
-            let row = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-            statement.query_map([], row)?.collect::<Result<Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)>, _>>()?
+            let mut statement = connection.prepare("SELECT digest, name, data_key FROM users ORDER BY id")?;
+            let row = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            statement.query_map([], row)?.collect::<Result<Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>, _>>()?
         };
         let mut broken = 0;
-        for (id, digest, name, sealed) in &users {
+        for (digest, name, sealed) in &users {
             let opens = self.keys.unwrap(sealed, digest).and_then(|key| {
                 let user_id = turns::text(&key, name, b"user")?;
                 if self.keys.lookup(&user_id)[..] != digest[..] {
@@ -363,19 +368,13 @@ impl Store {
                 self.alarms_of(&user_id)
             });
             match opens {
-                Ok(alarms) if alarms.len() as u64 == self.alarm_count(*id)? => {}
+                Ok(alarms) if alarms.unreadable == 0 => {}
                 Ok(_) | Err(StoreError::Sealed) => broken += 1,
                 Err(other) => return Err(other),
             }
         }
         let all = users.len();
         Ok((broken > 0).then(|| format!("of {broken} of {all} users something that is sealed does not open")))
-    }
-
-    fn alarm_count(&self, user: i64) -> Result<u64, StoreError> {
-        let count = self.lock().query_row("SELECT COUNT(*) FROM alarms WHERE user = ?1", [user], |row| row.get(0));
-        let count: i64 = count?;
-        Ok((count as u64).min(alarms::ALARMS_MAX as u64))
     }
 
     /// Writes a whole copy to a new file, while others go on.

@@ -13,11 +13,11 @@ use crate::transcript::Role;
 const REQUESTS_KEPT_MS: i64 = 7 * 86_400_000;
 
 impl Store {
-    /// Keeps a turn: its messages, the alarm it raised, and the answer to its request. The alarm's number, if there is one.
+    /// Keeps a turn: its messages, the alarm it raised, and the answer to its request. The user's row, and the alarm's number if there is one.
     ///
     /// # Errors
     /// [`StoreError::WentOn`] where other messages came meanwhile; when the database fails. Then nothing of the turn is kept.
-    pub fn keep(&self, turn: &NewTurn) -> Result<Option<i64>, StoreError> {
+    pub fn keep(&self, turn: &NewTurn) -> Result<(i64, Option<i64>), StoreError> {
         self.cut();
         self.write(|transaction| {
             let (user, key) = self.user_row(transaction, turn)?;
@@ -41,7 +41,7 @@ impl Store {
             if let Some(request) = &turn.request {
                 self.keep_request(transaction, &key, user, (request, alarm, turn.now))?;
             }
-            Ok(alarm)
+            Ok((user, alarm))
         })
     }
 

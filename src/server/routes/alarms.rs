@@ -29,8 +29,16 @@ pub(in crate::server) async fn list(
     State(app): State<Arc<App>>,
     Asked(asked): Asked<AlarmsQuery>,
 ) -> Result<Json<AlarmsOut>, Problem> {
-    let alarms = app.store(move |store| store.alarms(asked.after, asked.open)).await?;
-    Ok(Json(AlarmsOut { alarms: alarms.into_iter().map(AlarmOut::from).collect() }))
+    let list = app.store(move |store| store.alarms(asked.after, asked.open)).await?;
+    told(list.unreadable);
+    Ok(Json(AlarmsOut { alarms: list.alarms.into_iter().map(AlarmOut::from).collect(), unreadable: list.unreadable }))
+}
+
+/// Tells the log of alarms that do not open.
+fn told(unreadable: usize) {
+    if unreadable > 0 {
+        tracing::error!(unreadable, "alarms cannot be opened; `throughline store check` tells more");
+    }
 }
 
 /// A listener on its way through alarms.
@@ -86,7 +94,10 @@ impl Listener {
             }
             let after = self.after;
             match self.app.store(move |store| store.alarms(after, false)).await {
-                Ok(alarms) if !alarms.is_empty() => self.waiting = alarms.into(),
+                Ok(list) if !list.alarms.is_empty() => {
+                    told(list.unreadable);
+                    self.waiting = list.alarms.into();
+                }
                 // The client comes back and goes on where it was.
                 Err(_) => return None,
                 Ok(_) => {

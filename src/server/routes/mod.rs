@@ -47,15 +47,23 @@ impl App {
     }
 
     /// What is said in a turn or draft, within its limits.
-    fn messages(&self, messages: Vec<MessageIn>, now: Timestamp) -> Result<Vec<Message>, Problem> {
+    fn said(
+        &self,
+        (user_id, session_id): (String, String),
+        session_started_at: Option<Timestamp>,
+        messages: Vec<MessageIn>,
+    ) -> Result<Said, Problem> {
+        check_id("user_id", &user_id)?;
+        check_id("session_id", &session_id)?;
         if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
             let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
             let hint = "send a long history in parts, in order";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
         }
+        let now = millis(Timestamp::now());
         let messages: Vec<Message> = messages.into_iter().map(|message| message.into_message(now)).collect();
         self.bound_turn(&messages)?;
-        Ok(messages)
+        Ok(Said { user_id, session_id, session_started_at: session_started_at.map(millis), messages, now })
     }
 }
 
@@ -71,19 +79,11 @@ pub(super) async fn turn(
     headers: HeaderMap,
     Body(turn, bytes): Body<TurnIn>,
 ) -> Result<Response, Problem> {
-    check_id("user_id", &turn.user_id)?;
-    check_id("session_id", &turn.session_id)?;
     let key = text_header(&headers, "idempotency-key")?.or(turn.idempotency_key);
     key.as_deref().map_or(Ok(()), |key| check_id("the idempotency key", key))?;
     let request = key.map(|key| (key, app.store.digest(&bytes)));
-    let now = millis(Timestamp::now());
-    let said = Said {
-        user_id: turn.user_id,
-        session_id: turn.session_id,
-        session_started_at: turn.session_started_at.map(millis),
-        messages: app.messages(turn.messages, now)?,
-        now,
-    };
+    let ids = (turn.user_id, turn.session_id);
+    let said = app.said(ids, turn.session_started_at, turn.messages)?;
     let (tokens, deadline) = (tokens(&said.messages), app.deadline(&headers)?);
     match app.desk.ask(Work::Turn(said, request), Priority::Urgent, tokens, deadline).await? {
         Answer::Turn(answer, again) => {
@@ -106,16 +106,8 @@ pub(super) async fn check(
     headers: HeaderMap,
     Body(draft, _): Body<CheckIn>,
 ) -> Result<Json<CheckOut>, Problem> {
-    check_id("user_id", &draft.user_id)?;
-    check_id("session_id", &draft.session_id)?;
-    let now = millis(Timestamp::now());
-    let said = Said {
-        user_id: draft.user_id,
-        session_id: draft.session_id,
-        session_started_at: draft.session_started_at.map(millis),
-        messages: app.messages(draft.messages, now)?,
-        now,
-    };
+    let ids = (draft.user_id, draft.session_id);
+    let said = app.said(ids, draft.session_started_at, draft.messages)?;
     let deadline = app.deadline(&headers)?;
     app.considered(said, deadline).await.map(Json)
 }

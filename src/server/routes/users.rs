@@ -34,7 +34,8 @@ pub(in crate::server) async fn stands(
         sessions: row.sessions,
         held: row.held,
         standing: standing(&sessions, app.scorer.policy()),
-        alarms: alarms.into_iter().map(AlarmOut::from).collect(),
+        alarms: alarms.alarms.into_iter().map(AlarmOut::from).collect(),
+        unreadable_alarms: alarms.unreadable,
     }))
 }
 
