@@ -231,6 +231,57 @@ fn what_is_considered_was_not_said() {
         let session = &other.sessions[0];
         let draft = live.consider(Some(session.start()), &session.messages).unwrap();
         said.begin_session(session.start());
-        assert_eq!(draft, said.hear_all(&session.messages).unwrap(), "seed {seed}");
+        let real = said.hear_all(&session.messages).unwrap();
+        assert_eq!(draft.len(), real.len());
+        for (draft, real) in draft.iter().zip(&real) {
+            assert_eq!((draft.message.at, draft.verdict.level), (real.message.at, real.verdict.level), "seed {seed}");
+            let change = (draft.message.score.imminent - real.message.score.imminent).abs();
+            assert!(change <= PROBABILITY_DELTA_MAX, "seed {seed}: {change}");
+        }
     }
+}
+
+/// A reply is judged again and again as it grows, and then kept: each time at the price of what is new.
+#[test]
+fn a_draft_that_grows_costs_its_new_tokens() {
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let scorer = scorer(kernel);
+        let allowed = if kernel.dtype() == "f32" { PROBABILITY_DELTA_MAX } else { BF16_PROBABILITY_DELTA_MAX };
+        for repeats in [1, 3] {
+            grows(&scorer, &"she was there again in the rain and my street is mine tonight ".repeat(repeats), allowed);
+        }
+    }
+}
+
+fn grows(scorer: &Scorer, words: &str, allowed: f32) {
+    let reply = |chars: usize| Message {
+        role: Role::Assistant,
+        content: words[..chars].trim_end().to_owned(),
+        timestamp: None,
+    };
+    let asked = Message { role: Role::User, content: "What do you say of the garden?".into(), timestamp: None };
+    let (mut live, mut fresh) = (scorer.live().unwrap(), scorer.live().unwrap());
+    live.hear(&asked).unwrap();
+    fresh.hear(&asked).unwrap();
+    let begun = live.notes().tokens;
+    let cuts: Vec<usize> = words.match_indices(' ').map(|(at, _)| at).step_by(4).collect();
+    let last = reply(*cuts.last().unwrap());
+    for &cut in &cuts {
+        let draft = live.consider(None, std::slice::from_ref(&reply(cut))).unwrap();
+        let alone = fresh.consider(None, std::slice::from_ref(&reply(cut))).unwrap();
+        fresh.forget_cache();
+        let change = (draft[0].message.score.stance[0] - alone[0].message.score.stance[0]).abs();
+        assert!(change <= allowed, "{cut}: {change}");
+    }
+    let heard = live.hear(&last).unwrap().unwrap();
+    let grown = live.notes().tokens - begun;
+    let mut once = scorer.live().unwrap();
+    once.hear(&asked).unwrap();
+    let before = once.notes().tokens;
+    let said = once.hear(&last).unwrap().unwrap();
+    let own = once.notes().tokens - before;
+    // What stands after a message's text is computed each time; and a long reply is cut elsewhere as it grows.
+    let cut = once.notes().split_messages > 0;
+    assert!(cut || grown <= own + 4 * cuts.len() + 4, "{grown} tokens for {own}, {} drafts", cuts.len());
+    assert!((said.message.score.stance[0] - heard.message.score.stance[0]).abs() <= allowed);
 }

@@ -61,6 +61,16 @@ struct Open {
     cache: KvCache,
 }
 
+/// What a draft had computed, up to the end of its last message's text: what comes next often begins with it, the same text as a turn or a
+/// longer reply.
+#[derive(Default)]
+struct Draft {
+    tokens: Vec<u32>,
+    cache: KvCache,
+    /// Of its pieces before the last.
+    logits: Vec<HeadLogits>,
+}
+
 /// A history as far as it was said.
 pub(super) struct HeadStream {
     planner: Planner,
@@ -73,6 +83,7 @@ pub(super) struct HeadStream {
     pub tokens: usize,
     /// While a mark may be gone back to, no text is let go.
     marked: bool,
+    draft: Draft,
 }
 
 /// A stream as it once was.
@@ -144,6 +155,7 @@ impl HeadStream {
             windows: 0,
             tokens: 0,
             marked: false,
+            draft: Draft::default(),
         })
     }
 
@@ -154,7 +166,7 @@ impl HeadStream {
         Mark { planner, open, entries: self.entries.len(), windows: self.windows }
     }
 
-    /// Forgets everything since the mark but the count of tokens computed.
+    /// Forgets everything since the mark but the count of tokens computed, and keys and values that what comes next may go on from.
     pub fn go_back(&mut self, mark: Mark) {
         self.entries.truncate(mark.entries);
         self.weights.truncate(mark.entries);
@@ -223,18 +235,21 @@ impl HeadStream {
 
     /// Computes what was written and not yet computed.
     pub fn flush(&mut self, model: &Model) -> Result<(), ScoreError> {
-        let Open { prompt, waiting, cache, .. } = &mut self.open;
-        if waiting.is_empty() {
+        if self.open.waiting.is_empty() {
             return Ok(());
         }
-        let known = cache.tokens();
-        let ends: Vec<usize> = prompt.ends[prompt.ends.len() - waiting.len()..].iter().map(|end| end - known).collect();
-        let tokens = &prompt.tokens[known..];
-        let prefix = (known > 0).then_some(&*cache);
-        let (logits, grown) = model.head_logits_after(prefix, tokens, &ends)?;
-        self.tokens += tokens.len();
-        *cache = grown;
-        for (item, logits) in waiting.drain(..).zip(&logits) {
+        let mut logits = self.take_up_draft();
+        let Prompt { tokens, ends } = &self.open.prompt;
+        let (end, last) = (tokens.len(), ends.last().copied().unwrap_or(tokens.len()));
+        self.draft = Draft::default();
+        // Of a draft, what stands after its text is computed apart: a longer one goes on from there.
+        if self.marked {
+            logits.extend(self.compute(model, last)?);
+            let tokens = self.open.prompt.tokens[..last].to_vec();
+            self.draft = Draft { tokens, cache: self.open.cache.clone(), logits: logits.clone() };
+        }
+        logits.extend(self.compute(model, end)?);
+        for (item, logits) in self.open.waiting.drain(..).zip(&logits) {
             let entry = &mut self.entries[item];
             let score = MessageScore::from_logits(entry.role, &cumulative(logits));
             let pooled = entry.score.map_or(score, |before| before.pooled(score));
@@ -244,27 +259,51 @@ impl HeadStream {
         Ok(())
     }
 
+    /// Goes on from what a draft had computed, where the open window begins with the same tokens; the logits of what waits there.
+    fn take_up_draft(&mut self) -> Vec<HeadLogits> {
+        let Open { prompt, waiting, cache, .. } = &mut self.open;
+        let draft = &self.draft;
+        let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
+        let read = waits.iter().filter(|end| **end < draft.tokens.len()).count();
+        let longer = draft.tokens.len() > cache.tokens() && prompt.tokens.starts_with(&draft.tokens);
+        if !longer || read != draft.logits.len() {
+            return Vec::new();
+        }
+        *cache = draft.cache.clone();
+        draft.logits.clone()
+    }
+
+    /// Computes the open window up to a token; the logits at the ends of messages that wait there.
+    fn compute(&mut self, model: &Model, until: usize) -> Result<Vec<HeadLogits>, ScoreError> {
+        let Open { prompt, waiting, cache, .. } = &mut self.open;
+        let known = cache.tokens();
+        let tokens = &prompt.tokens[known..until];
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ends = prompt.ends[prompt.ends.len() - waiting.len()..].iter();
+        let read: Vec<usize> = ends.filter(|end| (known..until).contains(*end)).map(|end| end - known).collect();
+        let (logits, grown) = model.head_logits_after((known > 0).then_some(&*cache), tokens, &read)?;
+        self.tokens += tokens.len();
+        *cache = grown;
+        Ok(logits)
+    }
+
     /// Computes keys and values of the open window where they were forgotten, or never computed.
     pub fn warm(&mut self, model: &Model) -> Result<(), ScoreError> {
-        let Open { prompt, cache, .. } = &mut self.open;
-        let known = cache.tokens();
-        if known < prompt.tokens.len() {
-            let tokens = &prompt.tokens[known..];
-            let (_, grown) = model.head_logits_after((known > 0).then_some(&*cache), tokens, &[])?;
-            self.tokens += tokens.len();
-            *cache = grown;
-        }
+        self.compute(model, self.open.prompt.tokens.len())?;
         Ok(())
     }
 
     /// Forgets keys and values: they are computed again when they are needed.
     pub fn forget_cache(&mut self) {
         self.open.cache = KvCache::default();
+        self.draft = Draft::default();
     }
 
     /// Tokens whose keys and values are held.
     pub fn cached_tokens(&self) -> usize {
-        self.open.cache.tokens()
+        self.open.cache.tokens().max(self.draft.cache.tokens())
     }
 
     /// Every message with its score; of what waits for [`Self::flush`], nothing.
