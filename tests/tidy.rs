@@ -60,6 +60,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["server"]),
     ("lru", &["server"]),
     ("prometheus_client", &["server"]),
+    ("reqwest", &["server"]),
+    ("rustls", &["server"]),
     ("tokio", &["server"]),
     ("tracing", &["server"]),
     ("utoipa", &["server"]),

@@ -11,9 +11,13 @@ use throughline::verdict::Level;
 
 mod policy;
 #[cfg(feature = "server")]
+mod proxy;
+#[cfg(feature = "server")]
 mod serve;
 
 pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
+#[cfg(feature = "server")]
+pub use proxy::ProxyArgs;
 #[cfg(feature = "server")]
 pub use serve::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
 

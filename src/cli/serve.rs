@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::scorer::ScorerSettings;
-use throughline::server::{Access, App, DeskSettings, ServerSettings, Token, digest};
+use throughline::server::{
+    Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, Token, UpstreamSettings, digest,
+};
 use throughline::store::{MasterKey, Store};
 use throughline::window::WindowSpec;
 use tokio::net::TcpListener;
@@ -16,7 +18,7 @@ use tokio::signal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
-use super::args::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
+use super::args::{LogForm, ProxyArgs, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
 use super::limits::{read_small, use_threads};
 use super::model::ReadAs;
 use super::{EXIT_CLEAN, EXIT_ERROR, model, policy};
@@ -25,6 +27,8 @@ use super::{EXIT_CLEAN, EXIT_ERROR, model, policy};
 const KEY_VARIABLE: &str = "THROUGHLINE_KEY";
 /// What is logged: `info`, `debug`, or filters of tracing-subscriber.
 const LOG_VARIABLE: &str = "THROUGHLINE_LOG";
+/// The key of the proxy's upstream.
+const UPSTREAM_KEY_VARIABLE: &str = "THROUGHLINE_UPSTREAM_KEY";
 
 pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
@@ -60,7 +64,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         database = %store.file().display(),
         "ready to serve"
     );
-    let app = App::start(scorer, store, access, server_settings(&args))?;
+    let app = App::start(scorer, store, access, server_settings(&args)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.bind).await.with_context(|| {
@@ -74,8 +78,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     })
 }
 
-fn server_settings(args: &ServeArgs) -> ServerSettings {
-    ServerSettings {
+fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
+    Ok(ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: args.queue_tokens_max as usize,
             cache_tokens_max: args.cache_tokens_max as usize,
@@ -87,7 +91,26 @@ fn server_settings(args: &ServeArgs) -> ServerSettings {
         turn_bytes_max: args.turn_bytes_max as usize,
         deadline: Duration::from_millis(args.deadline_ms),
         drain: Duration::from_secs(args.drain_seconds.into()),
-    }
+        proxy: args.proxy.upstream.clone().map(|url| proxy_settings(url, &args.proxy)).transpose()?,
+    })
+}
+
+fn proxy_settings(base_url: String, args: &ProxyArgs) -> anyhow::Result<(UpstreamSettings, ProxySettings)> {
+    let key = match (std::env::var(UPSTREAM_KEY_VARIABLE), &args.upstream_key_file) {
+        (Ok(key), _) => Some(key),
+        (Err(_), Some(file)) => {
+            Some(read_small(file).with_context(|| format!("the upstream's key {}", file.display()))?)
+        }
+        (Err(_), None) => None,
+    };
+    let upstream = UpstreamSettings {
+        base_url,
+        key: key.map(|key| key.trim().to_owned()),
+        patience: Duration::from_secs(args.upstream_seconds.into()),
+    };
+    let hold = HoldBack { bytes: args.hold_back.0, time: Duration::from_millis(args.hold_back_ms.into()) };
+    let reply_bytes_max = args.reply_bytes_max as usize;
+    Ok((upstream, ProxySettings { block_at: args.block_at, hold, reply_bytes_max }))
 }
 
 /// Until SIGTERM or Ctrl-C.

@@ -33,6 +33,11 @@ struct ByLevel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStage {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: String,
 }
@@ -53,6 +58,9 @@ pub struct Metrics {
     turns: Family<ByLevel, Counter>,
     alarms: Family<ByLevel, Counter>,
     histories: Family<ByResult, Counter>,
+    replies: Family<ByResult, Counter>,
+    added: Family<ByStage, Histogram>,
+    held: Histogram,
     cached_tokens: Gauge,
     users: Gauge,
     queue_jobs: Gauge,
@@ -78,6 +86,9 @@ impl Default for Metrics {
             turns: Family::default(),
             alarms: Family::default(),
             histories: Family::default(),
+            replies: Family::default(),
+            added: Family::new_with_constructor(timed),
+            held: timed(),
             cached_tokens: Gauge::default(),
             users: Gauge::default(),
             queue_jobs: Gauge::default(),
@@ -111,6 +122,19 @@ impl Metrics {
         registry.register("turns", "Turns kept, by the level that the user came to", self.turns.clone());
         registry.register("alarms", "Alarms raised", self.alarms.clone());
         registry.register("histories", "Histories needed: held in memory, or recalled", self.histories.clone());
+        registry.register("replies", "Replies proxied, by what became of them", self.replies.clone());
+        registry.register_with_unit(
+            "proxy_added",
+            "Time that judging added to a reply",
+            Unit::Seconds,
+            self.added.clone(),
+        );
+        registry.register_with_unit(
+            "proxy_held",
+            "Time that parts of streamed replies were held",
+            Unit::Seconds,
+            self.held.clone(),
+        );
         registry.register("cached_tokens", "Tokens whose keys and values are held", self.cached_tokens.clone());
         registry.register("users_in_memory", "Users whose histories are held", self.users.clone());
         registry.register("queue_jobs", "Jobs that wait", self.queue_jobs.clone());
@@ -169,6 +193,18 @@ impl Metrics {
     pub(super) fn remembered(&self, found: bool) {
         let result = if found { "held" } else { "recalled" };
         self.histories.get_or_create(&ByResult { result: result.into() }).inc();
+    }
+
+    pub(super) fn proxied(&self, result: &str) {
+        self.replies.get_or_create(&ByResult { result: result.into() }).inc();
+    }
+
+    pub(super) fn added(&self, stage: &'static str, took: Duration) {
+        self.added.get_or_create(&ByStage { stage }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn held(&self, time: Duration) {
+        self.held.observe(time.as_secs_f64());
     }
 
     pub(super) fn cached(&self, tokens: usize, users: usize) {

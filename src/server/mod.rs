@@ -4,8 +4,8 @@
 //! routes (axum) → Access → Desk: Queue{tokens, priority, deadline} → one thread{Scorer, Live histories} → Store → answer
 //! ```
 //!
-//! It listens, and opens no connection itself. No text of a transcript reaches its log. Must not know files but the store and the
-//! token file, nor how a score comes about.
+//! It listens, and opens no connection itself but to the upstream of its proxy, in builds with the feature `outbound`. No text of a transcript
+//! reaches its log. Must not know files but the store and the token file, nor how a score comes about.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::scorer::Scorer;
 use crate::store::Store;
 
 mod auth;
+mod background;
 mod desk;
 mod front;
 mod listen;
@@ -29,17 +30,21 @@ mod metrics;
 mod moderations;
 mod openapi;
 mod problem;
+mod proxy;
 mod queue;
 mod routes;
 mod user;
 mod wire;
 
 pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
+use background::Background;
 pub use desk::DeskSettings;
 use desk::{ALARMS_BEHIND_MAX, Desk};
 use metrics::Metrics;
 pub use openapi::openapi;
 pub use problem::Problem;
+pub use proxy::{HoldBack, ProxySettings, UpstreamError, UpstreamSettings};
+use proxy::{Proxy, Upstream};
 use routes::{alarms, users};
 
 /// How requests are bounded.
@@ -54,6 +59,17 @@ pub struct ServerSettings {
     pub deadline: Duration,
     /// How long a server that stops waits for those whom it still answers.
     pub drain: Duration,
+    /// Where replies come from, if it is a proxy.
+    pub proxy: Option<(UpstreamSettings, ProxySettings)>,
+}
+
+/// Why a server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the system gives no thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// One server's parts.
@@ -64,6 +80,8 @@ pub struct App {
     access: Access,
     metrics: Arc<Metrics>,
     settings: ServerSettings,
+    proxy: Option<Proxy>,
+    background: Background,
     alarms: broadcast::Sender<i64>,
     stopping: watch::Sender<bool>,
 }
@@ -72,14 +90,24 @@ impl App {
     /// Starts the thread that owns the model.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn start(scorer: Scorer, store: Store, access: Access, settings: ServerSettings) -> std::io::Result<Arc<Self>> {
+    /// When the system gives no thread, or there is no such upstream.
+    pub fn start(
+        scorer: Scorer,
+        store: Store,
+        access: Access,
+        settings: ServerSettings,
+    ) -> Result<Arc<Self>, StartError> {
+        let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
+            Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
+        });
+        let proxy = proxy.transpose()?;
         let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
         let counted = (metrics.clone(), alarms.clone());
         let desk = Desk::start(scorer.clone(), store.clone(), settings.desk.clone(), counted)?;
         let (stopping, _) = watch::channel(false);
-        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, alarms, stopping }))
+        let background = Background::new();
+        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, proxy, background, alarms, stopping }))
     }
 
     /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in, for as long as is set.
@@ -98,6 +126,7 @@ impl App {
             app.stopping.send_replace(true);
         };
         listen::serve(listener, self.clone().router(), stopped, self.settings.drain).await?;
+        self.background.done(self.settings.drain).await;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
         if ended.is_err() {
             tracing::error!("the desk could not be stopped");
@@ -114,6 +143,7 @@ impl App {
             .route("/v1/check", post(routes::check))
             .route("/v1/score", post(routes::score))
             .route("/v1/moderations", post(moderations::moderations))
+            .route("/v1/chat/completions", post(proxy::completions))
             .route("/beta/litellm_basic_guardrail_api", post(litellm::guardrail));
         let read = Router::new()
             .route("/v1/users/{user_id}", get(users::stands))

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{litellm, moderations, routes};
+use super::{litellm, moderations, proxy, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use super::{litellm, moderations, routes};
         routes::alarms::list,
         routes::alarms::stream,
         moderations::moderations,
+        proxy::completions,
         litellm::guardrail,
         routes::healthy,
         routes::ready,

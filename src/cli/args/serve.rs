@@ -8,6 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use throughline::engine::KernelName;
 use throughline::server::Scope;
 
+use super::proxy::ProxyArgs;
+
 const SERVE_HELP: &str = "\
 EXAMPLE
   throughline serve
@@ -33,7 +35,8 @@ EXIT CODES
 /// Answer over HTTP beside a chatbot: judge every turn before it is delivered, keep it, raise alarms
 ///
 /// With nothing else said it listens on this machine alone, keeps users' histories in
-/// ./throughline-data, and uses the embedded model. It opens no connection itself.
+/// ./throughline-data, and uses the embedded model. It opens no connection itself
+/// but to --upstream.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub struct ServeArgs {
@@ -104,6 +107,9 @@ pub struct ServeArgs {
     /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
+
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
 
     /// The form of the log on standard error
     #[arg(long, value_name = "FORM", default_value = "text", env = "THROUGHLINE_LOG_FORM")]

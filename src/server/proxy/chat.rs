@@ -1,0 +1,206 @@
+//! What is read of a request for a chat completion, and what is answered instead of a reply.
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::server::front::{check_id, text_header};
+use crate::server::problem::Problem;
+use crate::transcript::Role;
+
+/// A request for a chat completion (OpenAI's API reference, *Create chat completion*): what is read here. All of it goes to the upstream as it
+/// came.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChatIn {
+    #[schema(min_items = 1)]
+    pub messages: Vec<ChatMessage>,
+    /// Whose conversation it is, where no header says so.
+    #[serde(default)]
+    pub safety_identifier: Option<String>,
+    /// The same, as it was called before.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// A message of the conversation.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChatMessage {
+    pub role: String,
+    #[serde(default)]
+    pub content: Option<Content>,
+}
+
+/// A text, or parts of one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+/// A part: of text and refusals the text is read, nothing of others.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ContentPart {
+    #[serde(default)]
+    pub text: Option<String>,
+    #[serde(default)]
+    pub refusal: Option<String>,
+}
+
+impl ChatMessage {
+    fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => {
+                let texts = parts.iter().filter_map(|part| part.text.as_deref().or(part.refusal.as_deref()));
+                texts.collect::<Vec<&str>>().join("\n")
+            }
+        }
+    }
+
+    /// Of a user or an assistant, with a text.
+    fn said(&self) -> Option<(Role, String)> {
+        let role = match self.role.as_str() {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            _ => return None,
+        };
+        Some((role, self.text())).filter(|(_, text)| !text.is_empty())
+    }
+}
+
+/// Whose conversation it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub user: String,
+    /// `None`: to be made of the conversation's first message.
+    pub session: Option<String>,
+}
+
+impl ChatIn {
+    /// Everything that was said, in order.
+    pub(super) fn all(&self) -> Vec<(Role, String)> {
+        self.messages.iter().filter_map(ChatMessage::said).collect()
+    }
+
+    /// What the user said since the assistant last spoke.
+    pub(super) fn new(&self) -> Vec<(Role, String)> {
+        let since = self.messages.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
+        self.messages[since..].iter().filter_map(ChatMessage::said).collect()
+    }
+
+    pub(super) fn ids(&self, headers: &HeaderMap) -> Result<Ids, Problem> {
+        let named = [self.safety_identifier.clone(), self.user.clone()].into_iter().flatten().find(|id| !id.is_empty());
+        let user = text_header(headers, "x-throughline-user")?.or(named).ok_or_else(|| {
+            let detail = "the request does not say whose conversation it is";
+            let hint = "the header X-Throughline-User, or `safety_identifier` or `user` in the body";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint)
+        })?;
+        check_id("the user's id", &user)?;
+        Ok(Ids { user, session: text_header(headers, "x-throughline-session")? })
+    }
+}
+
+/// Instead of a reply to a prompt that is blocked: what Azure's service answers, which SDKs know.
+pub(super) fn blocked_prompt() -> Response {
+    let error = json!({"error": {
+        "message": "held for review by a person", "type": "invalid_request_error", "param": "messages", "code": "content_filter",
+    }});
+    (StatusCode::BAD_REQUEST, Json(error)).into_response()
+}
+
+/// The texts of a whole reply, by choice; `None` where it is no chat completion.
+pub(super) fn texts(reply: &Value) -> Option<Vec<String>> {
+    let text = |choice: &Value| {
+        let message = choice.get("message")?;
+        let part = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        Some([part("content"), part("refusal")].concat())
+    };
+    reply.get("choices")?.as_array()?.iter().map(text).collect()
+}
+
+/// A whole reply with nothing left in it.
+pub(super) fn emptied(mut reply: Value) -> Value {
+    let choices = reply.get_mut("choices").and_then(Value::as_array_mut);
+    for choice in choices.into_iter().flatten() {
+        let index = choice.get("index").cloned().unwrap_or(json!(0));
+        *choice = json!({"index": index, "message": {"role": "assistant", "content": "", "refusal": null},
+            "logprobs": null, "finish_reason": "content_filter"});
+    }
+    reply
+}
+
+/// The end of a streamed reply that was blocked.
+pub(super) fn blocked_end(choices: &[u32]) -> Vec<u8> {
+    let choice =
+        |index: &u32| json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": "content_filter"});
+    let none = [0];
+    let choices: Vec<Value> = if choices.is_empty() { &none } else { choices }.iter().map(choice).collect();
+    let chunk = json!({"id": "chatcmpl-held", "object": "chat.completion.chunk", "created": 0, "model": "", "choices": choices});
+    format!("data: {chunk}\n\ndata: [DONE]\n\n").into_bytes()
+}
+
+/// The end of a streamed reply that failed.
+pub(super) fn failed_end(problem: &Problem) -> Vec<u8> {
+    let error =
+        json!({"error": {"message": problem.detail, "type": "server_error", "param": null, "code": problem.status}});
+    format!("data: {error}\n\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(body: Value) -> ChatIn {
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn what_is_new_is_what_the_user_said_since_the_assistant_spoke() {
+        let asked = chat(json!({"model": "x", "temperature": 0, "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Good morning"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "content": "42", "tool_call_id": "1"},
+            {"role": "assistant", "content": "Morning!"},
+            {"role": "user", "content": [{"type": "text", "text": "One"}, {"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "two"}]},
+            {"role": "user", "content": "three"},
+        ]}));
+        let texts = |said: Vec<(Role, String)>| said.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(asked.new()), ["One\ntwo", "three"]);
+        assert_eq!(texts(asked.all()), ["Good morning", "Morning!", "One\ntwo", "three"]);
+        let again =
+            chat(json!({"messages": [{"role": "assistant", "content": "Hello"}, {"role": "tool", "content": "x"}]}));
+        assert!(again.new().is_empty());
+    }
+
+    #[test]
+    fn the_header_says_whose_it_is_before_the_body_does() {
+        let mut headers = HeaderMap::new();
+        let asked = chat(json!({"messages": [], "user": "b", "safety_identifier": "a"}));
+        assert_eq!(asked.ids(&headers).unwrap(), Ids { user: "a".into(), session: None });
+        headers.insert("x-throughline-user", "c".parse().unwrap());
+        headers.insert("x-throughline-session", "7".parse().unwrap());
+        assert_eq!(asked.ids(&headers).unwrap(), Ids { user: "c".into(), session: Some("7".into()) });
+        let nobody = chat(json!({"messages": [], "user": ""}));
+        assert!(nobody.ids(&HeaderMap::new()).unwrap_err().hint.contains("X-Throughline-User"));
+    }
+
+    #[test]
+    fn nothing_said_is_left_in_a_blocked_reply() {
+        let reply = json!({"id": "1", "model": "m", "usage": {"total_tokens": 3}, "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "secret", "tool_calls": ["secret"]}, "finish_reason": "stop"},
+            {"index": 1, "message": {"role": "assistant", "content": null, "refusal": "secret"}, "logprobs": "secret"},
+        ]});
+        assert_eq!(texts(&reply).unwrap(), ["secret", "secret"]);
+        let emptied = emptied(reply);
+        assert!(!emptied.to_string().contains("secret"), "{emptied}");
+        assert_eq!(emptied["choices"][1]["finish_reason"], "content_filter");
+        assert_eq!(emptied["usage"]["total_tokens"], 3);
+        assert_eq!(texts(&json!({"error": {}})), None);
+    }
+}

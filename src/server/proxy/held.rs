@@ -1,0 +1,257 @@
+//! A streamed reply on its way: events of the upstream, held back until the text in them was judged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+/// The longest event of an upstream, in bytes.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Choices of one reply.
+const CHOICES_MAX: usize = 16;
+/// What an upstream sends last.
+const DONE: &str = "[DONE]";
+
+/// How much of a reply is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldBack {
+    /// Text in bytes that may wait unjudged; `None` holds the whole reply.
+    pub bytes: Option<usize>,
+    /// How long the first of it waits for more before it is judged.
+    pub time: Duration,
+}
+
+/// What an upstream sent that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unread {
+    #[error("an event of more than {EVENT_BYTES_MAX} bytes")]
+    Long,
+    #[error("an event that is no chunk of a chat completion")]
+    Form,
+    #[error("more than {CHOICES_MAX} choices")]
+    Choices,
+}
+
+/// Cuts a stream of bytes into server-sent events (WHATWG HTML, section 9.2.6), each with its blank line.
+#[derive(Default)]
+pub(super) struct Events {
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The events that are whole with these bytes.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Unread> {
+        // The end of an event may lie across the border.
+        let mut from = self.buffer.len().saturating_sub(3);
+        self.buffer.extend_from_slice(bytes);
+        let (mut events, mut begin) = (Vec::new(), 0);
+        while let Some(length) = blank_line(&self.buffer[from..]) {
+            let end = from + length;
+            events.push(self.buffer[begin..end].to_vec());
+            (begin, from) = (end, end);
+        }
+        self.buffer.drain(..begin);
+        if self.buffer.len() > EVENT_BYTES_MAX {
+            return Err(Unread::Long);
+        }
+        Ok(events)
+    }
+
+    /// What came after the last whole event, if anything did.
+    pub fn rest(&mut self) -> Option<Vec<u8>> {
+        Some(mem::take(&mut self.buffer)).filter(|rest| !rest.is_empty())
+    }
+}
+
+/// Where the first blank line ends.
+fn blank_line(bytes: &[u8]) -> Option<usize> {
+    let ends: [&[u8]; 3] = [b"\n\n", b"\r\n\r\n", b"\r\r"];
+    let end = |end: &[u8]| bytes.windows(end.len()).position(|window| window == end).map(|at| at + end.len());
+    ends.into_iter().filter_map(end).min()
+}
+
+/// A chunk of a chat completion (OpenAI's API reference, *Streaming*); whatever else stands in it is passed on unread.
+#[derive(Debug, Default, Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u32,
+    #[serde(default)]
+    delta: Option<Delta>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delta {
+    content: Option<String>,
+    refusal: Option<String>,
+}
+
+/// The text of an event by choice, or that it is the last.
+fn text_of(event: &[u8]) -> Result<(Vec<(u32, String)>, bool), Unread> {
+    let lines = std::str::from_utf8(event).map_err(|_| Unread::Form)?.split(['\n', '\r']);
+    let data: Vec<&str> = lines.filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+    let data = data.join("\n");
+    if data.is_empty() || data == DONE {
+        return Ok((Vec::new(), data == DONE));
+    }
+    let chunk: Chunk = serde_json::from_str(&data).map_err(|_| Unread::Form)?;
+    let said = chunk.choices.into_iter().map(|choice| {
+        let delta = choice.delta.map(|delta| [delta.content, delta.refusal].into_iter().flatten().collect());
+        (choice.index, delta.unwrap_or_default())
+    });
+    Ok((said.collect(), false))
+}
+
+/// What one choice said so far.
+#[derive(Default)]
+struct Said {
+    text: String,
+    /// Up to here it was judged, in bytes.
+    judged: usize,
+}
+
+/// An event that waits.
+struct Waiting {
+    bytes: Vec<u8>,
+    /// How far its text reaches, by choice.
+    ends: Vec<(u32, usize)>,
+    came: Instant,
+}
+
+/// Events that wait, and what was said in them and before.
+pub(super) struct Held {
+    hold: HoldBack,
+    events: VecDeque<Waiting>,
+    said: BTreeMap<u32, Said>,
+    /// Text in bytes.
+    all: usize,
+    /// How far the text of events that were let go reaches, by choice.
+    gone: BTreeMap<u32, usize>,
+    done: bool,
+}
+
+/// Up to where each choice is to be judged, in bytes.
+pub(super) type Cuts = Vec<(u32, usize)>;
+
+impl Held {
+    pub fn new(hold: HoldBack) -> Self {
+        Self { hold, events: VecDeque::new(), said: BTreeMap::new(), all: 0, gone: BTreeMap::new(), done: false }
+    }
+
+    /// Takes in an event.
+    pub fn push(&mut self, bytes: Vec<u8>, now: Instant) -> Result<(), Unread> {
+        let (deltas, done) = text_of(&bytes)?;
+        self.done |= done;
+        let mut ends = Vec::new();
+        for (index, text) in deltas.into_iter().filter(|(_, text)| !text.is_empty()) {
+            if !self.said.contains_key(&index) && self.said.len() == CHOICES_MAX {
+                return Err(Unread::Choices);
+            }
+            let said = self.said.entry(index).or_default();
+            said.text += &text;
+            self.all += text.len();
+            ends.push((index, said.text.len()));
+        }
+        self.events.push_back(Waiting { bytes, ends, came: now });
+        Ok(())
+    }
+
+    /// Whether the upstream said that there is no more.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Text in bytes, of all choices.
+    pub fn bytes(&self) -> usize {
+        self.all
+    }
+
+    /// Whether so much waits that no more is to be read before some of it was judged.
+    pub fn is_full(&self) -> bool {
+        self.hold.bytes.is_some_and(|bytes| self.unjudged() >= 2 * bytes)
+    }
+
+    fn unjudged(&self) -> usize {
+        self.said.values().map(|said| said.text.len() - said.judged).sum()
+    }
+
+    /// When what waits is to be judged though no more came.
+    pub fn judge_at(&self) -> Option<Instant> {
+        self.hold.bytes?;
+        let first = self.events.iter().find(|event| !event.ends.is_empty())?;
+        Some(first.came + self.hold.time)
+    }
+
+    /// What is to be judged now: everything once the reply has ended; else what has waited long enough, up to the last whole word.
+    pub fn due(&self, now: Instant, ended: bool) -> Option<Cuts> {
+        let waited = self.judge_at().is_some_and(|at| at <= now);
+        let much = self.hold.bytes.is_some_and(|bytes| self.unjudged() >= bytes);
+        if !(ended || waited || much) {
+            return None;
+        }
+        let cuts: Cuts =
+            self.said.iter().filter_map(|(index, said)| Some((*index, said.cut(ended, self.is_full())?))).collect();
+        (!cuts.is_empty()).then_some(cuts)
+    }
+
+    /// What a choice said up to a cut.
+    pub fn text(&self, (index, cut): (u32, usize)) -> &str {
+        self.said.get(&index).and_then(|said| said.text.get(..cut)).unwrap_or_default()
+    }
+
+    /// Notes that this was judged, and lets go of the events that hold nothing else; with when they came.
+    pub fn clear(&mut self, cuts: &Cuts) -> Vec<(Vec<u8>, Instant)> {
+        for (index, cut) in cuts {
+            if let Some(said) = self.said.get_mut(index) {
+                said.judged = said.judged.max(*cut);
+            }
+        }
+        self.free()
+    }
+
+    /// Events that hold nothing that was not judged, up to the first that does.
+    pub fn free(&mut self) -> Vec<(Vec<u8>, Instant)> {
+        let said = &self.said;
+        let judged = |event: &Waiting| {
+            event.ends.iter().all(|(index, end)| said.get(index).is_some_and(|said| *end <= said.judged))
+        };
+        let count = self.events.iter().take_while(|event| judged(event)).count();
+        let mut free = Vec::with_capacity(count);
+        for event in self.events.drain(..count) {
+            self.gone.extend(event.ends);
+            free.push((event.bytes, event.came));
+        }
+        free
+    }
+
+    /// What was said in the events that were let go, choice by choice.
+    pub fn delivered(&self) -> Vec<String> {
+        let texts = self.gone.iter().map(|(index, end)| self.text((*index, *end)).to_owned());
+        texts.filter(|text| !text.is_empty()).collect()
+    }
+
+    /// The choices that said anything.
+    pub fn choices(&self) -> Vec<u32> {
+        self.said.keys().copied().collect()
+    }
+}
+
+impl Said {
+    /// Where the next judgement reaches: all at the end, or where no word ends in too much; else behind the last whole word.
+    fn cut(&self, ended: bool, full: bool) -> Option<usize> {
+        let all = self.text.len();
+        let behind = |(at, space): (usize, &str)| at + space.len();
+        let word = self.text.rmatch_indices(char::is_whitespace).next().map(behind).filter(|word| *word > self.judged);
+        let cut = if ended { all } else { word.or(full.then_some(all))? };
+        (cut > self.judged).then_some(cut)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn chunk(index: u32, content: &str) -> Vec<u8> {
+    let json = serde_json::json!({"choices": [{"index": index, "delta": {"content": content}}], "id": "x"});
+    format!("data: {json}\n\n").into_bytes()
+}
+
+fn held(bytes: Option<usize>) -> Held {
+    Held::new(HoldBack { bytes, time: Duration::from_millis(100) })
+}
+
+fn texts(events: Vec<(Vec<u8>, Instant)>) -> Vec<u8> {
+    events.into_iter().flat_map(|(bytes, _)| bytes).collect()
+}
+
+#[test]
+fn bytes_are_cut_into_events_wherever_they_break() {
+    let stream = b"data: a\n\n: alive\r\n\r\nevent: x\ndata: b\ndata: c\n\ndata: rest";
+    for size in 1..stream.len() {
+        let mut events = Events::default();
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        for part in stream.chunks(size) {
+            found.extend(events.push(part).unwrap());
+        }
+        let found: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();
+        let expected: [&[u8]; 3] = [b"data: a\n\n", b": alive\r\n\r\n", b"event: x\ndata: b\ndata: c\n\n"];
+        assert_eq!(found, expected, "in parts of {size}");
+        assert_eq!(events.rest().unwrap(), b"data: rest");
+    }
+    let mut events = Events::default();
+    assert_eq!(events.push(&vec![b'x'; EVENT_BYTES_MAX + 1]), Err(Unread::Long));
+}
+
+#[test]
+fn nothing_goes_before_it_was_judged() {
+    let begun = Instant::now();
+    let later = begun + Duration::from_millis(150);
+    let mut held = held(Some(1_000));
+    for text in ["", "Good ", "mor", "ning, my"] {
+        held.push(chunk(0, text), begun).unwrap();
+    }
+    assert_eq!(texts(held.free()), chunk(0, ""), "what says nothing waits for nobody");
+    assert_eq!(held.due(begun, false), None, "too early and too little");
+    let cuts = held.due(later, false).unwrap();
+    assert_eq!(held.text(cuts[0]), "Good morning, ", "up to the last whole word");
+    assert_eq!(texts(held.clear(&cuts)), [chunk(0, "Good "), chunk(0, "mor")].concat(), "an event goes whole");
+    assert_eq!(held.delivered(), ["Good mor"]);
+    assert_eq!(held.due(later, false), None, "a word that may go on");
+    held.push(chunk(0, " friend"), later).unwrap();
+    let cuts = held.due(later, true).unwrap();
+    assert_eq!(held.text(cuts[0]), "Good morning, my friend");
+    assert_eq!(texts(held.clear(&cuts)), [chunk(0, "ning, my"), chunk(0, " friend")].concat());
+    assert_eq!(held.due(later, true), None);
+}
+
+#[test]
+fn so_much_is_held_and_no_more() {
+    let now = Instant::now();
+    let mut held = held(Some(8));
+    held.push(chunk(0, "abc "), now).unwrap();
+    assert!(held.due(now, false).is_none() && !held.is_full());
+    held.push(chunk(0, "defgh"), now).unwrap();
+    assert_eq!(held.due(now, false), Some(vec![(0, 4)]));
+    // A text without words is judged as it is once twice as much waits.
+    let mut held = super::tests::held(Some(8));
+    held.push(chunk(0, "abcdefghijkl"), now).unwrap();
+    assert_eq!(held.due(now, false), None);
+    held.push(chunk(0, "mnopqrst"), now).unwrap();
+    assert!(held.is_full());
+    assert_eq!(held.due(now, false), Some(vec![(0, 20)]));
+}
+
+#[test]
+fn a_whole_reply_is_held_to_its_end() {
+    let now = Instant::now();
+    let mut held = held(None);
+    for _ in 0..1_000 {
+        held.push(chunk(0, "word after word "), now).unwrap();
+    }
+    assert_eq!(held.judge_at(), None);
+    assert!(held.due(now + Duration::from_secs(60), false).is_none() && !held.is_full());
+    let all = held.due(now, true).unwrap();
+    assert_eq!(all, [(0, held.bytes())]);
+    assert_eq!(held.clear(&all).len(), 1_000);
+}
+
+#[test]
+fn choices_are_held_apart_and_events_keep_their_order() {
+    let now = Instant::now();
+    let mut held = held(Some(4));
+    held.push(chunk(0, "first one"), now).unwrap();
+    held.push(chunk(1, "second one"), now).unwrap();
+    held.push(b"data: [DONE]\n\n".to_vec(), now).unwrap();
+    assert!(held.is_done());
+    assert_eq!(held.due(now, true), Some(vec![(0, 9), (1, 10)]));
+    assert!(held.clear(&vec![(1, 10)]).is_empty(), "the second waits behind the first");
+    assert!(held.delivered().is_empty());
+    assert_eq!(held.clear(&vec![(0, 9)]).len(), 3);
+    assert_eq!(held.delivered(), ["first one", "second one"]);
+    for index in 2..16 {
+        held.push(chunk(index, "x"), now).unwrap();
+    }
+    assert_eq!(held.push(chunk(16, "x"), now), Err(Unread::Choices));
+}
+
+#[test]
+fn what_is_no_chunk_is_not_passed_on() {
+    let now = Instant::now();
+    for bytes in [&b"data: hello\n\n"[..], b"data: {\"choices\": 3}\n\n", b"data: \xff\n\n"] {
+        assert_eq!(held(None).push(bytes.to_vec(), now), Err(Unread::Form));
+    }
+    let mut held = held(None);
+    for bytes in [&b": comment\n\n"[..], b"data: {\"error\": {\"message\": \"x\"}}\n\n", b"event: ping\n\n"] {
+        held.push(bytes.to_vec(), now).unwrap();
+    }
+    assert_eq!(held.free().len(), 3);
+}

@@ -1,0 +1,92 @@
+//! A client of the upstream.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use reqwest::{Client, Response, Url, redirect};
+
+use super::{Failed, UpstreamError, UpstreamSettings};
+
+/// How long a connection may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client of one server.
+pub struct Upstream {
+    client: Client,
+    url: Url,
+    authorization: Option<HeaderValue>,
+}
+
+/// An answer whose body is still to be read.
+pub struct Reply(Response);
+
+impl Upstream {
+    /// # Errors
+    /// When the URL or the key is none.
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+        let told = |found: String| {
+            UpstreamError(format!("--upstream {found}; hint: as SDKs know it, such as http://127.0.0.1:8080/v1"))
+        };
+        let base = settings.base_url.trim_end_matches('/');
+        let url =
+            Url::parse(&format!("{base}/chat/completions")).map_err(|error| told(format!("is no URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(told(format!("is asked by {}", url.scheme())));
+        }
+        // Whoever installed one before has the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_PATIENCE)
+            .read_timeout(settings.patience)
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| UpstreamError(format!("no client can be made: {}", error.without_url())))?;
+        let authorization = settings.key.as_deref().map(authorization).transpose()?;
+        Ok(Self { client, url, authorization })
+    }
+
+    /// Asks for a reply. Nothing of the caller's headers goes along but what is given.
+    pub async fn ask(&self, body: Bytes, caller: Option<&HeaderValue>) -> Result<Reply, Failed> {
+        let mut request =
+            self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/json").body(body);
+        if let Some(value) = self.authorization.as_ref().or(caller) {
+            request = request.header(header::AUTHORIZATION, value.clone());
+        }
+        Ok(Reply(request.send().await.map_err(failed)?))
+    }
+}
+
+impl Reply {
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
+    /// What comes next; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
+        self.0.chunk().await.map_err(failed)
+    }
+}
+
+fn failed(error: reqwest::Error) -> Failed {
+    let failed = match () {
+        () if error.is_timeout() && !error.is_connect() => Failed::Silent,
+        () if error.is_connect() => Failed::Unreachable,
+        () => Failed::Broken,
+    };
+    // The URL may hold what is nobody's business.
+    tracing::warn!(error = %error.without_url(), "{failed}");
+    failed
+}
+
+/// `Authorization` of a key.
+fn authorization(key: &str) -> Result<HeaderValue, UpstreamError> {
+    let no_header = |_| UpstreamError("the upstream's key is no text of a header; hint: one line of ASCII".into());
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(no_header)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
