@@ -253,3 +253,39 @@ fn what_was_taken_in_is_answered_when_the_server_stops() {
         assert_eq!(server.get(&format!("/v1/users/u{number}")).ok()["messages"], json!(1));
     }
 }
+
+#[test]
+fn a_token_is_answered_so_often_and_no_oftener() {
+    let home = folder();
+    let token = |name: &str, rate: Option<u32>| {
+        let sha256: String = throughline::server::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let rate = rate.map(|rate| format!("requests_per_minute = {rate}\n")).unwrap_or_default();
+        format!("[[tokens]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nscopes = [\"read\"]\n{rate}")
+    };
+    let tokens = home.path().join("tokens.toml");
+    std::fs::write(&tokens, token("slow", Some(12)) + &token("fast", None)).unwrap();
+    let mut server = Server::start(home.path(), &["--tokens", tokens.to_str().unwrap()]);
+    // A sixth of 12 at once, then one every five seconds.
+    for _ in 0..2 {
+        server.with_token(Some("slow")).get("/v1/alarms").ok();
+    }
+    let refused = server.with_token(Some("slow")).get("/v1/alarms");
+    assert!(refused.problem(429).contains("12 a minute"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=6).contains(&wait), "{wait}");
+    server.with_token(Some("fast")).get("/v1/alarms").ok();
+    // That another token was added does not let this one begin anew.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    std::fs::write(&tokens, token("slow", Some(12)) + &token("fast", None) + &token("third", None)).unwrap();
+    server.with_token(Some("third")).get("/v1/alarms").ok();
+    server.with_token(Some("slow")).get("/v1/alarms").problem(429);
+}
+
+#[test]
+fn without_an_upstream_nothing_is_proxied() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let asked = json!({"user": "ada", "messages": [{"role": "user", "content": "Hello"}]});
+    assert!(server.post("/v1/chat/completions", &asked).problem(501).contains("--upstream"));
+    server.get("/v1/users/ada").problem(404);
+}

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{
-    Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, Token, UpstreamSettings, digest,
+    Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings, digest,
 };
 use throughline::store::{MasterKey, Store};
 use throughline::window::WindowSpec;
@@ -40,6 +40,9 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         args.bind
     );
     let access = Access::new(args.tokens.clone())?;
+    if args.tls_certificate.is_none() && !args.bind.ip().is_loopback() {
+        tracing::warn!(bind = %args.bind, "tokens and chats go over the network as they are; hint: --tls-certificate, or a proxy that speaks TLS");
+    }
     let policy = policy::load(args.policy.as_deref())?;
     let store = open(&args.store, true)?;
     let _alone = alone(&args.store.folder)?;
@@ -71,7 +74,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
             format!("cannot listen on {}; hint: is another server there? --bind names another", args.bind)
         })?;
         let at = listener.local_addr()?;
-        writeln!(stderr(), "listening on http://{at} (Ctrl-C stops)")?;
+        let scheme = if args.tls_certificate.is_some() { "https" } else { "http" };
+        writeln!(stderr(), "listening on {scheme}://{at} (Ctrl-C stops)")?;
         app.serve(listener, stopped()).await?;
         tracing::info!("stopped; everything that was taken in is answered");
         Ok(EXIT_CLEAN)
@@ -91,8 +95,13 @@ fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
         turn_bytes_max: args.turn_bytes_max as usize,
         deadline: Duration::from_millis(args.deadline_ms),
         drain: Duration::from_secs(args.drain_seconds.into()),
+        tls: args.tls_certificate.clone().zip(args.tls_key.clone()).map(tls_settings),
         proxy: args.proxy.upstream.clone().map(|url| proxy_settings(url, &args.proxy)).transpose()?,
     })
+}
+
+fn tls_settings((certificate, key): (PathBuf, PathBuf)) -> TlsSettings {
+    TlsSettings { certificate, key }
 }
 
 fn proxy_settings(base_url: String, args: &ProxyArgs) -> anyhow::Result<(UpstreamSettings, ProxySettings)> {
@@ -211,7 +220,12 @@ fn write_private(file: &PathBuf, text: &str) -> std::io::Result<()> {
 pub fn token(args: TokenArgs) -> anyhow::Result<u8> {
     let token = format!("tl_{}", *MasterKey::random()?.to_hex());
     let sha256 = digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
-    let entry = toml::to_string(&Token { name: args.name, sha256, scopes: args.scopes })?;
+    let entry = toml::to_string(&Token {
+        name: args.name,
+        sha256,
+        scopes: args.scopes,
+        requests_per_minute: args.requests_per_minute,
+    })?;
     writeln!(stdout(), "[[tokens]]\n{entry}")?;
     writeln!(stderr(), "{token}")?;
     Ok(EXIT_CLEAN)

@@ -1,9 +1,12 @@
-//! Who may do what: bearer tokens with scopes, known by their SHA-256 alone.
+//! Who may do what, and how often: bearer tokens with scopes and limits, known by their SHA-256 alone.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -16,6 +19,8 @@ const RELOAD_AFTER: Duration = Duration::from_secs(1);
 const TOKENS_MAX: usize = 1_000;
 /// The largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// What share of a minute's requests may come at once.
+const BURST_SHARE: u32 = 6;
 
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,9 @@ pub struct Token {
     /// SHA-256 of the token, in hexadecimal digits.
     pub sha256: String,
     pub scopes: Vec<Scope>,
+    /// Requests that are answered in a minute, a sixth of them at once; without it, as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<NonZeroU32>,
 }
 
 /// The file: `[[tokens]]` with `name`, `sha256`, `scopes`.
@@ -80,9 +88,39 @@ pub struct Access {
 }
 
 struct Known {
-    tokens: Vec<([u8; 32], Token)>,
-    changed: Option<(SystemTime, u64)>,
+    tokens: Vec<KnownToken>,
+    changed: Option<Changed>,
     looked: Instant,
+}
+
+/// A token as it is held in memory.
+#[derive(Clone)]
+struct KnownToken {
+    digest: [u8; 32],
+    token: Token,
+    limiter: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+impl KnownToken {
+    fn new(digest: [u8; 32], token: Token) -> Self {
+        let quota = |count: NonZeroU32| {
+            let burst = NonZeroU32::new(count.get() / BURST_SHARE).unwrap_or(NonZeroU32::MIN);
+            Arc::new(DefaultDirectRateLimiter::direct(Quota::per_minute(count).allow_burst(burst)))
+        };
+        let limiter = token.requests_per_minute.map(quota);
+        Self { digest, token, limiter }
+    }
+
+    /// Counts on where the same token was counted before.
+    fn counting_on(mut self, before: &[Self]) -> Self {
+        let same = |known: &&Self| {
+            known.digest == self.digest && known.token.requests_per_minute == self.token.requests_per_minute
+        };
+        if let Some(known) = before.iter().find(same) {
+            self.limiter.clone_from(&known.limiter);
+        }
+        self
+    }
 }
 
 /// Who asks.
@@ -109,7 +147,9 @@ pub enum Refused {
     /// No token, or none that is known.
     Unknown,
     /// The token has not this scope.
-    Scope,
+    Scope(Scope),
+    /// The token was used so often that there are seconds to wait.
+    Often { per_minute: u32, retry_after_s: u64 },
 }
 
 impl Access {
@@ -133,7 +173,28 @@ impl Access {
     /// # Errors
     /// When the token is not known or may not.
     pub fn check(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Refused> {
-        let Some(file) = &self.file else { return Ok(Caller::Anyone) };
+        let token = self.known(bearer, scope)?;
+        Ok(token.map_or(Caller::Anyone, |known| Caller::Token(known.token.name)))
+    }
+
+    /// As [`Access::check`], and counts a request.
+    ///
+    /// # Errors
+    /// Also when there were too many.
+    pub fn admit(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Refused> {
+        let Some(known) = self.known(bearer, scope)? else { return Ok(Caller::Anyone) };
+        if let (Some(limiter), Some(per_minute)) = (&known.limiter, known.token.requests_per_minute) {
+            limiter.check().map_err(|until| {
+                let wait = until.wait_time_from(DefaultClock::default().now());
+                Refused::Often { per_minute: per_minute.get(), retry_after_s: wait.as_secs() + 1 }
+            })?;
+        }
+        Ok(Caller::Token(known.token.name))
+    }
+
+    /// The token, where there are tokens.
+    fn known(&self, bearer: Option<&str>, scope: Scope) -> Result<Option<KnownToken>, Refused> {
+        let Some(file) = &self.file else { return Ok(None) };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.looked.elapsed() >= RELOAD_AFTER {
             known.looked = Instant::now();
@@ -141,7 +202,10 @@ impl Access {
             if now != known.changed {
                 known.changed = now;
                 match read(file) {
-                    Ok(tokens) => known.tokens = tokens,
+                    Ok(tokens) => {
+                        let counting = tokens.into_iter().map(|token| token.counting_on(&known.tokens)).collect();
+                        known.tokens = counting;
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the token file changed and cannot be used: tokens stay as they were")
                     }
@@ -151,13 +215,13 @@ impl Access {
         let asked = digest(bearer.ok_or(Refused::Unknown)?);
         // All are compared, each in constant time.
         let mut found = None;
-        for (digest, token) in &known.tokens {
-            if bool::from(digest.ct_eq(&asked)) {
+        for token in &known.tokens {
+            if bool::from(token.digest.ct_eq(&asked)) {
                 found = Some(token);
             }
         }
-        let token = found.ok_or(Refused::Unknown)?;
-        if token.scopes.contains(&scope) { Ok(Caller::Token(token.name.clone())) } else { Err(Refused::Scope) }
+        let found = found.ok_or(Refused::Unknown)?;
+        if found.token.scopes.contains(&scope) { Ok(Some(found.clone())) } else { Err(Refused::Scope(scope)) }
     }
 }
 
@@ -166,7 +230,7 @@ pub fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn read(file: &Path) -> Result<Vec<([u8; 32], Token)>, TokenError> {
+fn read(file: &Path) -> Result<Vec<KnownToken>, TokenError> {
     let open = |cause| TokenError::Open { file: file.to_owned(), cause };
     let form = |found: String| TokenError::Form { file: file.to_owned(), found };
     let bytes = std::fs::metadata(file).map_err(open)?.len();
@@ -179,7 +243,7 @@ fn read(file: &Path) -> Result<Vec<([u8; 32], Token)>, TokenError> {
         return Err(form(format!("{} tokens, the limits are 1 and {TOKENS_MAX}", tokens.len())));
     }
     let with_digest = |token: Token| match bytes_of(&token.sha256) {
-        Some(digest) => Ok((digest, token)),
+        Some(digest) => Ok(KnownToken::new(digest, token)),
         None => Err(form(format!("the sha256 of a token has {} characters", token.sha256.chars().count()))),
     };
     tokens.into_iter().map(with_digest).collect()
@@ -196,8 +260,10 @@ fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// What a change of the file shows in: its time and its length.
-fn changed(file: &Path) -> Option<(SystemTime, u64)> {
+/// What a change of a file shows in: its time and its length.
+pub(super) type Changed = (SystemTime, u64);
+
+pub(super) fn changed(file: &Path) -> Option<Changed> {
     let found = std::fs::metadata(file).ok()?;
     Some((found.modified().ok()?, found.len()))
 }

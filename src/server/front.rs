@@ -52,7 +52,7 @@ pub(super) async fn scoped(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = app.allow(bearer(request.headers()), scope)?;
+    let caller = app.access.admit(bearer(request.headers()), scope).map_err(refused)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
@@ -99,17 +99,7 @@ impl App {
 
     /// Who asks, if they may.
     pub(super) fn allow(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Problem> {
-        self.access.check(bearer, scope).map_err(|refused| match refused {
-            Refused::Unknown => {
-                let detail = "no bearer token, or none that is known";
-                Problem::new(StatusCode::UNAUTHORIZED, detail, "Authorization: Bearer TOKEN, one of the --tokens file")
-            }
-            Refused::Scope => Problem::new(
-                StatusCode::FORBIDDEN,
-                format!("the token has not the scope {scope:?}").to_lowercase(),
-                "a token with that scope in the --tokens file",
-            ),
-        })
+        self.access.check(bearer, scope).map_err(refused)
     }
 
     /// How long the caller waits.
@@ -123,6 +113,26 @@ impl App {
                 "milliseconds, or leave the header out",
             )
         })
+    }
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Unknown => {
+            let detail = "no bearer token, or none that is known";
+            Problem::new(StatusCode::UNAUTHORIZED, detail, "Authorization: Bearer TOKEN, one of the --tokens file")
+        }
+        Refused::Scope(scope) => Problem::new(
+            StatusCode::FORBIDDEN,
+            format!("the token has not the scope {scope:?}").to_lowercase(),
+            "a token with that scope in the --tokens file",
+        ),
+        Refused::Often { per_minute, retry_after_s } => {
+            let detail = format!("more requests than the token's {per_minute} a minute");
+            let hint = "wait the seconds named; requests_per_minute in the --tokens file";
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail, hint);
+            Problem { retry_after_s: Some(retry_after_s), ..problem }
+        }
     }
 }
 

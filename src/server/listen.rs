@@ -6,14 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 /// Connections at once; others wait to be taken in.
 const CONNECTIONS_MAX: usize = 1_024;
+/// How long a greeting of TLS may take.
+const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take to come, on a connection that is kept open too.
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 /// The largest head of a request, in bytes.
@@ -21,16 +26,25 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// After a socket could not be taken in, such as when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How connections are answered.
+#[derive(Clone)]
+struct Http {
+    http: http1::Builder,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+}
+
 /// Answers until `stop` is done, and then for at most `drain` those who are being answered.
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<TlsAcceptor>),
     router: Router,
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
     let (room, graceful) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), GracefulShutdown::new());
-    let mut http = hyper::server::conn::http1::Builder::new();
+    let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX);
+    let http = Http { http, router, tls };
     tokio::pin!(stop);
     loop {
         let taken = async {
@@ -52,12 +66,9 @@ pub(super) async fn serve(
         };
         // An answer is one small write: it must not wait for another to go with.
         let _ = socket.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
-        let watched = graceful.watch(connection);
+        let (http, watcher) = (http.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
+            http.greet(socket, watcher).await;
             drop(place);
         });
     }
@@ -66,4 +77,23 @@ pub(super) async fn serve(
         tracing::warn!(seconds = drain.as_secs(), "some callers were still there and are left");
     }
     Ok(())
+}
+
+impl Http {
+    async fn greet(&self, socket: TcpStream, watcher: Watcher) {
+        let Some(tls) = &self.tls else { return self.answer(socket, watcher).await };
+        match tokio::time::timeout(GREETING_PATIENCE, tls.accept(socket)).await {
+            Ok(Ok(socket)) => self.answer(socket, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a greeting of TLS failed"),
+            Err(_) => tracing::debug!("a greeting of TLS took too long"),
+        }
+    }
+
+    async fn answer(&self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let connection =
+            self.http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(self.router.clone()));
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
 }

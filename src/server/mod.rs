@@ -16,6 +16,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::scorer::Scorer;
 use crate::store::Store;
@@ -33,6 +34,7 @@ mod problem;
 mod proxy;
 mod queue;
 mod routes;
+mod tls;
 mod user;
 mod wire;
 
@@ -46,6 +48,7 @@ pub use problem::Problem;
 pub use proxy::{HoldBack, ProxySettings, UpstreamError, UpstreamSettings};
 use proxy::{Proxy, Upstream};
 use routes::{alarms, users};
+pub use tls::{TlsError, TlsSettings};
 
 /// How requests are bounded.
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub struct ServerSettings {
     pub deadline: Duration,
     /// How long a server that stops waits for those whom it still answers.
     pub drain: Duration,
+    /// The certificate, where it answers over TLS.
+    pub tls: Option<TlsSettings>,
     /// Where replies come from, if it is a proxy.
     pub proxy: Option<(UpstreamSettings, ProxySettings)>,
 }
@@ -68,6 +73,8 @@ pub struct ServerSettings {
 pub enum StartError {
     #[error("the system gives no thread: {0}")]
     Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -80,6 +87,7 @@ pub struct App {
     access: Access,
     metrics: Arc<Metrics>,
     settings: ServerSettings,
+    tls: Option<TlsAcceptor>,
     proxy: Option<Proxy>,
     background: Background,
     alarms: broadcast::Sender<i64>,
@@ -101,13 +109,14 @@ impl App {
             Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
         });
         let proxy = proxy.transpose()?;
+        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
         let counted = (metrics.clone(), alarms.clone());
         let desk = Desk::start(scorer.clone(), store.clone(), settings.desk.clone(), counted)?;
         let (stopping, _) = watch::channel(false);
         let background = Background::new();
-        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, proxy, background, alarms, stopping }))
+        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, tls, proxy, background, alarms, stopping }))
     }
 
     /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in, for as long as is set.
@@ -125,7 +134,7 @@ impl App {
             // Streams of alarms end now: nobody else would end them.
             app.stopping.send_replace(true);
         };
-        listen::serve(listener, self.clone().router(), stopped, self.settings.drain).await?;
+        listen::serve((listener, self.tls.clone()), self.clone().router(), stopped, self.settings.drain).await?;
         self.background.done(self.settings.drain).await;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
         if ended.is_err() {

@@ -1,6 +1,7 @@
 //! `throughline serve`, `token` and `store` as typed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
@@ -50,6 +51,14 @@ pub struct ServeArgs {
     /// Who may ask: a TOML file of `throughline token`; read again when it changes
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_TOKENS")]
     pub tokens: Option<PathBuf>,
+
+    /// A certificate in PEM, with those between it and one that clients know: answers are given over TLS; read again when it changes
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_TLS_CERTIFICATE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The certificate's key, in PEM
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_TLS_KEY", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
 
     /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub; a model with message heads
     #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
@@ -147,6 +156,9 @@ pub struct TokenArgs {
     /// What it may do; repeatable: ingest, read, review, admin
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     pub scopes: Vec<Scope>,
+    /// Requests that it is answered in a minute, a sixth of them at once [default: as many as come]
+    #[arg(long, value_name = "COUNT")]
+    pub requests_per_minute: Option<NonZeroU32>,
 }
 
 /// Look after what `serve` keeps
