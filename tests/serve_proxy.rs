@@ -3,77 +3,19 @@
 #![cfg(feature = "outbound")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use serve_support::cli_support::{folder, write};
-use serve_support::{Reply, Server};
+use serve_support::other::{Asked, Other};
+use serve_support::{PATIENCE, Reply, Server};
 
 mod serve_support;
 
 const CHAT: &str = "/v1/chat/completions";
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What an upstream was asked.
-struct Asked {
-    headers: String,
-    body: String,
-}
-
-/// A server that answers each request as a script says.
-struct Upstream {
-    url: String,
-    asked: Receiver<Asked>,
-}
-
-impl Upstream {
-    fn start(script: impl Fn(&Value, &mut TcpStream) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let (sender, asked) = channel();
-        std::thread::spawn(move || {
-            for socket in listener.incoming() {
-                answer(socket.unwrap(), &script, &sender);
-            }
-        });
-        Self { url, asked }
-    }
-
-    fn asked(&self) -> Asked {
-        self.asked.recv_timeout(PATIENCE).unwrap()
-    }
-
-    fn was_not_asked(&self) {
-        assert!(self.asked.try_recv().is_err());
-    }
-}
-
-fn answer(mut socket: TcpStream, script: &impl Fn(&Value, &mut TcpStream), sender: &Sender<Asked>) {
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
-    let (mut headers, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) <= 2 {
-            break;
-        }
-        let line = line.to_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        headers += &line;
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let body = String::from_utf8(body).unwrap();
-    let asked = serde_json::from_str(&body).unwrap_or_default();
-    let _ = sender.send(Asked { headers, body });
-    script(&asked, &mut socket);
-}
-
 fn head(socket: &mut TcpStream, status: &str, kind: &str) {
     write!(
         socket,
@@ -114,7 +56,7 @@ fn streamed(socket: &mut TcpStream, pieces: &[&str], next: Option<&Receiver<()>>
 }
 
 /// With a policy by which the tiny model alarms nobody, unless another is given.
-fn proxy(home: &Path, upstream: &Upstream, more: &[&str]) -> Server {
+fn proxy(home: &Path, upstream: &Other, more: &[&str]) -> Server {
     let calm = folder();
     let calm = write(&calm, "calm.toml", &strict(2.0));
     let policy = if more.contains(&"--policy") { &[][..] } else { &["--policy", calm.to_str().unwrap()] };
@@ -169,7 +111,7 @@ const ASKED: &str = "she was there again, in my street";
 #[test]
 fn a_reply_passes_as_it_came_and_both_sides_are_kept() {
     let home = folder();
-    let upstream = Upstream::start(|_, socket| whole(socket, "Good morning to you!"));
+    let upstream = Other::start(|_, socket| whole(socket, "Good morning to you!"));
     let server = proxy(home.path(), &upstream, &[]);
     let first = asks(&[("system", "Be kind."), ("user", "Good morning")]);
     let headers = [("authorization", "Bearer sk-caller"), ("x-throughline-session", "s1"), ("cookie", "no")];
@@ -201,7 +143,7 @@ fn a_reply_passes_as_it_came_and_both_sides_are_kept() {
 #[test]
 fn of_a_user_who_is_not_known_the_whole_conversation_is_taken_in() {
     let home = folder();
-    let upstream = Upstream::start(|_, socket| whole(socket, "Yes."));
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
     let server = proxy(home.path(), &upstream, &[]);
     let texts = [("user", "One"), ("assistant", "Two"), ("user", "Three")];
     server.post(CHAT, &asks(&texts)).ok();
@@ -216,7 +158,7 @@ fn of_a_user_who_is_not_known_the_whole_conversation_is_taken_in() {
 #[test]
 fn whoever_does_not_say_whose_it_is_is_told() {
     let home = folder();
-    let upstream = Upstream::start(|_, socket| whole(socket, "Yes."));
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
     let server = proxy(home.path(), &upstream, &[]);
     let told = server.post(CHAT, &json!({"messages": [{"role": "user", "content": "x"}]})).problem(422);
     assert!(told.contains("X-Throughline-User"), "{told}");
@@ -232,7 +174,7 @@ fn a_blocked_prompt_goes_nowhere_and_is_kept() {
     let eager = strict(-1.0).replacen("[levels.review]\nscore_min = 1.0", "[levels.review]\nscore_min = 0.0", 1);
     let eager = eager.replacen("[levels.watch]\nscore_min = 1.0", "[levels.watch]\nscore_min = 0.0", 1);
     let policy = write(&home, "eager.toml", &eager);
-    let upstream = Upstream::start(|_, socket| whole(socket, "Yes."));
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
     let server = proxy(home.path(), &upstream, &["--policy", policy.to_str().unwrap(), "--block-at", "review"]);
     let reply = server.post(CHAT, &asks(&[("user", ASKED)]));
     assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!("content_filter")), "{reply:?}");
@@ -247,7 +189,7 @@ fn nothing_of_a_blocked_reply_reaches_the_client() {
     const SECRET: &str = "the garden is mine tonight";
     let home = folder();
     let policy = write(&home, "strict.toml", &strict(-1.0));
-    let upstream = Upstream::start(|asked, socket| match asked["stream"].as_bool() {
+    let upstream = Other::start(|asked, socket| match asked["stream"].as_bool() {
         Some(true) => streamed(socket, &["the garden ", "is mine ", "tonight"], None),
         _ => whole(socket, SECRET),
     });
@@ -336,7 +278,7 @@ fn a_reply_that_grows_worse_ends_where_it_does() {
     let policy = write(&home, "strict.toml", &strict(between));
     let (tell, next) = channel();
     let (one, two) = (first.clone(), second.clone());
-    let upstream = Upstream::start(move |_, socket| streamed(socket, &[&one, &two], Some(&next)));
+    let upstream = Other::start(move |_, socket| streamed(socket, &[&one, &two], Some(&next)));
     let more = ["--policy", policy.to_str().unwrap(), "--block-at", "senior", "--hold-back-ms", "50"];
     let server = proxy(home.path(), &upstream, &more);
     let mut asked = asks(&[("user", ASKED)]);
@@ -355,7 +297,7 @@ fn a_reply_that_grows_worse_ends_where_it_does() {
 fn what_a_client_saw_is_kept_though_it_goes_away() {
     let home = folder();
     let (tell, next) = channel();
-    let upstream = Upstream::start(move |_, socket| {
+    let upstream = Other::start(move |_, socket| {
         streamed(socket, &["Good morning to you, ", "and a long ", "day"], Some(&next));
     });
     let server = proxy(home.path(), &upstream, &["--hold-back-ms", "20"]);
@@ -375,7 +317,7 @@ fn a_reply_is_whole_however_it_breaks() {
     let events = [": comment\n\n", &chunk("Guten "), &chunk("Tag, größe"), &chunk(" Welt")].concat();
     let sent = events.clone() + "data: {\"choices\": [], \"usage\": {\"total_tokens\": 3}}\n\ndata: [DONE]\n\n";
     let expected = sent.clone();
-    let upstream = Upstream::start(move |asked, socket| {
+    let upstream = Other::start(move |asked, socket| {
         head(socket, "200 OK", "text/event-stream");
         for part in sent.as_bytes().chunks(asked["size"].as_u64().unwrap() as usize) {
             socket.write_all(part).unwrap();
@@ -395,7 +337,7 @@ fn a_reply_is_whole_however_it_breaks() {
 
 #[test]
 fn an_upstream_that_fails_is_told_as_it_is() {
-    let upstream = Upstream::start(|asked, socket| match asked["how"].as_str().unwrap() {
+    let upstream = Other::start(|asked, socket| match asked["how"].as_str().unwrap() {
         "busy" => {
             write!(socket, "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{{\"error\": 1}}").unwrap();
         }
@@ -437,7 +379,7 @@ fn an_upstream_that_fails_is_told_as_it_is() {
     assert!(broken.text.contains("broke off") && !broken.text.contains("[DONE]"), "{broken:?}");
     let strange = ask("strange");
     assert!(strange.text.contains("no chunk") && !strange.text.contains("what is this"), "{strange:?}");
-    let nobody = Upstream { url: "http://127.0.0.1:9/v1".into(), asked: channel().1 };
+    let nobody = Other { url: "http://127.0.0.1:9/v1".into(), asked: channel().1 };
     let home = folder();
     let server = proxy(home.path(), &nobody, &[]);
     assert!(server.post(CHAT, &asks(&[("user", "Hello")])).problem(502).contains("cannot be reached"));
@@ -446,7 +388,7 @@ fn an_upstream_that_fails_is_told_as_it_is() {
 
 #[test]
 fn where_no_verdict_can_be_had_the_policy_says_what_becomes_of_it() {
-    let upstream = Upstream::start(|_, socket| whole(socket, "Yes."));
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
     let hasty = [("x-deadline-ms", "1")];
     let long = "she was there again and it rains ".repeat(60);
     for (on_failure, passes) in [("open", true), ("closed", false)] {
@@ -471,7 +413,7 @@ fn where_no_verdict_can_be_had_the_policy_says_what_becomes_of_it() {
 #[test]
 fn a_token_of_the_servers_own_goes_nowhere_else() {
     let home = folder();
-    let upstream = Upstream::start(|_, socket| whole(socket, "Yes."));
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
     let sha256: String = throughline::server::digest("tl_own").iter().map(|byte| format!("{byte:02x}")).collect();
     let tokens = format!("[[tokens]]\nname = \"bot\"\nsha256 = \"{sha256}\"\nscopes = [\"ingest\"]\n");
     let tokens = write(&home, "tokens.toml", &tokens);

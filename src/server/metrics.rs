@@ -61,6 +61,7 @@ pub struct Metrics {
     replies: Family<ByResult, Counter>,
     added: Family<ByStage, Histogram>,
     held: Histogram,
+    webhooks: Family<ByResult, Counter>,
     cached_tokens: Gauge,
     users: Gauge,
     queue_jobs: Gauge,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             replies: Family::default(),
             added: Family::new_with_constructor(timed),
             held: timed(),
+            webhooks: Family::default(),
             cached_tokens: Gauge::default(),
             users: Gauge::default(),
             queue_jobs: Gauge::default(),
@@ -135,6 +137,7 @@ impl Metrics {
             Unit::Seconds,
             self.held.clone(),
         );
+        registry.register("webhooks", "Alarms sent to webhooks, by whether they were taken", self.webhooks.clone());
         registry.register("cached_tokens", "Tokens whose keys and values are held", self.cached_tokens.clone());
         registry.register("users_in_memory", "Users whose histories are held", self.users.clone());
         registry.register("queue_jobs", "Jobs that wait", self.queue_jobs.clone());
@@ -205,6 +208,11 @@ impl Metrics {
 
     pub(super) fn held(&self, time: Duration) {
         self.held.observe(time.as_secs_f64());
+    }
+
+    #[cfg(feature = "outbound")]
+    pub(super) fn sent(&self, result: &str) {
+        self.webhooks.get_or_create(&ByResult { result: result.into() }).inc();
     }
 
     pub(super) fn cached(&self, tokens: usize, users: usize) {

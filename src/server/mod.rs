@@ -8,7 +8,7 @@
 //! reaches its log. Must not know files but the store and the token file, nor how a score comes about.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,12 +30,15 @@ mod litellm;
 mod metrics;
 mod moderations;
 mod openapi;
+#[cfg(feature = "outbound")]
+mod outbound;
 mod problem;
 mod proxy;
 mod queue;
 mod routes;
 mod tls;
 mod user;
+mod webhooks;
 mod wire;
 
 pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
@@ -49,6 +52,8 @@ pub use proxy::{HoldBack, ProxySettings, UpstreamError, UpstreamSettings};
 use proxy::{Proxy, Upstream};
 use routes::{alarms, users};
 pub use tls::{TlsError, TlsSettings};
+use webhooks::Sender;
+pub use webhooks::{WebhookError, WebhookSettings, webhooks};
 
 /// How requests are bounded.
 #[derive(Debug, Clone)]
@@ -64,6 +69,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// The certificate, where it answers over TLS.
     pub tls: Option<TlsSettings>,
+    /// Where alarms are sent.
+    pub webhooks: Vec<WebhookSettings>,
     /// Where replies come from, if it is a proxy.
     pub proxy: Option<(UpstreamSettings, ProxySettings)>,
 }
@@ -77,6 +84,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    #[error("{0}")]
+    Webhook(String),
 }
 
 /// One server's parts.
@@ -89,6 +98,8 @@ pub struct App {
     settings: ServerSettings,
     tls: Option<TlsAcceptor>,
     proxy: Option<Proxy>,
+    /// Until they are sent off.
+    senders: Mutex<Vec<Sender>>,
     background: Background,
     alarms: broadcast::Sender<i64>,
     stopping: watch::Sender<bool>,
@@ -109,6 +120,8 @@ impl App {
             Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
         });
         let proxy = proxy.transpose()?;
+        let senders = settings.webhooks.iter().map(Sender::new).collect::<Result<Vec<_>, _>>();
+        let senders = Mutex::new(senders.map_err(StartError::Webhook)?);
         let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
@@ -116,7 +129,20 @@ impl App {
         let desk = Desk::start(scorer.clone(), store.clone(), settings.desk.clone(), counted)?;
         let (stopping, _) = watch::channel(false);
         let background = Background::new();
-        Ok(Arc::new(Self { scorer, store, desk, access, metrics, settings, tls, proxy, background, alarms, stopping }))
+        Ok(Arc::new(Self {
+            scorer,
+            store,
+            desk,
+            access,
+            metrics,
+            settings,
+            tls,
+            proxy,
+            senders,
+            background,
+            alarms,
+            stopping,
+        }))
     }
 
     /// Answers until `stop` is done; then takes in nothing more, and answers what was taken in, for as long as is set.
@@ -134,6 +160,8 @@ impl App {
             // Streams of alarms end now: nobody else would end them.
             app.stopping.send_replace(true);
         };
+        let senders = std::mem::take(&mut *self.senders.lock().unwrap_or_else(PoisonError::into_inner));
+        senders.into_iter().for_each(|sender| self.background.spawn(sender.run(self.clone())));
         listen::serve((listener, self.tls.clone()), self.clone().router(), stopped, self.settings.drain).await?;
         self.background.done(self.settings.drain).await;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;

@@ -331,6 +331,33 @@ impl Store {
         Ok(counted.map(|count: i64| count as u64))
     }
 
+    /// The last alarm that a webhook of this name took; of one that is new, the last there is: it begins with the next.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn webhook_begins(&self, name: &str) -> Result<i64, StoreError> {
+        let row = format!("webhook {name}");
+        self.write(|transaction| {
+            let begin =
+                "INSERT OR IGNORE INTO meta (name, value) SELECT ?1, CAST(COALESCE(MAX(id), 0) AS BLOB) FROM alarms";
+            transaction.execute(begin, [&row])?;
+            let value: Vec<u8> =
+                transaction.query_row("SELECT value FROM meta WHERE name = ?1", [&row], |row| row.get(0))?;
+            String::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(StoreError::Sealed)
+        })
+    }
+
+    /// A webhook of this name took the alarm.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn webhook_came_to(&self, name: &str, alarm: i64) -> Result<(), StoreError> {
+        let value = alarm.to_string().into_bytes();
+        let update = "UPDATE meta SET value = ?2 WHERE name = ?1";
+        self.lock().execute(update, params![format!("webhook {name}"), value])?;
+        Ok(())
+    }
+
     /// Whether it can be written now.
     ///
     /// # Errors

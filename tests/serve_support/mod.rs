@@ -15,11 +15,12 @@ use ureq::http::Method;
 
 #[path = "../cli_support/mod.rs"]
 pub mod cli_support;
+pub mod other;
 
 use cli_support::{MODEL, throughline};
 
 /// Until the server listens, and until it stops.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Server {
     child: Child,

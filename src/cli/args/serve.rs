@@ -117,6 +117,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
 
+    /// Where alarms are sent, signed (TOML: [[webhooks]] with name, url, secret, level_min); builds with the feature outbound
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_WEBHOOKS")]
+    pub webhooks: Option<PathBuf>,
+
     #[command(flatten)]
     pub proxy: ProxyArgs,
 

@@ -1,15 +1,12 @@
 //! A client of the upstream.
 
-use std::time::Duration;
-
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::{Client, Response, Url};
+
+use crate::server::outbound::{address, client};
 
 use super::{Failed, UpstreamError, UpstreamSettings};
-
-/// How long a connection may take.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client of one server.
 pub struct Upstream {
@@ -29,19 +26,10 @@ impl Upstream {
             UpstreamError(format!("--upstream {found}; hint: as SDKs know it, such as http://127.0.0.1:8080/v1"))
         };
         let base = settings.base_url.trim_end_matches('/');
-        let url =
-            Url::parse(&format!("{base}/chat/completions")).map_err(|error| told(format!("is no URL: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(told(format!("is asked by {}", url.scheme())));
-        }
-        // Whoever installed one before has the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_PATIENCE)
-            .read_timeout(settings.patience)
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| UpstreamError(format!("no client can be made: {}", error.without_url())))?;
+        let url = address(&format!("{base}/chat/completions")).map_err(told)?;
+        let no_client =
+            |error: reqwest::Error| UpstreamError(format!("no client can be made: {}", error.without_url()));
+        let client = client(settings.patience).map_err(no_client)?;
         let authorization = settings.key.as_deref().map(authorization).transpose()?;
         Ok(Self { client, url, authorization })
     }

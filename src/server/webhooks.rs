@@ -1,0 +1,113 @@
+//! Alarms that are sent to where people are called: signed as *Standard Webhooks* 1.0 says, tried until they are taken, at least once.
+//!
+//! How far each webhook came is kept in the store: what was raised while it could not be reached, or while this server was down, is
+//! sent afterwards, in order. Nothing that was said goes along. In builds with the feature `outbound` alone.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::front::check_id;
+use crate::config::from_toml;
+use crate::verdict::Level;
+
+#[cfg(feature = "outbound")]
+mod sender;
+#[cfg(not(feature = "outbound"))]
+#[path = "webhooks/no_sender.rs"]
+mod sender;
+
+pub(super) use sender::Sender;
+
+/// Webhooks of one file.
+const WEBHOOKS_MAX: usize = 16;
+/// Characters of a secret.
+const SECRET_CHARS_MAX: usize = 256;
+
+/// Where alarms are sent.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// How far it came is kept under this name: another name begins with the next alarm.
+    pub name: String,
+    pub url: String,
+    /// `whsec_` and a secret of 24 to 64 bytes in base64.
+    pub secret: String,
+    /// From this level on.
+    #[serde(default = "review")]
+    pub level_min: Level,
+}
+
+fn review() -> Level {
+    Level::Review
+}
+
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("WebhookSettings").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The file: `[[webhooks]]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    webhooks: Vec<WebhookSettings>,
+}
+
+/// Why webhooks cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {found}; hint: [[webhooks]] with name, url, secret (whsec_ and `openssl rand -base64 32`) and level_min", .file.display())]
+pub struct WebhookError {
+    file: PathBuf,
+    found: String,
+}
+
+/// Reads a file's text.
+///
+/// # Errors
+/// When it is not of the form.
+pub fn webhooks(file: &Path, text: &str) -> Result<Vec<WebhookSettings>, WebhookError> {
+    let told = |found: String| WebhookError { file: file.to_owned(), found };
+    let File { webhooks } = from_toml(text).map_err(|error| told(error.to_string()))?;
+    if webhooks.is_empty() || webhooks.len() > WEBHOOKS_MAX {
+        return Err(told(format!("{} webhooks, the limits are 1 and {WEBHOOKS_MAX}", webhooks.len())));
+    }
+    for (number, webhook) in webhooks.iter().enumerate() {
+        check_id("a webhook's name", &webhook.name).map_err(|problem| told(problem.detail))?;
+        if webhooks[..number].iter().any(|other| other.name == webhook.name) {
+            return Err(told(format!("two webhooks are called {}", webhook.name)));
+        }
+        if !webhook.secret.starts_with("whsec_") || webhook.secret.len() > SECRET_CHARS_MAX {
+            return Err(told(format!("the secret of {} is none", webhook.name)));
+        }
+    }
+    Ok(webhooks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "[[webhooks]]\nname = \"pager\"\nurl = \"https://pager.example/x\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
+
+    #[test]
+    fn a_file_is_read_and_what_is_wrong_is_told() {
+        let read = |text: &str| webhooks(Path::new("hooks.toml"), text);
+        assert_eq!(read(ONE).unwrap()[0].level_min, Level::Review);
+        let two = ONE.to_owned() + &ONE.replace("pager", "other") + "level_min = \"urgent\"\n";
+        assert_eq!(read(&two).unwrap()[1].level_min, Level::Urgent);
+        for (text, told) in [
+            (String::new(), "0 webhooks"),
+            (ONE.to_owned() + ONE, "two webhooks"),
+            (ONE.replace("whsec_", ""), "secret of pager"),
+            (ONE.replace("\"pager\"", "\"\""), "0 characters"),
+            (ONE.to_owned() + "colour = 1", "colour"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(told) && error.contains("hooks.toml") && !error.contains("MfKQ"), "{error}");
+        }
+    }
+}

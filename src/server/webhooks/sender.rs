@@ -1,0 +1,180 @@
+//! Sends alarms to one webhook.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use reqwest::{Client, Url};
+use serde_json::json;
+use sha2::Sha256;
+use tokio::sync::watch;
+
+use super::WebhookSettings;
+use crate::server::App;
+use crate::server::outbound::{address, client};
+use crate::server::wire::AlarmOut;
+use crate::store::Alarm;
+use crate::verdict::Level;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After the first time that it was not taken; then twice as long each time, up to the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How often alarms are looked for that another server raised.
+const LOOK_AFTER: Duration = Duration::from_secs(15);
+/// Bytes of a secret.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// One webhook.
+pub(in crate::server) struct Sender {
+    name: String,
+    url: Url,
+    secret: Vec<u8>,
+    level_min: Level,
+    client: Client,
+}
+
+impl Sender {
+    /// # Errors
+    /// Naming what is wrong, without the secret.
+    pub fn new(settings: &WebhookSettings) -> Result<Self, String> {
+        let WebhookSettings { name, url, secret, level_min } = settings;
+        let told = |found: String| format!("the webhook {name}: {found}");
+        let url = address(url).map_err(|found| told(format!("its url {found}")))?;
+        let secret = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret));
+        let secret = secret.ok().filter(|secret| SECRET_BYTES.contains(&secret.len()));
+        let secret = secret.ok_or_else(|| told("its secret is no base64 of 24 to 64 bytes".into()))?;
+        let client = client(PATIENCE).map_err(|error| told(error.without_url().to_string()))?;
+        Ok(Self { name: name.clone(), url, secret, level_min: *level_min, client })
+    }
+
+    /// Sends what was raised and is, until the server stops.
+    pub async fn run(self, app: Arc<App>) {
+        let (mut news, mut stopping) = (app.alarms.subscribe(), app.stopping.subscribe());
+        loop {
+            if let Err(problem) = self.catch_up(&app, &mut stopping).await {
+                tracing::error!(webhook = self.name, detail = problem.detail, "alarms cannot be read");
+            }
+            tokio::select! {
+                _ = news.recv() => {},
+                () = tokio::time::sleep(LOOK_AFTER) => {},
+                () = stopped(&mut stopping) => return,
+            }
+        }
+    }
+
+    /// Sends every alarm after the last that was taken.
+    async fn catch_up(
+        &self,
+        app: &Arc<App>,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Result<(), crate::server::Problem> {
+        let name = self.name.clone();
+        let mut after = app.store(move |store| store.webhook_begins(&name)).await?;
+        loop {
+            let alarms = app.store(move |store| store.alarms(after, false)).await?.alarms;
+            if alarms.is_empty() {
+                return Ok(());
+            }
+            for alarm in alarms {
+                let id = alarm.id;
+                if alarm.level >= self.level_min && !self.send(app, alarm, stopping).await {
+                    return Ok(());
+                }
+                let name = self.name.clone();
+                app.store(move |store| store.webhook_came_to(&name, id)).await?;
+                after = id;
+            }
+        }
+    }
+
+    /// Until it is taken, or the server stops: whether it was taken.
+    async fn send(&self, app: &App, alarm: Alarm, stopping: &mut watch::Receiver<bool>) -> bool {
+        let id = alarm.id;
+        let raised = alarm.raised_at.unwrap_or(Timestamp::UNIX_EPOCH);
+        let body = json!({"type": "alarm.raised", "timestamp": raised, "data": AlarmOut::from(alarm)}).to_string();
+        let mut pause = PAUSE;
+        loop {
+            match self.try_once(id, &body).await {
+                Ok(()) => {
+                    app.metrics.sent("taken");
+                    return true;
+                }
+                Err(found) => {
+                    app.metrics.sent("failed");
+                    let again_s = pause.as_secs();
+                    tracing::warn!(webhook = self.name, alarm = id, found, again_s, "an alarm was not taken");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (2 * pause).min(PAUSE_MAX),
+                () = stopped(stopping) => return false,
+            }
+        }
+    }
+
+    async fn try_once(&self, id: i64, body: &str) -> Result<(), String> {
+        let (id, now) = (format!("alarm_{id}"), Timestamp::now().as_second().to_string());
+        let request = self
+            .client
+            .post(self.url.clone())
+            .timeout(PATIENCE)
+            .header("content-type", "application/json")
+            .header("webhook-signature", signature(&self.secret, &id, &now, body))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now)
+            .body(body.to_owned());
+        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let status: StatusCode = answer.status();
+        if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
+    }
+}
+
+/// Resolves when the server stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Whoever would say so is gone, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// `webhook-signature` (Standard Webhooks 1.0, *Signature scheme*): HMAC-SHA256 of id, timestamp and body.
+fn signature(secret: &[u8], id: &str, timestamp: &str, body: &str) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification's reference libraries.
+    #[test]
+    fn it_signs_as_the_standard_does() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn what_is_no_webhook_is_told_without_its_secret() {
+        let settings = |url: &str, secret: &str| WebhookSettings {
+            name: "pager".into(),
+            url: url.into(),
+            secret: secret.into(),
+            level_min: Level::Review,
+        };
+        let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        assert!(Sender::new(&settings("https://pager.example", good)).is_ok());
+        for (url, secret) in
+            [("ftp://pager.example", good), ("pager", good), ("https://pager.example", "whsec_c2hvcnQ=")]
+        {
+            let told = Sender::new(&settings(url, secret)).err().unwrap();
+            assert!(told.contains("pager") && !told.contains("c2hvcnQ"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Alarms that are sent to webhooks.
+
+#![cfg(feature = "outbound")]
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use serve_support::cli_support::{folder, write};
+use serve_support::other::{Asked, Other};
+use serve_support::{PATIENCE, Server, conversation, turn};
+
+mod serve_support;
+
+/// By which the tiny model alarms somebody in nearly everything, and calls nothing imminent.
+const EAGER: &str = "schema_version = 1\nname = \"eager\"\nversion = \"1\"\n[levels.none]\n[levels.watch]\nscore_min = 0.01\n\
+    [levels.review]\nscore_min = 0.02\n[levels.senior]\nscore_min = 1.0\n[levels.urgent]\nimminent_min = 1.0\n";
+
+fn answer(socket: &mut TcpStream, status: &str) {
+    write!(socket, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+}
+
+/// One webhook of the name, from the level on.
+fn file(other: &Other, name: &str, level: &str) -> String {
+    format!(
+        "[[webhooks]]\nname = \"{name}\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nlevel_min = \"{level}\"\n",
+        other.url
+    )
+}
+
+/// Talk that raises an alarm of this user.
+fn alarm(server: &Server, user: &str) -> i64 {
+    for messages in conversation(8) {
+        let alarm = server.post("/v1/turns", &turn(user, "s", &messages)).ok()["alarm"].clone();
+        if let Some(id) = alarm["id"].as_i64() {
+            return id;
+        }
+    }
+    panic!("no alarm");
+}
+
+fn header<'a>(asked: &'a Asked, name: &str) -> &'a str {
+    let line = asked.headers.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+    line.unwrap_or_else(|| panic!("no {name}: {}", asked.headers))
+}
+
+#[test]
+fn an_alarm_is_sent_until_it_is_taken_and_never_lost() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let failures = Arc::new(AtomicUsize::new(1));
+    let left = failures.clone();
+    let other = Other::start(move |_, socket| {
+        let failing = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        answer(socket, if failing { "503 Service Unavailable" } else { "204 No Content" });
+    });
+    let hooks = write(&home, "hooks.toml", &(file(&other, "pager", "review") + &file(&other, "quiet", "urgent")));
+    let data = folder();
+    let arguments = ["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()];
+    let server = Server::start(data.path(), &arguments);
+    let id = alarm(&server, "ada");
+    let (first, again) = (other.asked(), other.asked());
+    assert_eq!(first.body, again.body, "what was not taken is sent once more, the same");
+    assert_eq!(
+        (header(&first, "webhook-id"), header(&again, "webhook-id")),
+        (&*format!("alarm_{id}"), &*format!("alarm_{id}"))
+    );
+    assert!(header(&again, "webhook-signature").starts_with("v1,"));
+    let body: Value = serde_json::from_str(&again.body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["data"]["id"], &body["data"]["user_id"]),
+        (&"alarm.raised".into(), &id.into(), &"ada".into())
+    );
+    let said = conversation(8).into_iter().flatten().map(|message| message["content"].as_str().unwrap().to_owned());
+    assert!(said.into_iter().all(|text| !again.body.contains(&text)), "{}", again.body);
+    // What is raised while nobody listens is sent by the next server, and nothing twice.
+    failures.store(usize::MAX, Ordering::SeqCst);
+    let second = alarm(&server, "bo");
+    other.asked();
+    let (status, log) = server.stop();
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("was not taken") && !log.contains("whsec"), "{log}");
+    while other.asked.try_recv().is_ok() {}
+    failures.store(0, Ordering::SeqCst);
+    let server = Server::start(data.path(), &arguments);
+    assert_eq!(header(&other.asked(), "webhook-id"), format!("alarm_{second}"));
+    let begun = Instant::now();
+    while !server.get("/metrics").text.contains("throughline_webhooks_total{result=\"taken\"} 1") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    other.was_not_asked();
+}
+
+#[test]
+fn a_new_webhook_begins_with_the_next_alarm() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let data = folder();
+    let server = Server::start(data.path(), &["--policy", policy.to_str().unwrap()]);
+    alarm(&server, "ada");
+    server.stop();
+    let other = Other::start(|_, socket| answer(socket, "200 OK"));
+    let hooks = write(&home, "hooks.toml", &file(&other, "pager", "review"));
+    let server =
+        Server::start(data.path(), &["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()]);
+    // It is there once the server is.
+    std::thread::sleep(Duration::from_millis(300));
+    let id = alarm(&server, "bo");
+    assert_eq!(header(&other.asked(), "webhook-id"), format!("alarm_{id}"));
+    let wrong = write(&home, "wrong.toml", "[[webhooks]]\nname = \"x\"");
+    let told = Server::try_start(folder().path(), &["--webhooks", wrong.to_str().unwrap()]).err().unwrap();
+    assert!(told.contains("wrong.toml") && told.contains("hint: [[webhooks]]"), "{told}");
+}
