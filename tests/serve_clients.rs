@@ -6,26 +6,44 @@ use std::process::{Command, Output};
 
 use serve_support::Server;
 use serve_support::cli_support::{folder, text};
+#[cfg(feature = "outbound")]
+use {serde_json::json, serve_support::cli_support::calm_policy, serve_support::other::Other, std::io::Write};
 
 mod serve_support;
 
-/// A Python with what the examples need: `THROUGHLINE_PYTHON`, or the one on the path.
-fn python(server: &Server, example: &str, arguments: &[&str]) -> Option<Output> {
-    let python = std::env::var("THROUGHLINE_PYTHON").unwrap_or_else(|_| "python3".into());
+/// What an example says, if the program and what it needs are there.
+fn run(program: &str, server: &Server, example: &str, arguments: &[&str]) -> Option<Output> {
     let script = format!("{}/examples/sidecar/{example}", env!("CARGO_MANIFEST_DIR"));
-    let run = Command::new(python)
+    let run = Command::new(program)
         .arg(script)
         .args(arguments)
         .env("THROUGHLINE_URL", &server.url)
         .env_remove("THROUGHLINE_TOKEN")
         .output();
     match run {
+        Ok(output)
+            if ["No module named 'openai'", "Cannot find module 'openai'"]
+                .iter()
+                .any(|missing| text(&output.stderr).contains(missing)) =>
+        {
+            eprintln!(
+                "SKIPPED: the SDK is not installed; hint: pip install openai, and THROUGHLINE_PYTHON names that Python; npm install openai, \
+                 and NODE_PATH names its node_modules"
+            );
+            None
+        }
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("SKIPPED: no Python: {error}");
+            eprintln!("SKIPPED: no {program}: {error}");
             None
         }
     }
+}
+
+/// A Python with what the examples need: `THROUGHLINE_PYTHON`, or the one on the path.
+fn python(server: &Server, example: &str, arguments: &[&str]) -> Option<Output> {
+    let python = std::env::var("THROUGHLINE_PYTHON").unwrap_or_else(|_| "python3".into());
+    run(&python, server, example, arguments)
 }
 
 #[test]
@@ -43,12 +61,61 @@ fn openais_sdk_reads_what_is_answered() {
     let home = folder();
     let server = Server::start(home.path(), &[]);
     let Some(run) = python(&server, "moderation_openai.py", &[]) else { return };
-    if text(&run.stderr).contains("No module named 'openai'") {
-        eprintln!(
-            "SKIPPED: the SDK is not installed; hint: pip install openai, and THROUGHLINE_PYTHON names that Python"
-        );
-        return;
-    }
     assert!(run.status.success(), "{}{}", text(&run.stdout), text(&run.stderr));
-    assert!(!text(&run.stdout).is_empty());
+    assert!(text(&run.stdout).contains("in the history of demo"), "{run:?}");
+}
+
+#[test]
+fn openais_sdk_for_node_reads_what_is_answered() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let Some(run) = run("node", &server, "moderation_openai.cjs", &[]) else { return };
+    assert!(run.status.success(), "{}{}", text(&run.stdout), text(&run.stderr));
+    assert!(text(&run.stdout).contains("in the history of demo"), "{run:?}");
+}
+
+/// What stands in `examples/sidecar/README.md` for curl, line by line.
+#[test]
+fn the_lines_for_curl_are_answered() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let readme = include_str!("../examples/sidecar/README.md");
+    let lines = readme.split("```sh\njson=").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let address = server.url.strip_prefix("http://").unwrap();
+    // Every curl fails where it is not answered with success.
+    let script = format!("set -e\njson={}", lines.replace("localhost:8787", address).replace("curl -s ", "curl -sSf "));
+    let run = match Command::new("sh").args(["-c", &script]).output() {
+        Ok(run) if run.status.code() == Some(127) => return eprintln!("SKIPPED: no curl"),
+        run => run.unwrap(),
+    };
+    assert!(run.status.success(), "{}{}", text(&run.stdout), text(&run.stderr));
+    assert!(text(&run.stdout).contains("\"messages_kept\":1") && text(&run.stdout).contains("\"alarms\":"), "{run:?}");
+}
+
+#[test]
+#[cfg(feature = "outbound")]
+fn openais_sdk_chats_through_the_proxy() {
+    let home = folder();
+    let other = Other::start(|asked, socket| {
+        let chunk = |text: &str| {
+            json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+        };
+        let (kind, body) = match asked["stream"].as_bool() {
+            Some(true) => {
+                let events: String = ["Once ", "upon ", "a time"].iter().map(|text| format!("data: {}\n\n", chunk(text))).collect();
+                ("text/event-stream", events + "data: [DONE]\n\n")
+            }
+            _ => ("application/json", json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "Good morning to you"}, "finish_reason": "stop"}]}).to_string()),
+        };
+        write!(socket, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n{body}").unwrap();
+    });
+    let policy = calm_policy(&home);
+    let server = Server::start(home.path(), &["--upstream", &other.url, "--policy", policy.to_str().unwrap()]);
+    let Some(run) = python(&server, "proxy_openai.py", &[]) else { return };
+    assert!(run.status.success(), "{}{}", text(&run.stdout), text(&run.stderr));
+    let told = text(&run.stdout);
+    assert!(told.contains("Good morning to you") && told.contains("Once upon a time"), "{told}");
+    assert_eq!(server.get("/v1/users/demo").ok()["messages"], 4);
 }
