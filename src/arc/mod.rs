@@ -32,8 +32,11 @@
 //! many long innocent lives reach a level `models/README.md` says and `throughline policy simulate --lives` counts. The score is
 //! ½ at α = 1%.
 //!
-//! The onset is estimated apart from the alarm: the message from which the gains, added up and set
-//! back to 0 whenever they fall below it (Page 1954, the CUSUM), first carried a certain message's worth.
+//! The onset is estimated apart from the alarm, as the beginning of a run that is set back to 0 whenever it falls below it (Page 1954,
+//! *Continuous inspection schemes*, the CUSUM): of the log-odds ln O_n, each cut to two nats either way, where the guard gives
+//! p_n; of the gains otherwise, from where they first carried a certain message's worth. When a case begins the guard still doubts:
+//! a nat is given to it (with that, 60% of the onsets of the development authors are named within two messages; 53% without, and 30% when
+//! a case had to stay likelier than not).
 
 use std::collections::VecDeque;
 use std::f64::consts::LN_2;
@@ -53,6 +56,9 @@ const ODDS_KEPT: usize = 32;
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
 /// The onset is where a run of gains first reaches this.
 const ONSET_NATS: f64 = 1.0;
+/// What a case's log-odds are given when its onset is looked for, and how much of them one message may add or take.
+const CASE_LEAN_NATS: f64 = 1.0;
+const CASE_STEP_NATS: f64 = 2.0;
 /// The score from which an arc is there, and so has an onset: that of α = 20%, and the default policy's lowest level.
 pub const ARC_SCORE_MIN: f32 = 0.28;
 /// Σ 1 / (n ln² n) over n ≥ 2.
@@ -157,7 +163,8 @@ pub struct ArcState {
     odds_nats: VecDeque<f64>,
     /// The greatest ln M so far.
     height_nats: f64,
-    /// Since when an open case has been likelier than not.
+    /// The run of an open case's log-odds since it was last 0, and where it began.
+    case_run_nats: f64,
     case_onset: Option<MessageAt>,
     /// The run of gains since it was last 0, and where it first reached [`ONSET_NATS`].
     run_nats: f64,
@@ -185,6 +192,7 @@ impl ArcState {
             wealth_nats: NOTHING_NATS,
             odds_nats: VecDeque::new(),
             height_nats: NOTHING_NATS,
+            case_run_nats: 0.0,
             case_onset: None,
             run_nats: 0.0,
             run_onset: None,
@@ -272,7 +280,9 @@ impl ArcState {
             self.odds_nats.pop_front();
         }
         self.odds_nats.push_back(nats);
-        if probability < 0.5 {
+        let step = (nats + CASE_LEAN_NATS).clamp(-CASE_STEP_NATS, CASE_STEP_NATS);
+        self.case_run_nats = (self.case_run_nats + step).max(0.0);
+        if self.case_run_nats == 0.0 {
             self.case_onset = None;
         } else if self.case_onset.is_none() {
             self.case_onset = Some(observation.at);
@@ -309,6 +319,7 @@ impl ArcState {
                 self.wealth_nats = faded(self.wealth_nats);
                 self.odds_nats.iter_mut().for_each(|nats| *nats = faded(*nats));
                 self.run_nats *= kept;
+                self.case_run_nats *= kept;
             }
         }
         self.last_time = Some(self.last_time.map_or(now, |last| last.max(now)));
@@ -330,8 +341,8 @@ impl ArcState {
         score(self.now_nats())
     }
 
-    /// Where the arc began, once there is one: the message from which an open case stayed likelier than not, or else
-    /// from which the evidence never fell back to nothing.
+    /// Where the arc began, once there is one: the message from which what speaks for an open case, or else the evidence, never
+    /// fell back to nothing.
     pub fn onset(&self) -> Option<MessageAt> {
         self.onset
     }

@@ -51,9 +51,20 @@ fn an_open_case_is_evidence_by_itself_and_dates_the_onset() {
     }));
     // The second surest says 9 to 1 over 1 to 4, halved: enough for a false-alarm probability of 7%, not for one of 5%.
     assert!((0.372..0.397).contains(&arc.score()), "{}", arc.score());
-    assert_eq!(arc.onset(), Some(MessageAt { session: 0, message: 700 }), "since when it stayed likelier than not");
+    assert_eq!(
+        arc.onset(),
+        Some(MessageAt { session: 0, message: 600 }),
+        "since when what speaks for it never fell to nothing"
+    );
     let at: Vec<_> = arc.evidence().iter().map(|evidence| evidence.at.message).collect();
     assert_eq!(at, [999, 600, 700], "what made the guard surer, the most first");
+}
+
+#[test]
+fn a_case_that_was_taken_back_does_not_date_the_onset() {
+    let cases = [0.7, 0.02, 0.01, 0.15, 0.1, 0.95, 0.95];
+    let arc = arc(&std::array::from_fn::<_, 7, _>(|i| with_case(user(0, i, 0, 0), cases[i])));
+    assert_eq!(arc.onset(), Some(MessageAt { session: 0, message: 3 }), "doubt counts, what was taken back does not");
 }
 
 /// The posterior of a case that begins at a message drawn evenly from 40, before which one message in twenty looks bad

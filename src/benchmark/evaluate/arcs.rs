@@ -10,6 +10,9 @@ use crate::benchmark::metrics::ranking::{self, Confusion, Scored};
 use crate::benchmark::metrics::{Values, mean, median};
 use crate::transcript::Role;
 
+/// Messages by which a named onset may miss the labelled one and still be near.
+const ONSET_NEAR: f64 = 2.0;
+
 /// One detector's scores of one arc, by example.
 struct Scores<'a> {
     kind: ArcKind,
@@ -218,8 +221,10 @@ impl Scores<'_> {
         };
         let errors = self.detector.onsets.as_ref().map(errors).unwrap_or_default();
         let named: Vec<f64> = errors.iter().flatten().copied().collect();
-        let share = (!errors.is_empty()).then(|| named.len() as f64 / errors.len().max(1) as f64);
-        vec![("onset_named", share), ("onset_error_messages", median(&named))]
+        let share = (!errors.is_empty()).then(|| named.len() as f64 / errors.len() as f64);
+        let near = named.iter().filter(|error| error.abs() <= ONSET_NEAR).count() as f64;
+        let near = share.map(|_| near / errors.len() as f64);
+        vec![("onset_named", share), ("onset_error_messages", median(&named)), ("onset_within_two", near)]
     }
 }
 

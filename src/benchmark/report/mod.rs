@@ -52,12 +52,13 @@ const ALARMS: [Column; 7] = [
     ("F-latency", "f_latency", As::Share),
 ];
 
-const DELAYS: [Column; 5] = [
+const DELAYS: [Column; 6] = [
     ("messages", "delay_messages", As::Signed),
     ("user messages", "delay_user_messages", As::Signed),
     ("sessions", "delay_sessions", As::Signed),
     ("onset named", "onset_named", As::Share),
     ("named onset off by", "onset_error_messages", As::Signed),
+    ("by two at most", "onset_within_two", As::Share),
 ];
 
 const MESSAGES: [Column; 9] = [
