@@ -67,6 +67,14 @@ fn what_is_left_is_the_score_of_the_history_without_the_messages() {
     let last = steps.last().unwrap();
     let gone = last["level"] == "none" || last["level"] == "watch";
     assert_eq!(gone, arc["explanation"]["carried_by"].is_u64(), "{arc}");
+    // What each is found to add, and the rest, are the score.
+    let parts = arc["explanation"]["parts"].as_array().unwrap();
+    let sum: f64 = parts.iter().map(|part| part["score"].as_f64().unwrap()).sum();
+    let rest = arc["explanation"]["rest"].as_f64().unwrap();
+    assert!((sum + rest - highest).abs() < 1e-6 && !parts.is_empty(), "{arc}");
+    let named: usize = parts.iter().map(|part| part["messages"].as_array().unwrap().len()).sum();
+    assert_eq!(parts[0]["messages"][0]["message_index"], arc["evidence"][0]["message_index"]);
+    assert_eq!(Some(named as u64), arc["explanation"]["carried_by"].as_u64().or(last["messages"].as_u64()), "{arc}");
     let summary = text(&score(&[str(&whole), "-q", "--policy", str(&policy), "--explain"]).stdout);
-    assert!(summary.contains("read without its"), "{summary}");
+    assert!(summary.contains("read without its") && summary.contains("falls to session"), "{summary}");
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{RunInfo, Totals};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, Part, ReadingNotes, Without};
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, OnFailure, Reason};
 
@@ -90,7 +90,21 @@ struct ArcLine<'a> {
     assistant_stance: Option<f32>,
     evidence: Vec<EvidenceLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<&'a Explanation>,
+    explanation: Option<ExplanationLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct ExplanationLine<'a> {
+    carried_by: Option<usize>,
+    without: &'a [Without],
+    parts: Vec<PartLine<'a>>,
+    rest: f32,
+}
+
+#[derive(Serialize)]
+struct PartLine<'a> {
+    messages: Vec<Place<'a>>,
+    score: f32,
 }
 
 #[derive(Serialize)]
@@ -199,8 +213,17 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
             .iter()
             .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain })
             .collect(),
-        explanation: arc.explanation.as_ref(),
+        explanation: arc.explanation.as_ref().map(|explanation| explanation_line(history, explanation)),
     }
+}
+
+fn explanation_line<'a>(history: &'a History, explanation: &'a Explanation) -> ExplanationLine<'a> {
+    let Explanation { carried_by, without, parts, rest } = explanation;
+    let part = |part: &Part| PartLine {
+        messages: part.messages.iter().map(|at| place(history, *at)).collect(),
+        score: part.score,
+    };
+    ExplanationLine { carried_by: *carried_by, without, parts: parts.iter().map(part).collect(), rest: *rest }
 }
 
 fn finding_line<'a>(history: &'a History, finding: &'a Finding) -> FindingLine<'a> {

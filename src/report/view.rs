@@ -247,6 +247,8 @@ fn rules(findings: &[Finding]) -> Vec<RuleView> {
     rules
 }
 
+/// Parts of a score that are named to people.
+const PARTS_SHOWN: usize = 3;
 /// Messages of a rule that are named to people.
 const RULE_MESSAGES_SHOWN: usize = 3;
 
@@ -259,7 +261,7 @@ fn rests_on(finding: &Finding) -> String {
     arc.chain([places.chain(more).collect::<Vec<_>>().join("; ")]).collect::<Vec<_>>().join(": ")
 }
 
-/// `without its 3 strongest messages and the replies to them it would be none (0.12)`.
+/// `read without its 3 strongest messages and the replies to them, it would be none (0.12): 0.30 falls to session 2, message 3; …`.
 fn in_words(explanation: &Explanation) -> Option<String> {
     let last = |without: &&Without| explanation.carried_by.is_none_or(|count| without.messages == count);
     let Without { messages, score, level } = explanation.without.iter().rfind(last)?;
@@ -268,7 +270,14 @@ fn in_words(explanation: &Explanation) -> Option<String> {
         _ => format!("its {messages} strongest messages and the replies to them"),
     };
     let still = if explanation.carried_by.is_some() { "" } else { "still " };
-    Some(format!("read without {strongest}, it would {still}be {level} ({score:.2})"))
+    let shown = explanation.parts.iter().take(PARTS_SHOWN).map(|part| {
+        let more = part.messages.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let first = part.messages.first().map(|at| format!("session {}, message {}", at.session + 1, at.message + 1));
+        format!("{:.2} falls to {}{more}", part.score, first.unwrap_or_default())
+    });
+    let parts = shown.collect::<Vec<_>>().join("; ");
+    Some(format!("read without {strongest}, it would {still}be {level} ({score:.2}): {parts}"))
 }
 
 fn date(time: Timestamp) -> String {

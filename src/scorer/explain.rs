@@ -24,6 +24,15 @@ pub struct Without {
     pub level: Level,
 }
 
+/// What an arc's score owes to messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Of the user: one, or those that were taken away between two readings.
+    pub messages: Vec<MessageAt>,
+    /// By how much the score falls when they are taken away after those before them; less than 0 where it rises.
+    pub score: f32,
+}
+
 /// Why an alarm stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
@@ -32,6 +41,9 @@ pub struct Explanation {
     pub carried_by: Option<usize>,
     /// A reading each, the first with the fewest taken away.
     pub without: Vec<Without>,
+    /// What the arc's score owes to the messages that carry it, the strongest first, and to all others: together the score.
+    pub parts: Vec<Part>,
+    pub rest: f32,
 }
 
 impl Scorer {
@@ -55,7 +67,7 @@ impl Scorer {
         let said = score.messages.iter().filter(|message| message.role == Role::User).count();
         // Of a history of which nothing is left there is nothing to say.
         let most = carriers.len().min(said.saturating_sub(1));
-        let mut explanation = Explanation { carried_by: None, without: Vec::new() };
+        let mut explanation = Explanation { carried_by: None, without: Vec::new(), parts: Vec::new(), rest: arc.score };
         let mut try_without = |count: usize| -> Result<bool, ScoreError> {
             let left = self.level_of(arc.kind, &without(history, &carriers[..count]))?;
             explanation.without.push(Without { messages: count, ..left });
@@ -80,6 +92,7 @@ impl Scorer {
         }
         explanation.carried_by = gone;
         explanation.without.sort_by_key(|without| without.messages);
+        (explanation.parts, explanation.rest) = parts(arc.score, &explanation, &carriers);
         Ok(explanation)
     }
 
@@ -88,6 +101,17 @@ impl Scorer {
         let state = self.walk(kind, history, &messages).state;
         Ok(Without { messages: 0, score: state.score(), level: self.policy.arc_level(&state) })
     }
+}
+
+/// The fall of the score from each reading to the next, up to the one in which the alarm is gone, and what is left then.
+fn parts(score: f32, explanation: &Explanation, carriers: &[MessageAt]) -> (Vec<Part>, f32) {
+    let (mut parts, mut taken, mut rest) = (Vec::new(), 0, score);
+    let needed = explanation.carried_by.unwrap_or(usize::MAX);
+    for without in explanation.without.iter().filter(|without| without.messages <= needed) {
+        parts.push(Part { messages: carriers[taken..without.messages].to_vec(), score: rest - without.score });
+        (taken, rest) = (without.messages, without.score);
+    }
+    (parts, rest)
 }
 
 /// Threats first, then the evidence, the strongest first.
@@ -144,6 +168,23 @@ mod tests {
             timestamp: None,
         });
         Session { session_id: roles.into(), started_at: None, messages: messages.collect() }
+    }
+
+    #[test]
+    fn parts_and_the_rest_are_the_score() {
+        let at = |message| MessageAt { session: 0, message };
+        let carriers: Vec<MessageAt> = (0..8).map(at).collect();
+        let without = |messages, score| Without { messages, score, level: Level::Review };
+        // Read without one, two, then six; five were enough.
+        let readings = vec![without(1, 0.5), without(2, 0.55), without(5, 0.25), without(6, 0.125)];
+        let explained =
+            |carried_by| Explanation { carried_by, without: readings.clone(), parts: Vec::new(), rest: 0.75 };
+        let (told, rest) = parts(0.75, &explained(Some(5)), &carriers);
+        let sizes: Vec<usize> = told.iter().map(|part| part.messages.len()).collect();
+        assert_eq!((sizes, told[2].messages[0], rest), (vec![1, 1, 3], at(2), 0.25));
+        assert_eq!(told.iter().map(|part| part.score).sum::<f32>() + rest, 0.75);
+        let (all, rest) = parts(0.75, &explained(None), &carriers);
+        assert_eq!((all.len(), rest), (4, 0.125), "all that was read, where the alarm stands");
     }
 
     #[test]

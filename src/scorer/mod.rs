@@ -17,7 +17,7 @@ mod heads;
 mod live;
 mod verdict_tokens;
 
-pub use explain::{Explanation, Without};
+pub use explain::{Explanation, Part, Without};
 pub use live::{ArcNow, Heard, Live};
 pub use verdict_tokens::VerdictReader;
 
