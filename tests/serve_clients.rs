@@ -2,12 +2,15 @@
 
 #![cfg(feature = "server")]
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use serve_support::Server;
-use serve_support::cli_support::{folder, text};
-#[cfg(feature = "outbound")]
-use {serde_json::json, serve_support::cli_support::calm_policy, serve_support::other::Other, std::io::Write};
+use serde_json::json;
+use serve_support::cli_support::{calm_policy, folder, text, write};
+use serve_support::other::Other;
+use serve_support::{PATIENCE, Server};
 
 mod serve_support;
 
@@ -118,4 +121,58 @@ fn openais_sdk_chats_through_the_proxy() {
     let told = text(&run.stdout);
     assert!(told.contains("Good morning to you") && told.contains("Once upon a time"), "{told}");
     assert_eq!(server.get("/v1/users/demo").ok()["messages"], 4);
+}
+
+/// LiteLLM's proxy by `examples/sidecar/litellm.yaml`: what goes through it is judged and kept.
+#[test]
+fn litellm_asks_before_and_after_the_model() {
+    const KEY: &str = "sk-9f3c1b7a5e2d4860";
+    let Ok(litellm) = std::env::var("THROUGHLINE_LITELLM") else {
+        return eprintln!(
+            "SKIPPED: no LiteLLM; hint: pip install 'litellm[proxy]', and THROUGHLINE_LITELLM names its program"
+        );
+    };
+    let home = folder();
+    let policy = calm_policy(&home);
+    let data = folder();
+    let server = Server::start(data.path(), &["--policy", policy.to_str().unwrap()]);
+    let model = Other::start(|_, socket| {
+        let reply = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "your-model",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Good morning to you"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
+        write!(socket, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{reply}")
+            .unwrap();
+    });
+    let example = include_str!("../examples/sidecar/litellm.yaml");
+    let config = example.replace("http://127.0.0.1:8000/v1", &model.url).replace("http://127.0.0.1:8787", &server.url);
+    let config = write(&home, "litellm.yaml", &config);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut proxy = Command::new(litellm)
+        .args(["--config", config.to_str().unwrap(), "--host", "127.0.0.1", "--port", &free.to_string()])
+        .env("THROUGHLINE_TOKEN", "none")
+        .env("LITELLM_MASTER_KEY", KEY)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let asked = json!({"model": "assistant", "user": "ada", "messages": [{"role": "user", "content": "Good morning"}]})
+        .to_string();
+    let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+    let begun = Instant::now();
+    let reply = loop {
+        let answer = agent
+            .post(format!("http://127.0.0.1:{free}/v1/chat/completions"))
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {KEY}"))
+            .send(&asked);
+        match answer {
+            Ok(mut reply) => break reply.body_mut().read_to_string().unwrap(),
+            Err(error) if begun.elapsed() > 3 * PATIENCE => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+    };
+    proxy.kill().unwrap();
+    proxy.wait().unwrap();
+    assert!(reply.contains("Good morning to you"), "{reply}");
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], 2);
 }
