@@ -15,7 +15,7 @@ mod serve;
 
 pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
 #[cfg(feature = "server")]
-pub use serve::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
+pub use serve::{LogForm, ServeArgs, StoreArgs, StoreAt, StoreCommand, TokenArgs};
 
 /// Reads the arc, not the message: an offline classifier of conversation risk.
 ///

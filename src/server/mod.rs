@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
 use crate::scorer::Scorer;
-use crate::store::Store;
+use crate::store::{Retention, Store};
 
 mod auth;
 mod desk;
@@ -30,6 +30,7 @@ mod moderations;
 mod openapi;
 mod problem;
 mod queue;
+mod retain;
 mod routes;
 mod user;
 mod wire;
@@ -50,6 +51,8 @@ pub struct ServerSettings {
     pub body_bytes_max: usize,
     /// What is said in one turn or draft, in bytes.
     pub turn_bytes_max: usize,
+    /// How long something is kept.
+    pub retention: Retention,
     /// How long a caller waits who does not say (`X-Deadline-Ms`).
     pub deadline: Duration,
     /// How long a server that stops waits for those whom it still answers.
@@ -97,6 +100,7 @@ impl App {
             // Streams of alarms end now: nobody else would end them.
             app.stopping.send_replace(true);
         };
+        tokio::spawn(self.clone().retain());
         listen::serve(listener, self.clone().router(), stopped, self.settings.drain).await?;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
         if ended.is_err() {
