@@ -1,4 +1,4 @@
-//! Whatever moment the process is killed at: every acknowledged turn is there exactly once.
+//! Whatever moment the server, or its database, is killed at: every acknowledged turn is there exactly once.
 
 #![cfg(feature = "server")]
 
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use serve_support::cli_support::folder;
 use serve_support::{Server, said, turn};
 
+#[cfg(all(unix, feature = "postgres"))]
+mod postgres_support;
 mod serve_support;
 
 /// `THROUGHLINE_KILLS` asks for more.
@@ -32,7 +34,8 @@ fn message(user: usize, number: usize) -> Value {
     said("user", &format!("{number}: {}", text.join(" ")))
 }
 
-/// Sends turns until the server is gone; a turn that was not answered is sent again with its key by the next.
+/// Sends turns until the server is gone; a turn that was not answered is sent again with its key by the next. Of a server whose database
+/// is gone that is said, and the turn sent again.
 fn chat(server: &Server, user: usize, client: &Mutex<Client>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let number = client.lock().unwrap().acknowledged;
@@ -40,6 +43,10 @@ fn chat(server: &Server, user: usize, client: &Mutex<Client>, stop: &AtomicBool)
         let headers = [("content-type", "application/json"), ("idempotency-key", &*format!("turn-{number}"))];
         let reply = server.ask(ureq::http::Method::POST, "/v1/turns", &headers, Some(&asked.to_string()));
         let Ok(reply) = reply else { return };
+        if reply.status == 503 {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         assert_eq!(reply.status, 200, "{reply:?}");
         let mut client = client.lock().unwrap();
         client.answers.insert(number, reply.text);
@@ -47,39 +54,116 @@ fn chat(server: &Server, user: usize, client: &Mutex<Client>, stop: &AtomicBool)
     }
 }
 
-#[test]
-fn every_acknowledged_turn_is_there_exactly_once() {
-    let kills = std::env::var("THROUGHLINE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let home = folder();
-    let clients: Vec<Mutex<Client>> = (0..USERS).map(|_| Mutex::default()).collect();
-    let mut pause = 37;
-    for round in 0..kills {
-        let server = Server::start(home.path(), &["--kernel", "portable"]);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for (user, client) in clients.iter().enumerate() {
-                let (server, stop) = (&server, &stop);
-                scope.spawn(move || chat(server, user, client, stop));
-            }
-            pause = (pause * 73 + 19) % 397;
-            std::thread::sleep(Duration::from_millis(20 + pause));
-            let kill = std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status();
-            assert!(kill.unwrap().success());
-            stop.store(true, Ordering::Relaxed);
-        });
-        drop(server);
-        if round % 3 != 2 && round + 1 != kills {
-            continue;
-        }
-        let server = Server::start(home.path(), &["--kernel", "portable"]);
+fn kills() -> usize {
+    std::env::var("THROUGHLINE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS)
+}
+
+/// Lets clients chat with the server, for another while each round, and then does something to it.
+fn under_load<T>(server: &Server, clients: &[Mutex<Client>], round: usize, work: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
         for (user, client) in clients.iter().enumerate() {
-            check(&server, user, &mut client.lock().unwrap());
+            let stop = &stop;
+            scope.spawn(move || chat(server, user, client, stop));
         }
-        assert_eq!(server.stop().0, Some(0));
+        let pause = (0..=round).fold(37, |pause, _| (pause * 73 + 19) % 397);
+        std::thread::sleep(Duration::from_millis(20 + pause));
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+fn kill(server: &Server) {
+    let kill = std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+}
+
+/// Starts a server, which must need no help, and holds what it has against what clients know.
+fn check_all(start: &dyn Fn() -> Server, clients: &[Mutex<Client>]) {
+    let server = start();
+    for (user, client) in clients.iter().enumerate() {
+        check(&server, user, &mut client.lock().unwrap());
     }
+    assert_eq!(server.stop().0, Some(0));
+}
+
+fn told(what: &str, kills: usize, clients: &[Mutex<Client>]) {
     let acknowledged: usize = clients.iter().map(|client| client.lock().unwrap().acknowledged).sum();
     assert!(acknowledged > kills, "a test that can fail: {acknowledged} turns");
-    eprintln!("{kills} kills, {acknowledged} turns acknowledged, each there once");
+    eprintln!("{kills} kills of {what}, {acknowledged} turns acknowledged, each there once");
+}
+
+#[test]
+fn every_acknowledged_turn_is_there_exactly_once() {
+    let home = folder();
+    killed_servers(&|| Server::start(home.path(), &["--kernel", "portable"]), "the server on SQLite");
+}
+
+fn killed_servers(start: &dyn Fn() -> Server, what: &str) {
+    let kills = kills();
+    let clients: Vec<Mutex<Client>> = (0..USERS).map(|_| Mutex::default()).collect();
+    for round in 0..kills {
+        let server = start();
+        under_load(&server, &clients, round, || kill(&server));
+        drop(server);
+        if round % 3 == 2 || round + 1 == kills {
+            check_all(start, &clients);
+        }
+    }
+    told(what, kills, &clients);
+}
+
+#[cfg(all(unix, feature = "postgres"))]
+mod on_postgres {
+    use super::*;
+    use crate::postgres_support::Postgres;
+    use crate::serve_support::cli_support::write;
+
+    fn starts(home: &tempfile::TempDir, url: String) -> impl Fn() -> Server {
+        let key = write(home, "shared-key", &"5a".repeat(32));
+        let folder = home.path().to_owned();
+        move || {
+            let key = key.to_str().unwrap();
+            Server::start(&folder, &["--kernel", "portable", "--database", &url, "--key-file", key])
+        }
+    }
+
+    #[test]
+    fn every_acknowledged_turn_is_there_exactly_once() {
+        let Some(database) = Postgres::start(&[]) else { return };
+        let home = folder();
+        killed_servers(&starts(&home, database.url()), "the server on PostgreSQL");
+    }
+
+    #[test]
+    fn a_database_that_is_killed_loses_and_doubles_nothing() {
+        let Some(mut database) = Postgres::start(&[]) else { return };
+        let (home, kills) = (folder(), kills());
+        let start = starts(&home, database.url());
+        let clients: Vec<Mutex<Client>> = (0..USERS).map(|_| Mutex::default()).collect();
+        // The server goes on all the while.
+        let server = start();
+        for round in 0..kills {
+            let before: usize = clients.iter().map(|client| client.lock().unwrap().acknowledged).sum();
+            under_load(&server, &clients, round, || {
+                database.kill();
+                database.restart();
+                // It is connected to again, and turns are taken in.
+                let begun = std::time::Instant::now();
+                while clients.iter().map(|client| client.lock().unwrap().acknowledged).sum::<usize>() <= before + 1 {
+                    assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            if round % 3 == 2 || round + 1 == kills {
+                // Another server sees the same.
+                check_all(&start, &clients);
+            }
+        }
+        assert_eq!(server.stop().0, Some(0));
+        told("PostgreSQL", kills, &clients);
+    }
 }
 
 /// The user's history is the acknowledged turns, and perhaps the one whose answer was lost, and its state is that of the batch.

@@ -19,7 +19,7 @@ pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
 #[cfg(feature = "server")]
 pub use proxy::ProxyArgs;
 #[cfg(feature = "server")]
-pub use serve::{LogForm, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
+pub use serve::{LogForm, ServeArgs, StoreArgs, StoreAt, StoreCommand, TokenArgs};
 
 /// Reads the arc, not the message: an offline classifier of conversation risk.
 ///

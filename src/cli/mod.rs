@@ -22,6 +22,8 @@ mod score;
 #[cfg(feature = "server")]
 mod serve;
 mod settings;
+#[cfg(feature = "server")]
+mod store;
 
 /// Nothing found at or above the level asked for, or none was asked for.
 const EXIT_CLEAN: u8 = 0;
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "server")]
         Command::Token(args) => serve::token(args),
         #[cfg(feature = "server")]
-        Command::Store(args) => serve::store(args),
+        Command::Store(args) => store::run(args),
         Command::Completions(args) => completions(&args),
     };
     ExitCode::from(result.unwrap_or_else(|error| {

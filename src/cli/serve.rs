@@ -1,31 +1,29 @@
-//! `throughline serve`, `token`, `store …`.
+//! `throughline serve`, `token`.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{
     Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings,
     WebhookSettings, digest, webhooks,
 };
-use throughline::store::{MasterKey, Store};
+use throughline::store::{MasterKey, Retention};
 use throughline::window::WindowSpec;
 use tokio::net::TcpListener;
 use tokio::signal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
-use super::args::{LogForm, ProxyArgs, ServeArgs, StoreArgs, StoreCommand, StoreFolder, TokenArgs};
+use super::args::{LogForm, ProxyArgs, ServeArgs, TokenArgs};
 use super::limits::{read_small, use_threads};
 use super::model::ReadAs;
+use super::store::{alone, open};
 use super::{EXIT_CLEAN, EXIT_ERROR, model, policy};
 
-/// The key, 64 hexadecimal digits.
-const KEY_VARIABLE: &str = "THROUGHLINE_KEY";
 /// What is logged: `info`, `debug`, or filters of tracing-subscriber.
 const LOG_VARIABLE: &str = "THROUGHLINE_LOG";
 /// The key of the proxy's upstream.
@@ -46,7 +44,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     }
     let policy = policy::load(args.policy.as_deref())?;
     let store = open(&args.store, true)?;
-    let _alone = alone(&args.store.folder)?;
+    // A database of several servers sees to it that they do not meet.
+    let _alone = args.store.database.is_none().then(|| alone(&args.store.folder)).transpose()?;
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded = load_with(&model::source(&args.model)?, &settings)?;
     let scoring =
@@ -65,7 +64,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         device = info.device,
         policy = policy.policy.name,
         policy_sha256 = &policy.sha256[..12],
-        database = %store.file().display(),
+        database = store.place(),
         "ready to serve"
     );
     let app = App::start(scorer, store, access, server_settings(&args)?)?;
@@ -94,6 +93,7 @@ fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
         },
         body_bytes_max: args.body_bytes_max as usize,
         turn_bytes_max: args.turn_bytes_max as usize,
+        retention: Retention { content_days: args.retain_content_days, days: args.retain_days },
         deadline: Duration::from_millis(args.deadline_ms),
         drain: Duration::from_secs(args.drain_seconds.into()),
         tls: args.tls_certificate.clone().zip(args.tls_key.clone()).map(tls_settings),
@@ -163,67 +163,6 @@ fn log(form: LogForm) {
     }
 }
 
-/// One server a folder: what it holds in memory is in step with what is kept. The lock goes with the process.
-fn alone(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another server has {}; hint: --folder names another, one server a folder", folder.display())
-        }
-        Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-/// Opens the store, in a folder that is made where that is asked.
-fn open(at: &StoreFolder, make: bool) -> anyhow::Result<Store> {
-    let folder = &at.folder;
-    if make {
-        private_folder(folder)
-            .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
-    }
-    ensure!(folder.is_dir(), "{} is no folder; hint: --folder names the one that `serve` was given", folder.display());
-    Ok(Store::open(folder, &key(at, make)?)?)
-}
-
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-fn key(at: &StoreFolder, make: bool) -> anyhow::Result<MasterKey> {
-    const FORM: &str = "hint: 64 hexadecimal digits, such as `openssl rand -hex 32` writes";
-    if let Ok(text) = std::env::var(KEY_VARIABLE) {
-        return MasterKey::from_hex(&text).with_context(|| format!("{KEY_VARIABLE} is no key; {FORM}"));
-    }
-    let file = at.key_file.clone().unwrap_or_else(|| at.folder.join("key"));
-    // A key is made for an empty folder alone: beside a database it would only hide that the right one is missing.
-    if make && at.key_file.is_none() && !file.exists() && !at.folder.join("throughline.sqlite").exists() {
-        let key = MasterKey::random()?;
-        write_private(&file, &key.to_hex()).with_context(|| format!("cannot write {}", file.display()))?;
-        tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
-        return Ok(key);
-    }
-    let text =
-        read_small(&file).with_context(|| format!("the key {}; hint: --key-file or {KEY_VARIABLE}", file.display()))?;
-    MasterKey::from_hex(&text).with_context(|| format!("{} is no key; {FORM}", file.display()))
-}
-
-fn write_private(file: &PathBuf, text: &str) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut made = options.open(file)?;
-    made.write_all(text.as_bytes())?;
-    made.write_all(b"\n")?;
-    made.sync_all()
-}
-
 pub fn token(args: TokenArgs) -> anyhow::Result<u8> {
     let token = format!("tl_{}", *MasterKey::random()?.to_hex());
     let sha256 = digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -235,28 +174,5 @@ pub fn token(args: TokenArgs) -> anyhow::Result<u8> {
     })?;
     writeln!(stdout(), "[[tokens]]\n{entry}")?;
     writeln!(stderr(), "{token}")?;
-    Ok(EXIT_CLEAN)
-}
-
-pub fn store(args: StoreArgs) -> anyhow::Result<u8> {
-    match args.command {
-        StoreCommand::Check(at) => {
-            let store = open(&at, false)?;
-            if let Some(found) = store.check_whole()? {
-                writeln!(stdout(), "damaged: {found}; hint: keep a copy of the folder, and restore a backup")?;
-                return Ok(EXIT_ERROR);
-            }
-            store.check_writable()?;
-            let [users, messages, alarms] = store.counts()?;
-            writeln!(stdout(), "{}: whole, its key fits, and it can be written", store.file().display())?;
-            writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
-        }
-        StoreCommand::Backup(args) => {
-            let store = open(&args.store, false)?;
-            ensure!(!args.to.exists(), "{} exists; hint: a backup is never written over", args.to.display());
-            store.back_up(&args.to)?;
-            writeln!(stdout(), "{}: a whole copy; its key is that of {}", args.to.display(), store.file().display())?;
-        }
-    }
     Ok(EXIT_CLEAN)
 }

@@ -25,7 +25,7 @@ use crate::transcript::{History, Message};
 use crate::verdict::Level;
 
 /// How often a turn is judged again because another process wrote meanwhile.
-const TRIES: usize = 4;
+const TRIES: usize = 8;
 /// Alarms that a slow listener may be behind.
 pub(super) const ALARMS_BEHIND_MAX: usize = 256;
 
@@ -65,6 +65,8 @@ pub enum Work {
     Score(History),
     /// A user to be forgotten, in memory and in the store; after the turns that came before, and before those that come after.
     Erase(String),
+    /// Users of whom something went in the store, by their rows: what of it is in memory goes, too.
+    Forget(Vec<i64>),
 }
 
 /// What is answered.
@@ -150,6 +152,14 @@ impl Desk {
         }
     }
 
+    /// Lets go of users of whom something went in the store.
+    pub fn forget(&self, rows: Vec<i64>) {
+        let (reply, _) = oneshot::channel();
+        let job = Job { work: Work::Forget(rows), came: Instant::now(), deadline: Duration::MAX, reply };
+        // A desk that stops forgets everything.
+        let _ = self.queue.push_always(job);
+    }
+
     fn full(&self, full: Full) -> Problem {
         self.metrics.refused();
         match full {
@@ -207,7 +217,7 @@ impl<'a> Worker<'a> {
     fn done(&mut self, (tokens, job): (usize, Job), queue: &Queue<Job>) {
         let Job { work, came, deadline, reply } = job;
         // What is to be erased is erased, whoever still listens.
-        if reply.is_closed() && !matches!(work, Work::Erase(_)) {
+        if reply.is_closed() && !matches!(work, Work::Erase(_) | Work::Forget(_)) {
             self.metrics.skipped();
             return;
         }
@@ -245,6 +255,13 @@ impl<'a> Worker<'a> {
                 self.users.pop(&user_id);
                 self.store.erase(&user_id).map(Answer::Erased).map_err(|error| Failed::Store(error).told())
             }
+            Work::Forget(rows) => {
+                let of = |user: &UserLive| rows.contains(&user.row.id);
+                let gone: Vec<String> =
+                    self.users.iter().filter(|(_, user)| of(user)).map(|(id, _)| id.clone()).collect();
+                gone.iter().for_each(|user_id| drop(self.users.pop(user_id)));
+                Ok(Answer::Erased(!gone.is_empty()))
+            }
         }
     }
 
@@ -263,6 +280,8 @@ impl<'a> Worker<'a> {
                 Ok(answer) => return Ok(Answer::Turn(answer, false)),
                 // Another process wrote: what is in memory is old.
                 Err(Failed::Store(StoreError::WentOn)) => continue,
+                // Whether it was kept is asked of its idempotency key; without one, nobody could tell it from another's turn.
+                Err(Failed::Store(StoreError::Unsure)) if request.is_some() => continue,
                 Err(failed) => return Err(failed.told()),
             }
         }

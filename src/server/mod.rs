@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::scorer::Scorer;
-use crate::store::Store;
+use crate::store::{Retention, Store};
 
 mod auth;
 mod background;
@@ -35,6 +35,7 @@ mod outbound;
 mod problem;
 mod proxy;
 mod queue;
+mod retain;
 mod routes;
 mod tls;
 mod user;
@@ -63,6 +64,8 @@ pub struct ServerSettings {
     pub body_bytes_max: usize,
     /// What is said in one turn or draft, in bytes.
     pub turn_bytes_max: usize,
+    /// How long something is kept.
+    pub retention: Retention,
     /// How long a caller waits who does not say (`X-Deadline-Ms`).
     pub deadline: Duration,
     /// How long a server that stops waits for those whom it still answers.
@@ -160,6 +163,7 @@ impl App {
             // Streams of alarms end now: nobody else would end them.
             app.stopping.send_replace(true);
         };
+        tokio::spawn(self.clone().retain());
         let senders = std::mem::take(&mut *self.senders.lock().unwrap_or_else(PoisonError::into_inner));
         senders.into_iter().for_each(|sender| self.background.spawn(sender.run(self.clone())));
         listen::serve((listener, self.tls.clone()), self.clone().router(), stopped, self.settings.drain).await?;

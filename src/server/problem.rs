@@ -81,15 +81,25 @@ impl From<StoreError> for Problem {
         let status = match error {
             StoreError::Held | StoreError::WentOn => StatusCode::CONFLICT,
             StoreError::Full => StatusCode::INSUFFICIENT_STORAGE,
-            StoreError::Busy | StoreError::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Busy { .. }
+            | StoreError::ReadOnly
+            | StoreError::Unreachable(_)
+            | StoreError::Slow { .. }
+            | StoreError::Unsure => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        // Addresses and what a database says of itself are for the log.
+        if let StoreError::Unreachable(_) = error {
+            let problem = Self::new(status, "the database cannot be reached", "try again; the server's log says why");
+            return Self { retry_after_s: Some(1), ..problem };
+        }
         if let StoreError::Other(_) | StoreError::Open { .. } | StoreError::Damaged(_) = error {
             return Self::new(status, "the database failed", "the server's log says why");
         }
+        let again = matches!(error, StoreError::Busy { .. } | StoreError::Slow { .. } | StoreError::Unsure);
         let text = error.to_string();
         let (detail, hint) = text.split_once("; hint: ").unwrap_or((&text, "its log says more"));
-        Self::new(status, detail, hint)
+        Self { retry_after_s: again.then_some(1), ..Self::new(status, detail, hint) }
     }
 }
 

@@ -46,9 +46,10 @@ impl<'a> UserLive<'a> {
         if found == (row.messages, row.sessions) { Ok(user) } else { Err(StoreError::WentOn.into()) }
     }
 
-    /// The history, if it is what the row stands for; what a person acknowledged meanwhile is known only where that was everything.
+    /// The history, if it is what the row stands for, and nothing of it was dropped since; what a person acknowledged meanwhile is known
+    /// only where that was everything.
     pub fn in_step(mut self, row: &UserRow) -> Option<Self> {
-        let of = |row: &UserRow| (row.id, row.messages, row.sessions);
+        let of = |row: &UserRow| (row.id, row.messages, row.sessions, row.dropped);
         let same_seen = row.seen_messages == self.row.seen_messages;
         if of(&self.row) != of(row) || !same_seen && row.seen_messages != row.messages {
             return None;

@@ -1,8 +1,8 @@
 //! Alarms: raised with a turn, acknowledged by a person, listed in the order in which they came.
 
 use jiff::Timestamp;
-use rusqlite::{Row, params};
 
+use super::database::{Row, Value, values};
 use super::turns::{of, text};
 use super::{Store, StoreError, time};
 use crate::arc::MessageAt;
@@ -56,7 +56,7 @@ struct Raw {
 }
 
 const COLUMNS: &str = "SELECT alarms.id, users.digest, users.name, users.data_key, session, message, level, verdict, raised_ms, \
-                       acknowledged_ms, acknowledged_by, note FROM alarms JOIN users ON users.id = alarms.user";
+                       acknowledged_ms, acknowledged_by, note FROM alarms JOIN users ON users.id = alarms.owner";
 
 impl Store {
     /// Alarms of every user after the one of that number, the oldest first, a thousand at most; those alone that wait for a person,
@@ -67,7 +67,7 @@ impl Store {
     pub fn alarms(&self, after: i64, open_only: bool) -> Result<Alarms, StoreError> {
         let open = if open_only { "AND acknowledged_ms IS NULL" } else { "" };
         let query = format!("{COLUMNS} WHERE alarms.id > ?1 {open} ORDER BY alarms.id LIMIT {ALARMS_MAX}");
-        self.list(&query, &[&after])
+        self.list(&query, values![after])
     }
 
     /// The number of the last alarm of any user; 0 before the first.
@@ -75,7 +75,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn last_alarm(&self) -> Result<i64, StoreError> {
-        Ok(self.lock().query_row("SELECT COALESCE(MAX(id), 0) FROM alarms", [], |row| row.get(0))?)
+        let query = "SELECT COALESCE(MAX(id), 0) FROM alarms";
+        self.database.read(|on| on.first(query, &[])?.map_or(Ok(0), |row| row.number(0)))
     }
 
     /// Alarms of one user, the oldest first; of more than a thousand the last.
@@ -84,17 +85,14 @@ impl Store {
     /// When the database fails.
     pub fn alarms_of(&self, user_id: &str) -> Result<Alarms, StoreError> {
         let query = format!("{COLUMNS} WHERE users.digest = ?1 ORDER BY alarms.id DESC LIMIT {ALARMS_MAX}");
-        let mut alarms = self.list(&query, &[&self.keys.lookup(user_id)])?;
+        let mut alarms = self.list(&query, values![self.keys.lookup(user_id)])?;
         alarms.alarms.reverse();
         Ok(alarms)
     }
 
-    fn list(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Alarms, StoreError> {
-        let raw = {
-            let connection = self.lock();
-            let mut statement = connection.prepare(query)?;
-            statement.query_map(values, raw)?.collect::<Result<Vec<Raw>, _>>()?
-        };
+    fn list(&self, query: &str, values: &[Value]) -> Result<Alarms, StoreError> {
+        let rows = self.database.read(|on| on.query(query, values))?;
+        let raw = rows.into_iter().map(raw).collect::<Result<Vec<Raw>, _>>()?;
         // One that does not open must not hide the others.
         let mut list = Alarms { alarms: Vec::with_capacity(raw.len()), unreadable: 0 };
         for raw in raw {
@@ -139,43 +137,41 @@ impl Store {
         note: &str,
         now: Timestamp,
     ) -> Result<Option<usize>, StoreError> {
-        self.write(|transaction| {
-            let Some((user, key)) = self.known(transaction, user_id)? else { return Ok(None) };
-            let open = {
-                let query = "SELECT id FROM alarms WHERE user = ?1 AND acknowledged_ms IS NULL";
-                let mut statement = transaction.prepare(query)?;
-                statement.query_map([user], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?
-            };
-            for &id in &open {
-                let by = key.seal(by.as_bytes(), &of("by", id))?;
-                let note = key.seal(note.as_bytes(), &of("note", id))?;
-                transaction.execute(
+        self.database.write(|on| {
+            let Some(user) = self.known_alone(on, user_id)? else { return Ok(None) };
+            let query = "SELECT id FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL";
+            let open = on.query(query, values![user.id])?;
+            for row in &open {
+                let id = row.number(0)?;
+                let by = user.key.seal(by.as_bytes(), &of("by", id))?;
+                let note = user.key.seal(note.as_bytes(), &of("note", id))?;
+                on.execute(
                     "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 WHERE id = ?1",
-                    params![id, now.as_millisecond(), by, note],
+                    values![id, now.as_millisecond(), by, note],
                 )?;
             }
             if !open.is_empty() {
-                transaction.execute("UPDATE users SET seen_messages = messages WHERE id = ?1", [user])?;
+                on.execute("UPDATE users SET seen_messages = messages WHERE id = ?1", values![user.id])?;
             }
             Ok(Some(open.len()))
         })
     }
 }
 
-fn raw(row: &Row) -> rusqlite::Result<Raw> {
-    let acknowledged = match row.get::<_, Option<i64>>(9)? {
-        Some(at) => Some((at, row.get(10)?, row.get(11)?)),
+fn raw(mut row: Row) -> Result<Raw, StoreError> {
+    let acknowledged = match row.maybe_number(9)? {
+        Some(at) => Some((at, row.bytes(10)?, row.bytes(11)?)),
         None => None,
     };
     Ok(Raw {
-        id: row.get(0)?,
-        user: row.get(1)?,
-        name: row.get(2)?,
-        data_key: row.get(3)?,
-        at: MessageAt { session: row.get::<_, i64>(4)? as usize, message: row.get::<_, i64>(5)? as usize },
-        level: row.get(6)?,
-        verdict: row.get(7)?,
-        raised_ms: row.get(8)?,
+        id: row.number(0)?,
+        user: row.bytes(1)?,
+        name: row.bytes(2)?,
+        data_key: row.bytes(3)?,
+        at: MessageAt { session: row.number(4)? as usize, message: row.number(5)? as usize },
+        level: row.text(6)?.to_owned(),
+        verdict: row.bytes(7)?,
+        raised_ms: row.number(8)?,
         acknowledged,
     })
 }

@@ -1,21 +1,19 @@
-//! What is kept of users: what was said, what was made of it, alarms and what people did about them. An SQLite database in one folder.
+//! What is kept of users: what was said, what was made of it, alarms and what people did about them. An SQLite database in one folder, or
+//! a PostgreSQL database (feature `postgres`) that several servers share; what is kept and how it is sealed is the same (`database`).
 //!
 //! The log of messages with their scores is the truth; whatever else is told of a user is computed from it, so that nothing derived
 //! can go stale. A turn is kept whole or not at all, in one transaction that also holds its idempotency key and its answer, and
-//! is on the disk (`synchronous = FULL`) when [`Store::keep`] returns.
+//! is on the disk (SQLite: `synchronous = FULL`) when [`Store::keep`] returns. It is kept only behind what it was judged by: the user's row
+//! is locked, and its counts must be those that the caller read, whoever else writes.
 //!
 //! Nothing readable lies there but counts, places, times and levels: ids are looked up by an HMAC, and ids, messages, scores, answers and
 //! notes are sealed (`seal`) under a key of each user's own, which is itself sealed under the operator's. Erasing a user
 //! destroys that key. Must not know models, HTTP, or policies beyond the level of an alarm.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::arc::MessageAt;
 use crate::scoring::MessageScore;
@@ -23,66 +21,32 @@ use crate::transcript::Role;
 use crate::verdict::Level;
 
 mod alarms;
+mod check;
+mod database;
+mod error;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod restore;
+mod retention;
 mod schema;
 mod seal;
+mod sqlite;
 mod turns;
+mod users;
+mod webhooks;
 
 pub use alarms::{Acknowledgement, Alarm, Alarms};
+use database::{Database, values};
+pub use error::StoreError;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSettings;
+pub use retention::{Retained, Retention};
+use seal::Keys;
 pub use seal::MasterKey;
-use seal::{DataKey, Keys};
+use sqlite::Sqlite;
 
 /// The database's file in its folder.
 const FILE: &str = "throughline.sqlite";
-/// How long a write waits for another process's.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why something could not be kept or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("cannot open {}: {cause}; hint: the folder must exist and be writable by this user", .file.display())]
-    Open { file: PathBuf, cause: rusqlite::Error },
-    #[error(
-        "{} was written with another key; hint: give the key that it was begun with (--key-file or THROUGHLINE_KEY): without it nothing in it can be read",
-        .file.display()
-    )]
-    OtherKey { file: PathBuf },
-    #[error("{} has the form {found}, this build reads up to {known}; hint: use a newer build", .file.display())]
-    Newer { file: PathBuf, found: i64, known: i64 },
-    #[error("the disk is full; hint: free some space: nothing that was acknowledged is lost")]
-    Full,
-    #[error(
-        "the database cannot be written; hint: check the folder's permissions and that its disk is not mounted read-only"
-    )]
-    ReadOnly,
-    #[error("the database is damaged ({0}); hint: stop, keep a copy of the folder, and restore a backup")]
-    Damaged(String),
-    #[error("another process held the database for {} seconds; hint: one server a folder", BUSY_TIMEOUT.as_secs())]
-    Busy,
-    /// What the caller read is not what is kept any more: another process wrote.
-    #[error("the history of this user went on meanwhile; hint: read it again")]
-    WentOn,
-    #[error("this user's history is under legal hold; hint: lift the hold first")]
-    Held,
-    #[error("a sealed value does not open; hint: the database was changed by hand, or is damaged")]
-    Sealed,
-    #[error("the system gives no random numbers")]
-    Random,
-    #[error("the database failed: {0}")]
-    Other(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        let rusqlite::Error::SqliteFailure(failure, _) = &error else { return Self::Other(error) };
-        match failure.code {
-            ErrorCode::DiskFull => Self::Full,
-            ErrorCode::ReadOnly => Self::ReadOnly,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(error.to_string()),
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
-            _ => Self::Other(error),
-        }
-    }
-}
 
 /// A message as it is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +83,8 @@ pub struct UserRow {
     pub alarmed: [Option<Level>; 3],
     /// Messages that were kept when a person last acknowledged alarms; 0 before that.
     pub seen_messages: u64,
+    /// Messages, from the first on, of which what was said was dropped since.
+    pub dropped: u64,
     /// Whether an alarm waits for a person.
     pub open_alarm: bool,
     pub held: bool,
@@ -174,13 +140,10 @@ pub struct Answered {
     pub answer: Vec<u8>,
 }
 
-/// The database. One connection: writes of one process never meet.
+/// The database, and the keys to what lies there.
 pub struct Store {
-    connection: Mutex<Connection>,
+    database: Database,
     keys: Keys,
-    file: PathBuf,
-    /// Whether the log of writes still has pages of somebody who was erased.
-    uncut: AtomicBool,
 }
 
 impl Store {
@@ -189,25 +152,32 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written, the key is not the one it was begun with, or a newer build wrote it.
     pub fn open(folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
-        let file = folder.join(FILE);
-        let cannot = |cause| StoreError::Open { file: file.clone(), cause };
-        make_private(&file);
-        let mut connection = Connection::open(&file).map_err(cannot)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        schema::settings(&connection).map_err(|error| match StoreError::from(error) {
-            StoreError::Other(cause) => cannot(cause),
-            other => other,
-        })?;
-        schema::migrate(&mut connection, &file)?;
-        let keys = Keys::of(key);
-        let store = Self { connection: Mutex::new(connection), keys, file, uncut: AtomicBool::new(false) };
+        Self::of(Database::Sqlite(Sqlite::open(folder.join(FILE))?), key)
+    }
+
+    /// Connects to a PostgreSQL database, and makes the tables where there are none.
+    ///
+    /// # Errors
+    /// When it cannot be reached or written, the key is not the one it was begun with, or a newer build wrote it.
+    #[cfg(feature = "postgres")]
+    pub fn connect(settings: &PostgresSettings, key: &MasterKey) -> Result<Self, StoreError> {
+        Self::of(Database::Postgres(Box::new(postgres::Postgres::connect(settings)?)), key)
+    }
+
+    fn of(database: Database, key: &MasterKey) -> Result<Self, StoreError> {
+        let store = Self { database, keys: Keys::of(key) };
         store.check_key()?;
         Ok(store)
     }
 
-    /// The database's file.
-    pub fn file(&self) -> &Path {
-        &self.file
+    /// Where it is, for people: the file, or the database's address without a password.
+    pub fn place(&self) -> String {
+        self.database.place()
+    }
+
+    /// Whether other servers may write to it.
+    pub fn is_shared(&self) -> bool {
+        self.database.is_shared()
     }
 
     /// HMAC-SHA256 of anything under a key of the operator's, for comparing.
@@ -215,241 +185,21 @@ impl Store {
         self.keys.digest(of)
     }
 
+    /// Whether the key is the one that the database was begun with; a new database is begun with it.
     fn check_key(&self) -> Result<(), StoreError> {
         const WORD: &[u8] = b"throughline";
-        let connection = self.lock();
-        let sealed: Option<Vec<u8>> =
-            connection.query_row("SELECT value FROM meta WHERE name = 'key_check'", [], |row| row.get(0)).optional()?;
-        match sealed {
-            Some(sealed) => match self.keys.wrap.open(&sealed, b"key check") {
+        self.database.write(|on| {
+            let sealed = self.keys.wrap.seal(WORD, b"key check")?;
+            let begin = "INSERT INTO meta (name, value) VALUES ('key_check', ?1) ON CONFLICT (name) DO NOTHING";
+            on.execute(begin, values![sealed])?;
+            let row = on.first("SELECT value FROM meta WHERE name = 'key_check'", &[])?;
+            let sealed = row.ok_or(StoreError::Sealed)?.bytes(0)?;
+            match self.keys.wrap.open(&sealed, b"key check") {
                 Ok(word) if word == WORD => Ok(()),
-                _ => Err(StoreError::OtherKey { file: self.file.clone() }),
-            },
-            None => {
-                let sealed = self.keys.wrap.seal(WORD, b"key check")?;
-                connection.execute("INSERT INTO meta (name, value) VALUES ('key_check', ?1)", [sealed])?;
-                Ok(())
+                _ => Err(StoreError::OtherKey { place: self.place() }),
             }
-        }
-    }
-
-    /// How a user stands; all zero of one who is not known.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn user(&self, user_id: &str) -> Result<UserRow, StoreError> {
-        let connection = self.lock();
-        let row = connection
-            .query_row(
-                "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, held, \
-                 EXISTS (SELECT 1 FROM alarms WHERE alarms.user = users.id AND acknowledged_ms IS NULL) \
-                 FROM users WHERE digest = ?1",
-                [self.keys.lookup(user_id)],
-                |row| {
-                    let level = |column| -> rusqlite::Result<Option<Level>> {
-                        Ok(row.get::<_, Option<String>>(column)?.and_then(|level| level.parse().ok()))
-                    };
-                    Ok(UserRow {
-                        id: row.get(0)?,
-                        messages: row.get::<_, i64>(1)? as u64,
-                        sessions: row.get::<_, i64>(2)? as u64,
-                        alarmed: [level(3)?, level(4)?, level(5)?],
-                        seen_messages: row.get::<_, i64>(6)? as u64,
-                        held: row.get(7)?,
-                        open_alarm: row.get(8)?,
-                    })
-                },
-            )
-            .optional()?;
-        Ok(row.unwrap_or_default())
-    }
-
-    /// Forgets a user: what was said, scores, alarms, and the key that they were sealed under. Whether there was anything.
-    ///
-    /// # Errors
-    /// When the user is under legal hold, or the database fails.
-    pub fn erase(&self, user_id: &str) -> Result<bool, StoreError> {
-        let erased = self.write(|transaction| {
-            // Without the key: who can no longer be read can still be erased.
-            let row: Option<(i64, bool)> = transaction
-                .query_row("SELECT id, held FROM users WHERE digest = ?1", [self.keys.lookup(user_id)], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()?;
-            let Some((id, held)) = row else { return Ok(false) };
-            if held {
-                return Err(StoreError::Held);
-            }
-            for table in ["messages", "sessions", "requests", "alarms"] {
-                transaction.execute(&format!("DELETE FROM {table} WHERE user = ?1"), [id])?;
-            }
-            transaction.execute("DELETE FROM users WHERE id = ?1", [id])?;
-            Ok(true)
-        })?;
-        if erased {
-            self.uncut.store(true, Ordering::Relaxed);
-            self.cut();
-        }
-        Ok(erased)
-    }
-
-    /// Writes back and cuts the log of writes, which still has the pages of those who were erased; whether it is cut. While another
-    /// process reads, it cannot be: the next turn tries again.
-    pub fn cut(&self) -> bool {
-        if !self.uncut.load(Ordering::Relaxed) {
-            return true;
-        }
-        let connection = self.lock();
-        let cut = || -> rusqlite::Result<bool> {
-            connection.busy_timeout(Duration::ZERO)?;
-            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            Ok(busy? == 0)
-        };
-        let done = cut().unwrap_or(false);
-        self.uncut.store(!done, Ordering::Relaxed);
-        done
-    }
-
-    /// Sets or lifts a legal hold, under which nothing of a user is erased; whether the user is known.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn hold(&self, user_id: &str, held: bool) -> Result<bool, StoreError> {
-        let digest = self.keys.lookup(user_id);
-        Ok(self.lock().execute("UPDATE users SET held = ?2 WHERE digest = ?1", params![digest, held])? > 0)
-    }
-
-    /// The number of users, messages, and alarms that wait for a person.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn counts(&self) -> Result<[u64; 3], StoreError> {
-        let of = "SELECT (SELECT COUNT(*) FROM users), (SELECT COALESCE(SUM(messages), 0) FROM users), \
-                  (SELECT COUNT(*) FROM alarms WHERE acknowledged_ms IS NULL)";
-        let counted = self.lock().query_row(of, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
-        Ok(counted.map(|count: i64| count as u64))
-    }
-
-    /// The last alarm that a webhook of this name took; of one that is new, the last there is: it begins with the next.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn webhook_begins(&self, name: &str) -> Result<i64, StoreError> {
-        let row = format!("webhook {name}");
-        self.write(|transaction| {
-            let begin =
-                "INSERT OR IGNORE INTO meta (name, value) SELECT ?1, CAST(COALESCE(MAX(id), 0) AS BLOB) FROM alarms";
-            transaction.execute(begin, [&row])?;
-            let value: Vec<u8> =
-                transaction.query_row("SELECT value FROM meta WHERE name = ?1", [&row], |row| row.get(0))?;
-            String::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(StoreError::Sealed)
         })
     }
-
-    /// A webhook of this name took the alarm.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn webhook_came_to(&self, name: &str, alarm: i64) -> Result<(), StoreError> {
-        let value = alarm.to_string().into_bytes();
-        let update = "UPDATE meta SET value = ?2 WHERE name = ?1";
-        self.lock().execute(update, params![format!("webhook {name}"), value])?;
-        Ok(())
-    }
-
-    /// Whether it can be written now.
-    ///
-    /// # Errors
-    /// When it cannot.
-    pub fn check_writable(&self) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('written', x'00')", [])?;
-            Ok(())
-        })
-    }
-
-    /// Goes through every page and opens everything that is sealed; what is wrong, if anything.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn check_whole(&self) -> Result<Option<String>, StoreError> {
-        let told: String = self.lock().query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if told != "ok" {
-            return Ok(Some(told));
-        }
-        let users = {
-            let connection = self.lock();
-            let mut statement = connection.prepare("SELECT digest, name, data_key FROM users ORDER BY id")?;
-            let row = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-            statement.query_map([], row)?.collect::<Result<Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>, _>>()?
-        };
-        let mut broken = 0;
-        for (digest, name, sealed) in &users {
-            let opens = self.keys.unwrap(sealed, digest).and_then(|key| {
-                let user_id = turns::text(&key, name, b"user")?;
-                if self.keys.lookup(&user_id)[..] != digest[..] {
-                    return Err(StoreError::Sealed);
-                }
-                self.history(&user_id)?;
-                self.alarms_of(&user_id)
-            });
-            match opens {
-                Ok(alarms) if alarms.unreadable == 0 => {}
-                Ok(_) | Err(StoreError::Sealed) => broken += 1,
-                Err(other) => return Err(other),
-            }
-        }
-        let all = users.len();
-        Ok((broken > 0).then(|| format!("of {broken} of {all} users something that is sealed does not open")))
-    }
-
-    /// Writes a whole copy to a new file, while others go on.
-    ///
-    /// # Errors
-    /// When the file exists or cannot be written.
-    pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
-        let cannot = |cause| StoreError::Open { file: to.to_owned(), cause };
-        // An empty file is written into; any other is refused.
-        make_private(to);
-        self.lock().execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(cannot)?;
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic within a transaction rolled it back: the connection is as good as before.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write<T>(&self, work: impl FnOnce(&Transaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    }
-
-    /// The row of a user who is known, and the key of what is kept of them.
-    fn known(&self, connection: &Connection, user_id: &str) -> Result<Option<(i64, DataKey)>, StoreError> {
-        let digest = self.keys.lookup(user_id);
-        let row: Option<(i64, Vec<u8>)> = connection
-            .query_row("SELECT id, data_key FROM users WHERE digest = ?1", [digest], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let Some((id, sealed)) = row else { return Ok(None) };
-        Ok(Some((id, self.keys.unwrap(&sealed, &digest)?)))
-    }
-}
-
-/// Makes an empty file that nobody else may read, unless there is one; the database's own files beside it take after it.
-fn make_private(file: &Path) {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // Where it cannot be made, opening it tells why.
-    let _ = options.open(file);
 }
 
 fn millis(time: Option<Timestamp>) -> Option<i64> {

@@ -1,9 +1,10 @@
 //! Turns: kept whole, read again in order.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::database::{Row, Statements, Value, values};
 use super::seal::DataKey;
+use super::users::Known;
 use super::{Answered, KeptMessage, KeptSession, NewAlarm, NewTurn, Request, Store, StoreError, UserRow, millis, time};
 use crate::arc::MessageAt;
 use crate::scoring::MessageScore;
@@ -16,74 +17,74 @@ impl Store {
     /// Keeps a turn: its messages, the alarm it raised, and the answer to its request. The user's row, and the alarm's number if there is one.
     ///
     /// # Errors
-    /// [`StoreError::WentOn`] where other messages came meanwhile; when the database fails. Then nothing of the turn is kept.
+    /// [`StoreError::WentOn`] where other messages came meanwhile, or a person acknowledged alarms; when the database fails. Then
+    /// nothing of the turn is kept, but for [`StoreError::Unsure`]: then [`Store::answered`] tells whether it was, of a turn with an
+    /// idempotency key. That holds though the database may still be at it: whoever keeps the turn once more waits for the user's row, finds
+    /// other counts than were read, and asks again.
     pub fn keep(&self, turn: &NewTurn) -> Result<(i64, Option<i64>), StoreError> {
         self.cut();
-        self.write(|transaction| {
-            let (user, key) = self.user_row(transaction, turn)?;
+        self.database.write(|on| {
+            let user = self.judged(on, turn)?;
             let (messages, mut sessions) = (turn.user.messages as i64, turn.user.sessions as i64);
             if let Some((session_id, started_at)) = turn.new_session {
-                let name = key.seal(session_id.as_bytes(), &of("session", sessions))?;
-                transaction.execute(
-                    "INSERT INTO sessions (user, session, name, started_ms) VALUES (?1, ?2, ?3, ?4)",
-                    params![user, sessions, name, millis(started_at)],
+                let name = user.key.seal(session_id.as_bytes(), &of("session", sessions))?;
+                on.execute(
+                    "INSERT INTO sessions (owner, session, name, started_ms) VALUES (?1, ?2, ?3, ?4)",
+                    values![user.id, sessions, name, millis(started_at)],
                 )?;
                 sessions += 1;
             }
             for (number, message) in (messages..).zip(turn.messages) {
-                keep_message(transaction, &key, (user, number), message)?;
+                keep_message(on, &user, (number, turn.now), message)?;
             }
-            transaction.execute(
-                "UPDATE users SET messages = ?2, sessions = ?3 WHERE id = ?1",
-                params![user, messages + turn.messages.len() as i64, sessions],
+            // A clock that was set back makes nobody silent for longer.
+            on.execute(
+                "UPDATE users SET messages = ?2, sessions = ?3, last_ms = CASE WHEN last_ms < ?4 THEN ?4 ELSE last_ms END \
+                 WHERE id = ?1",
+                values![user.id, messages + turn.messages.len() as i64, sessions, turn.now.as_millisecond()],
             )?;
-            let alarm = turn.alarm.map(|alarm| keep_alarm(transaction, &key, user, (&alarm, turn))).transpose()?;
+            let alarm = turn.alarm.as_ref().map(|alarm| keep_alarm(on, &user, (alarm, turn))).transpose()?;
             if let Some(request) = &turn.request {
-                self.keep_request(transaction, &key, user, (request, alarm, turn.now))?;
+                self.keep_request(on, &user, (request, alarm, turn.now))?;
             }
-            Ok((user, alarm))
+            Ok((user.id, alarm))
         })
     }
 
     fn keep_request(
         &self,
-        transaction: &Transaction,
-        key: &DataKey,
-        user: i64,
+        on: &mut dyn Statements,
+        user: &Known,
         (request, alarm, now): (&Request, Option<i64>, Timestamp),
     ) -> Result<(), StoreError> {
         let digest = self.keys.lookup(request.key);
-        let answer = key.seal(&(request.answer)(alarm), &[&b"answer"[..], &digest].concat())?;
-        transaction.execute(
-            "DELETE FROM requests WHERE user = ?1 AND created_ms < ?2",
-            params![user, now.as_millisecond() - REQUESTS_KEPT_MS],
+        let answer = user.key.seal(&(request.answer)(alarm), &[&b"answer"[..], &digest].concat())?;
+        on.execute(
+            "DELETE FROM requests WHERE owner = ?1 AND created_ms < ?2",
+            values![user.id, now.as_millisecond() - REQUESTS_KEPT_MS],
         )?;
-        transaction.execute(
-            "INSERT INTO requests (user, digest, asked, answer, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![user, digest, request.asked, answer, now.as_millisecond()],
+        let kept = on.execute(
+            "INSERT INTO requests (owner, digest, asked, answer, created_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (owner, digest) DO NOTHING",
+            values![user.id, digest, request.asked, answer, now.as_millisecond()],
         )?;
-        Ok(())
+        if kept == 1 { Ok(()) } else { Err(StoreError::WentOn) }
     }
 
-    /// The user's row, if it is the one that the turn was judged by; made for a new user.
-    fn user_row(&self, transaction: &Transaction, turn: &NewTurn) -> Result<(i64, DataKey), StoreError> {
-        if let Some((user, key)) = self.known(transaction, turn.user_id)? {
-            let counts = "SELECT messages, sessions FROM users WHERE id = ?1";
-            let kept: (i64, i64) = transaction.query_row(counts, [user], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let judged = (turn.user.messages as i64, turn.user.sessions as i64);
-            return if user == turn.user.id && kept == judged { Ok((user, key)) } else { Err(StoreError::WentOn) };
-        }
-        if turn.user != UserRow::default() {
-            return Err(StoreError::WentOn);
-        }
-        let digest = self.keys.lookup(turn.user_id);
-        let (key, sealed) = self.keys.new_user(&digest)?;
-        let name = key.seal(turn.user_id.as_bytes(), b"user")?;
-        transaction.execute(
-            "INSERT INTO users (digest, name, data_key, created_ms) VALUES (?1, ?2, ?3, ?4)",
-            params![digest, name, sealed, turn.now.as_millisecond()],
-        )?;
-        Ok((transaction.last_insert_rowid(), key))
+    /// The user's row, locked, if it is the one that the turn was judged by; made for a new user.
+    fn judged(&self, on: &mut dyn Statements, turn: &NewTurn) -> Result<Known, StoreError> {
+        let Some(user) = self.known_alone(on, turn.user_id)? else {
+            if turn.user != UserRow::default() {
+                return Err(StoreError::WentOn);
+            }
+            return self.new_user(on, turn.user_id, turn.now)?.ok_or(StoreError::WentOn);
+        };
+        let counts = "SELECT messages, sessions, seen_messages FROM users WHERE id = ?1";
+        let row = on.first(counts, values![user.id])?.ok_or(StoreError::WentOn)?;
+        let kept = (user.id, row.number(0)?, row.number(1)?, row.number(2)?);
+        let UserRow { id, messages, sessions, seen_messages, .. } = turn.user;
+        let judged = (id, messages as i64, sessions as i64, seen_messages as i64);
+        if kept == judged { Ok(user) } else { Err(StoreError::WentOn) }
     }
 
     /// The answer that a request of this user with this idempotency key was given.
@@ -91,19 +92,15 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn answered(&self, user_id: &str, request: &str) -> Result<Option<Answered>, StoreError> {
-        let connection = self.lock();
-        let Some((user, key)) = self.known(&connection, user_id)? else { return Ok(None) };
         let digest = self.keys.lookup(request);
-        let row: Option<([u8; 32], Vec<u8>)> = connection
-            .query_row(
-                "SELECT asked, answer FROM requests WHERE user = ?1 AND digest = ?2",
-                params![user, digest],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()?;
-        let Some((asked, sealed)) = row else { return Ok(None) };
-        let answer = key.open(&sealed, &[&b"answer"[..], &digest].concat())?;
-        Ok(Some(Answered { asked, answer }))
+        self.database.read(|on| {
+            let Some(user) = self.known(on, user_id)? else { return Ok(None) };
+            let query = "SELECT asked, answer FROM requests WHERE owner = ?1 AND digest = ?2";
+            let Some(mut row) = on.first(query, values![user.id, digest])? else { return Ok(None) };
+            let asked = row.bytes(0)?.try_into().map_err(|_| StoreError::Sealed)?;
+            let answer = user.key.open(&row.bytes(1)?, &[&b"answer"[..], &digest].concat())?;
+            Ok(Some(Answered { asked, answer }))
+        })
     }
 
     /// Everything that was said, in the order in which it came; `None` of a user who is not known.
@@ -124,19 +121,19 @@ impl Store {
 
     /// Rows are read while others wait, and opened while they do not.
     fn read(&self, user_id: &str, content: bool) -> Result<Option<Vec<KeptSession>>, StoreError> {
-        let (key, rows, mut sessions) = {
-            let connection = self.lock();
-            let Some((user, key)) = self.known(&connection, user_id)? else { return Ok(None) };
-            let query = format!(
-                "SELECT number, session, message, role, time_ms, {}, score FROM messages WHERE user = ?1 ORDER BY number",
-                if content { "content" } else { "NULL" }
-            );
-            let mut statement = connection.prepare_cached(&query)?;
-            let rows = statement.query_map([user], MessageRow::of)?.collect::<Result<Vec<_>, _>>()?;
-            let sessions = sessions(&connection, user, &key)?;
-            (key, rows, sessions)
-        };
+        let query = format!(
+            "SELECT number, session, message, role, time_ms, {}, score FROM messages WHERE owner = ?1 ORDER BY number",
+            if content { "content" } else { "NULL" }
+        );
+        let found = self.database.read(|on| {
+            let Some(user) = self.known(on, user_id)? else { return Ok(None) };
+            let rows = on.query(&query, values![user.id])?;
+            let sessions = sessions(on, &user)?;
+            Ok(Some((user.key, rows, sessions)))
+        })?;
+        let Some((key, rows, mut sessions)) = found else { return Ok(None) };
         for row in rows {
+            let row = MessageRow::of(row)?;
             let session = usize::try_from(row.session).ok().and_then(|session| sessions.get_mut(session));
             session.ok_or(StoreError::Sealed)?.messages.push(row.opened(&key)?);
         }
@@ -156,15 +153,15 @@ struct MessageRow {
 }
 
 impl MessageRow {
-    fn of(row: &rusqlite::Row) -> rusqlite::Result<Self> {
+    fn of(mut row: Row) -> Result<Self, StoreError> {
         Ok(Self {
-            number: row.get(0)?,
-            session: row.get(1)?,
-            message: row.get(2)?,
-            role: row.get(3)?,
-            time_ms: row.get(4)?,
-            content: row.get(5)?,
-            score: row.get(6)?,
+            number: row.number(0)?,
+            session: row.number(1)?,
+            message: row.number(2)?,
+            role: row.text(3)?.to_owned(),
+            time_ms: row.maybe_number(4)?,
+            content: row.maybe_bytes(5)?,
+            score: row.maybe_bytes(6)?,
         })
     }
 
@@ -187,22 +184,20 @@ impl MessageRow {
     }
 }
 
-fn sessions(connection: &Connection, user: i64, key: &DataKey) -> Result<Vec<KeptSession>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT session, name, started_ms FROM sessions WHERE user = ?1 ORDER BY session")?;
-    let mut rows = statement.query([user])?;
-    let mut sessions = Vec::new();
-    while let Some(row) = rows.next()? {
-        let session_id = text(key, &row.get::<_, Vec<u8>>(1)?, &of("session", row.get(0)?))?;
-        sessions.push(KeptSession { session_id, started_at: time(row.get(2)?), messages: Vec::new() });
-    }
-    Ok(sessions)
+fn sessions(on: &mut dyn Statements, user: &Known) -> Result<Vec<KeptSession>, StoreError> {
+    let rows =
+        on.query("SELECT session, name, started_ms FROM sessions WHERE owner = ?1 ORDER BY session", values![user.id])?;
+    let session = |mut row: Row| {
+        let session_id = text(&user.key, &row.bytes(1)?, &of("session", row.number(0)?))?;
+        Ok(KeptSession { session_id, started_at: time(row.maybe_number(2)?), messages: Vec::new() })
+    };
+    rows.into_iter().map(session).collect()
 }
 
 fn keep_message(
-    transaction: &Transaction,
-    key: &DataKey,
-    (user, number): (i64, i64),
+    on: &mut dyn Statements,
+    user: &Known,
+    (number, now): (i64, Timestamp),
     message: &KeptMessage,
 ) -> Result<(), StoreError> {
     let mut row = MessageRow {
@@ -215,44 +210,50 @@ fn keep_message(
         score: None,
     };
     let content = message.content.as_deref();
-    row.content = content.map(|text| key.seal(text.as_bytes(), &row.of_column("content"))).transpose()?;
+    row.content = content.map(|text| user.key.seal(text.as_bytes(), &row.of_column("content"))).transpose()?;
     if let Some(score) = message.score {
         let json = serde_json::to_vec(&score).map_err(|_| StoreError::Sealed)?;
-        row.score = Some(key.seal(&json, &row.of_column("score"))?);
+        row.score = Some(user.key.seal(&json, &row.of_column("score"))?);
     }
-    transaction
-        .prepare_cached(
-            "INSERT INTO messages (user, number, session, message, role, time_ms, content, score) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![user, row.number, row.session, row.message, row.role, row.time_ms, row.content, row.score])?;
+    on.execute(
+        "INSERT INTO messages (owner, number, session, message, role, time_ms, content, score, kept_ms) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        values![
+            user.id,
+            row.number,
+            row.session,
+            row.message,
+            row.role.as_str(),
+            row.time_ms,
+            row.content,
+            row.score,
+            now.as_millisecond()
+        ],
+    )?;
     Ok(())
 }
 
-fn keep_alarm(
-    transaction: &Transaction,
-    key: &DataKey,
-    user: i64,
-    (alarm, turn): (&NewAlarm, &NewTurn),
-) -> Result<i64, StoreError> {
-    transaction.execute(
-        "INSERT INTO alarms (user, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, x'', ?5)",
-        params![
-            user,
+fn keep_alarm(on: &mut dyn Statements, user: &Known, (alarm, turn): (&NewAlarm, &NewTurn)) -> Result<i64, StoreError> {
+    on.alone_with_alarms()?;
+    let raised = on.first(
+        "INSERT INTO alarms (owner, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+        values![
+            user.id,
             alarm.at.session as i64,
             alarm.at.message as i64,
             alarm.level.as_str(),
+            Value::Bytes(Vec::new()),
             turn.now.as_millisecond()
         ],
     )?;
-    let id = transaction.last_insert_rowid();
-    let verdict = key.seal(alarm.verdict, &of("verdict", id))?;
-    transaction.execute("UPDATE alarms SET verdict = ?2 WHERE id = ?1", params![id, verdict])?;
+    let id = raised.ok_or(StoreError::Sealed)?.number(0)?;
+    let verdict = user.key.seal(alarm.verdict, &of("verdict", id))?;
+    on.execute("UPDATE alarms SET verdict = ?2 WHERE id = ?1", values![id, verdict])?;
     let now = [alarm.arcs[0], alarm.arcs[1], alarm.level];
     let highest = |kind: usize| turn.user.alarmed[kind].map_or(now[kind], |before| before.max(now[kind])).as_str();
-    transaction.execute(
+    on.execute(
         "UPDATE users SET harassment_alarm = ?2, delusion_alarm = ?3, alarm = ?4 WHERE id = ?1",
-        params![user, highest(0), highest(1), highest(2)],
+        values![user.id, highest(0), highest(1), highest(2)],
     )?;
     Ok(id)
 }

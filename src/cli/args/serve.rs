@@ -23,6 +23,7 @@ KEY
   else the file of --key-file, else FOLDER/key, which is made at the first
   start. A key beside the data protects copies of the database alone, and no
   copy of the folder: keep it elsewhere. Without it nothing can be read again.
+  With --database it is one of the first two, the same for every server.
 
 ANSWERS
   GET /openapi.json describes them, schemas/openapi.json is a copy. SIGTERM
@@ -46,7 +47,7 @@ pub struct ServeArgs {
     pub bind: SocketAddr,
 
     #[command(flatten)]
-    pub store: StoreFolder,
+    pub store: StoreAt,
 
     /// Who may ask: a TOML file of `throughline token`; read again when it changes
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_TOKENS")]
@@ -72,6 +73,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_NO_CONTENT", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub no_content: bool,
+
+    /// Drop what was said so many days after it came; scores, arcs and alarms stay, and what comes after is judged in windows that
+    /// begin behind it. A legal hold stops it, and so does an alarm that waits for a person
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_RETAIN_CONTENT_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub retain_content_days: Option<u32>,
+
+    /// Erase users whose last turn came so many days ago. A legal hold stops it, and so does an alarm that waits for a person
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_RETAIN_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub retain_days: Option<u32>,
 
     /// Milliseconds that a caller waits who sends no X-Deadline-Ms
     #[arg(long, value_name = "COUNT", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
@@ -129,12 +139,21 @@ pub struct ServeArgs {
     pub log: LogForm,
 }
 
-/// A folder with its key.
+/// Where it is kept, and the key.
 #[derive(Debug, Args)]
-pub struct StoreFolder {
+pub struct StoreAt {
     /// Where users' histories and alarms are kept
     #[arg(long, value_name = "DIR", default_value = "throughline-data", env = "THROUGHLINE_FOLDER")]
     pub folder: PathBuf,
+
+    /// A PostgreSQL database that several servers share, in place of the folder: postgres://USER:PASSWORD@HOST/NAME, spoken to
+    /// with TLS unless it is on this machine; in builds with the feature `postgres`
+    #[arg(long, value_name = "URL", env = "THROUGHLINE_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+
+    /// Certificates (PEM) of those who vouch for the database's server [default: the system's]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_DATABASE_CA")]
+    pub database_ca: Option<PathBuf>,
 
     /// A file with the key, 64 hexadecimal digits; THROUGHLINE_KEY goes before it [default: FOLDER/key]
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_KEY_FILE")]
@@ -177,16 +196,28 @@ pub struct StoreArgs {
 pub enum StoreCommand {
     /// Whether the database is whole, its key fits, and it can be written; what is in it
     #[command(after_help = "EXIT CODES\n  0  all is well\n  2  it is not")]
-    Check(StoreFolder),
-    /// Write a copy while the server goes on; to restore it, put it in an empty folder as throughline.sqlite, with the same key
+    Check(StoreAt),
+    /// Write a copy while the server goes on; of PostgreSQL, say how its own pg_dump does
     Backup(StoreBackupArgs),
+    /// Put a copy that `backup` wrote into a folder without a database, once all of it was read and the key fits
+    #[command(after_help = "EXAMPLE\n  throughline store restore copy.sqlite --folder throughline-data --key-file key")]
+    Restore(StoreRestoreArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct StoreBackupArgs {
     #[command(flatten)]
-    pub store: StoreFolder,
+    pub store: StoreAt,
     /// The copy; must not exist
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreRestoreArgs {
+    #[command(flatten)]
+    pub store: StoreAt,
+    /// The copy
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
 }

@@ -21,6 +21,8 @@ use crate::server::{App, Waiting};
 
 /// Between signs of life on a stream without alarms.
 const ALIVE: Duration = Duration::from_secs(15);
+/// Between looks for alarms that another server of the same database raised.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Alarms of all users, the oldest first.
 #[utoipa::path(get, path = "/v1/alarms", tag = "alarms", params(AlarmsQuery),
@@ -104,7 +106,7 @@ impl Listener {
                     tokio::select! {
                         news = self.news.recv() => if matches!(news, Err(RecvError::Closed)) { return None },
                         // Another process may have raised one.
-                        () = tokio::time::sleep(ALIVE) => {},
+                        () = tokio::time::sleep(if self.app.store.is_shared() { LOOK } else { ALIVE }) => {},
                         stopping = self.stopping.wait_for(|stopping| *stopping) => { let _ = stopping; return None },
                     }
                 }

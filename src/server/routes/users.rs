@@ -59,7 +59,7 @@ pub(in crate::server) async fn acknowledge(
     done.map(|acknowledged| Json(AcknowledgeOut { acknowledged })).ok_or_else(Problem::unknown_user)
 }
 
-/// Set or lift a legal hold, under which nothing of a user is erased.
+/// Set or lift a legal hold, under which nothing of a user is erased; it may be set before the user's first turn.
 #[utoipa::path(put, path = "/v1/users/{user_id}/hold", tag = "users", params(("user_id" = String, Path)),
     request_body = HoldIn, responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn hold(
@@ -68,7 +68,7 @@ pub(in crate::server) async fn hold(
     Extension(caller): Extension<Caller>,
     Body(hold, _): Body<HoldIn>,
 ) -> Result<StatusCode, Problem> {
-    if !app.store(move |store| store.hold(&user_id, hold.held)).await? {
+    if !app.store(move |store| store.hold(&user_id, hold.held, Timestamp::now())).await? {
         return Err(Problem::unknown_user());
     }
     tracing::info!(by = caller.name(), held = hold.held, "a legal hold was set or lifted");

@@ -1,0 +1,131 @@
+//! `throughline store …`, and how what `serve` keeps is opened.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use throughline::store::{MasterKey, Store};
+
+use super::args::{StoreArgs, StoreAt, StoreCommand};
+use super::limits::read_small;
+use super::{EXIT_CLEAN, EXIT_ERROR};
+
+/// The key, 64 hexadecimal digits.
+const KEY_VARIABLE: &str = "THROUGHLINE_KEY";
+
+pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
+    match args.command {
+        StoreCommand::Check(at) => {
+            let store = open(&at, false)?;
+            if let Some(found) = store.check_whole()? {
+                writeln!(stdout(), "damaged: {found}; hint: keep a copy of the folder, and restore a backup")?;
+                return Ok(EXIT_ERROR);
+            }
+            store.check_writable()?;
+            let [users, messages, alarms] = store.counts()?;
+            writeln!(stdout(), "{}: whole, its key fits, and it can be written", store.place())?;
+            writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
+        }
+        StoreCommand::Backup(args) => {
+            let store = open(&args.store, false)?;
+            ensure!(!args.to.exists(), "{} exists; hint: a backup is never written over", args.to.display());
+            store.back_up(&args.to)?;
+            writeln!(stdout(), "{}: a whole copy; its key is that of {}", args.to.display(), store.place())?;
+        }
+        StoreCommand::Restore(args) => {
+            let at = &args.store;
+            ensure!(
+                at.database.is_none(),
+                "a copy of PostgreSQL is put back by its own pg_restore; hint: leave --database out for a copy of SQLite"
+            );
+            private_folder(&at.folder).with_context(|| format!("cannot make {}", at.folder.display()))?;
+            let _alone = alone(&at.folder)?;
+            let store = Store::restore(&args.from, &at.folder, &key(at, false)?)?;
+            let [users, messages, alarms] = store.counts()?;
+            writeln!(stdout(), "{}: restored, whole, and its key fits", store.place())?;
+            writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
+        }
+    }
+    Ok(EXIT_CLEAN)
+}
+
+/// One server a folder: what it holds in memory is in step with what is kept. The lock goes with the process.
+pub fn alone(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another server has {}; hint: --folder names another, one server a folder", folder.display())
+        }
+        Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Opens the store; a folder is made where that is asked.
+pub fn open(at: &StoreAt, make: bool) -> anyhow::Result<Store> {
+    if let Some(url) = &at.database {
+        return connect(url, at);
+    }
+    let folder = &at.folder;
+    if make {
+        private_folder(folder)
+            .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
+    }
+    ensure!(folder.is_dir(), "{} is no folder; hint: --folder names the one that `serve` was given", folder.display());
+    Ok(Store::open(folder, &key(at, make)?)?)
+}
+
+#[cfg(feature = "postgres")]
+fn connect(url: &str, at: &StoreAt) -> anyhow::Result<Store> {
+    let ca_file = at.database_ca.clone();
+    let settings = throughline::store::PostgresSettings { ca_file, ..throughline::store::PostgresSettings::new(url) };
+    Ok(Store::connect(&settings, &key(at, false)?)?)
+}
+
+#[cfg(not(feature = "postgres"))]
+fn connect(_: &str, _: &StoreAt) -> anyhow::Result<Store> {
+    bail!("this build opens no connection to a database; hint: cargo build --release --features postgres")
+}
+
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn key(at: &StoreAt, make: bool) -> anyhow::Result<MasterKey> {
+    const FORM: &str = "hint: 64 hexadecimal digits, such as `openssl rand -hex 32` writes";
+    if let Ok(text) = std::env::var(KEY_VARIABLE) {
+        return MasterKey::from_hex(&text).with_context(|| format!("{KEY_VARIABLE} is no key; {FORM}"));
+    }
+    ensure!(
+        at.database.is_none() || at.key_file.is_some(),
+        "there is no key; hint: --key-file or {KEY_VARIABLE}, the same for every server of the database: `openssl rand -hex 32` makes one"
+    );
+    let file = at.key_file.clone().unwrap_or_else(|| at.folder.join("key"));
+    // A key is made for an empty folder alone: beside a database it would only hide that the right one is missing.
+    if make && at.key_file.is_none() && !file.exists() && !at.folder.join("throughline.sqlite").exists() {
+        let key = MasterKey::random()?;
+        write_private(&file, &key.to_hex()).with_context(|| format!("cannot write {}", file.display()))?;
+        tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
+        return Ok(key);
+    }
+    let text =
+        read_small(&file).with_context(|| format!("the key {}; hint: --key-file or {KEY_VARIABLE}", file.display()))?;
+    MasterKey::from_hex(&text).with_context(|| format!("{} is no key; {FORM}", file.display()))
+}
+
+fn write_private(file: &PathBuf, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut made = options.open(file)?;
+    made.write_all(text.as_bytes())?;
+    made.write_all(b"\n")?;
+    made.sync_all()
+}

@@ -1,0 +1,107 @@
+//! Putting a copy back in place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::database::Database;
+use super::sqlite::{Sqlite, make_private};
+use super::{FILE, MasterKey, Store, StoreError};
+
+/// What a copy is called until it is known to be whole.
+const UNPROVEN: &str = "throughline.sqlite.restoring";
+
+impl Store {
+    /// Puts a copy that [`Store::back_up`] wrote into a folder that has no database, after everything in it was read and opened with the
+    /// key: until then nothing in the folder is a database. The caller sees to it that no server has the folder.
+    ///
+    /// # Errors
+    /// When the folder has a database, the copy is damaged or of another key, or something cannot be read or written.
+    pub fn restore(copy: &Path, folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
+        let (file, unproven) = (folder.join(FILE), folder.join(UNPROVEN));
+        refuse_what_is_there(copy, &file)?;
+        let proven = prove(copy, &unproven, key).and_then(|()| {
+            let cannot = |cause: io::Error| cannot_open(&file, &cause);
+            File::open(&unproven).and_then(|file| file.sync_all()).map_err(cannot)?;
+            fs::rename(&unproven, &file).map_err(cannot)?;
+            // The name, too, is on the disk when this is done; not every system lets folders be opened for it.
+            File::open(folder).and_then(|folder| folder.sync_all()).or_else(unsupported).map_err(cannot)
+        });
+        // What did not prove whole is not left behind.
+        beside(&unproven).iter().chain([&unproven]).for_each(|file| drop(fs::remove_file(file)));
+        proven?;
+        Self::open(folder, key)
+    }
+}
+
+fn refuse_what_is_there(copy: &Path, file: &Path) -> Result<(), StoreError> {
+    if let Some(there) = beside(file).into_iter().chain([file.to_owned()]).find(|there| there.exists()) {
+        let told = format!(
+            "{} is there; hint: restore into a folder without a database, or move this one away first",
+            there.display()
+        );
+        return Err(StoreError::Refused(told));
+    }
+    if let Some(there) = beside(copy).into_iter().find(|there| there.exists()) {
+        let told = format!(
+            "{} lies beside the copy: this is a database in use, or a part of one; hint: `throughline store backup` writes whole copies",
+            there.display()
+        );
+        return Err(StoreError::Refused(told));
+    }
+    Ok(())
+}
+
+/// Copies it to that name, and reads and opens everything there.
+fn prove(copy: &Path, unproven: &Path, key: &MasterKey) -> Result<(), StoreError> {
+    let cannot = |cause: io::Error| cannot_open(copy, &cause);
+    beside(unproven).iter().chain([&unproven.to_owned()]).for_each(|file| drop(fs::remove_file(file)));
+    make_private(unproven);
+    let mut to = OpenOptions::new().write(true).open(unproven).map_err(|cause| cannot_open(unproven, &cause))?;
+    io::copy(&mut File::open(copy).map_err(cannot)?, &mut to).map_err(|cause| match cause.kind() {
+        io::ErrorKind::StorageFull => StoreError::Full,
+        _ => cannot(cause),
+    })?;
+    drop(to);
+    // Opened as a store it would be made one: an empty file is no copy of anything.
+    let begun: i64 = Connection::open_with_flags(unproven, OpenFlags::SQLITE_OPEN_READ_ONLY)?.query_row(
+        "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'meta'",
+        [],
+        |row| row.get(0),
+    )?;
+    if begun == 0 {
+        let told = format!("{} is no database of throughline's; hint: is it the right file?", copy.display());
+        return Err(StoreError::Refused(told));
+    }
+    let store = Store::of(Database::Sqlite(Sqlite::open(unproven.to_owned())?), key).map_err(|error| match error {
+        StoreError::OtherKey { .. } => StoreError::OtherKey { place: copy.display().to_string() },
+        other => other,
+    })?;
+    if let Some(found) = store.check_whole()? {
+        return Err(StoreError::Damaged(found));
+    }
+    match store.database {
+        Database::Sqlite(sqlite) => sqlite.close(),
+        #[cfg(feature = "postgres")]
+        Database::Postgres(_) => Ok(()),
+    }
+}
+
+/// What SQLite keeps beside a file while it is in use.
+fn beside(file: &Path) -> [PathBuf; 3] {
+    ["-wal", "-shm", "-journal"].map(|ending| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    })
+}
+
+fn cannot_open(place: &Path, cause: &io::Error) -> StoreError {
+    StoreError::Open { place: place.display().to_string(), cause: cause.to_string() }
+}
+
+fn unsupported(cause: io::Error) -> io::Result<()> {
+    if cfg!(unix) { Err(cause) } else { Ok(()) }
+}

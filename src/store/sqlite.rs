@@ -1,0 +1,190 @@
+//! SQLite: a file in a folder, one connection; writes of one process never meet.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior, params_from_iter};
+
+use super::database::{Row, Statements, Value};
+use super::{StoreError, schema};
+
+/// How long a write waits for another process's.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements that are kept prepared.
+const PREPARED_MAX: usize = 64;
+
+pub(super) struct Sqlite {
+    connection: Mutex<Connection>,
+    file: PathBuf,
+    /// Whether the log of writes still has pages of something that was deleted.
+    uncut: AtomicBool,
+}
+
+impl Sqlite {
+    /// Opens the database, makes it where there is none, and brings it to the present form.
+    pub fn open(file: PathBuf) -> Result<Self, StoreError> {
+        let cannot =
+            |cause: rusqlite::Error| StoreError::Open { place: file.display().to_string(), cause: cause.to_string() };
+        make_private(&file);
+        let mut connection = Connection::open(&file).map_err(cannot)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
+        schema::settings(&connection).map_err(|error| match StoreError::from(error) {
+            StoreError::Other(cause) => StoreError::Open { place: file.display().to_string(), cause },
+            other => other,
+        })?;
+        schema::migrate_sqlite(&mut connection, &file)?;
+        Ok(Self { connection: Mutex::new(connection), file, uncut: AtomicBool::new(false) })
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub fn read<T>(&self, mut work: impl FnMut(&mut dyn Statements) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        work(&mut OnSqlite(&transaction))
+    }
+
+    pub fn write<T>(
+        &self,
+        mut work: impl FnMut(&mut dyn Statements) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&mut OnSqlite(&transaction))?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Something was deleted: it lies in the log of writes yet.
+    pub fn deleted(&self) {
+        self.uncut.store(true, Ordering::Relaxed);
+        self.cut();
+    }
+
+    /// Writes back and cuts the log of writes, if something that was deleted lies there; whether it is cut. While another process reads,
+    /// it cannot be: the next turn tries again.
+    pub fn cut(&self) -> bool {
+        if !self.uncut.load(Ordering::Relaxed) {
+            return true;
+        }
+        let connection = self.lock();
+        let cut = || -> rusqlite::Result<bool> {
+            connection.busy_timeout(Duration::ZERO)?;
+            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            connection.busy_timeout(LOCK_TIMEOUT)?;
+            Ok(busy? == 0)
+        };
+        let done = cut().unwrap_or(false);
+        self.uncut.store(!done, Ordering::Relaxed);
+        done
+    }
+
+    /// What is wrong with its pages, if anything.
+    pub fn broken(&self) -> Result<Option<String>, StoreError> {
+        let told: String = self.lock().query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        Ok((told != "ok").then_some(told))
+    }
+
+    /// Writes a whole copy to a new file, while others go on.
+    pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
+        let cannot =
+            |cause: rusqlite::Error| StoreError::Open { place: to.display().to_string(), cause: cause.to_string() };
+        // An empty file is written into; any other is refused.
+        make_private(to);
+        self.lock().execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(cannot)?;
+        Ok(())
+    }
+
+    /// Ends it: everything is in the one file then.
+    pub fn close(self) -> Result<(), StoreError> {
+        let connection = self.connection.into_inner().unwrap_or_else(PoisonError::into_inner);
+        connection.close().map_err(|(_, error)| error.into())
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic within a transaction rolled it back: the connection is as good as before.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct OnSqlite<'a>(&'a Connection);
+
+impl Statements for OnSqlite<'_> {
+    fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut read = Vec::new();
+        while let Some(row) = rows.next()? {
+            let value = |column| Ok(Value::from(row.get_ref(column)?));
+            read.push(Row((0..columns).map(value).collect::<rusqlite::Result<_>>()?));
+        }
+        Ok(read)
+    }
+
+    fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, StoreError> {
+        Ok(self.0.prepare_cached(sql)?.execute(params_from_iter(values))? as u64)
+    }
+
+    /// Whoever writes has the whole database to themselves.
+    fn locking(&self) -> &'static str {
+        ""
+    }
+
+    fn alone_with_alarms(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Number(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef) -> Self {
+        match value {
+            ValueRef::Null => Self::Null,
+            ValueRef::Integer(number) => Self::Number(number),
+            ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
+            ValueRef::Blob(bytes) => Self::Bytes(bytes.to_vec()),
+            // No column is one: whoever reads it finds another kind than it should be.
+            ValueRef::Real(number) => Self::Text(number.to_string()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let rusqlite::Error::SqliteFailure(failure, _) = &error else { return Self::Other(error.to_string()) };
+        match failure.code {
+            ErrorCode::DiskFull => Self::Full,
+            ErrorCode::ReadOnly => Self::ReadOnly,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(error.to_string()),
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy { seconds: LOCK_TIMEOUT.as_secs() },
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Makes an empty file that nobody else may read, unless there is one; the database's own files beside it take after it.
+pub(super) fn make_private(file: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // Where it cannot be made, opening it tells why.
+    let _ = options.open(file);
+}

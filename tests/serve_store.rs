@@ -1,0 +1,145 @@
+//! What becomes of what `serve` keeps: copies put back, old things dropped, holds before the first turn.
+
+#![cfg(feature = "server")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::json;
+use serve_support::cli_support::{code, folder, text, throughline};
+use serve_support::{Server, conversation, turn};
+
+mod serve_support;
+
+const FILE: &str = "throughline.sqlite";
+
+/// `store` and these arguments: the exit code, and everything that was said.
+fn store(arguments: &[&str], at: &Path, key: &Path) -> (i32, String) {
+    let output =
+        throughline().arg("store").args(arguments).arg("--folder").arg(at).arg("--key-file").arg(key).output().unwrap();
+    (code(&output), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_copy_is_put_back_once_it_is_known_to_be_whole() {
+    let (home, other) = (folder(), folder());
+    let server = Server::start(home.path(), &[]);
+    let turns = conversation(4);
+    for messages in &turns[..3] {
+        server.post("/v1/turns", &turn("ada", "s", messages)).ok();
+    }
+    let before = server.get("/v1/users/ada").ok();
+    let (key, copy) = (home.path().join("key"), home.path().join("copy"));
+    let (status, told) = store(&["backup", copy.to_str().unwrap()], home.path(), &key);
+    assert_eq!(status, 0, "{told}");
+    let restore = |from: &Path, to: &Path, key: &Path| {
+        let (status, told) = store(&["restore", from.to_str().unwrap()], to, key);
+        assert!(status == 0 || told.contains("hint"), "{told}");
+        (status, told)
+    };
+    // A folder that has one, or a server, is left alone.
+    let (status, told) = restore(&copy, home.path(), &key);
+    assert!(status == 2 && told.contains("another server"), "{told}");
+    assert_eq!(server.stop().0, Some(0));
+    let (status, told) = restore(&copy, home.path(), &key);
+    assert!(status == 2 && told.contains("is there"), "{told}");
+    // What is not whole, of another key, or something else is not put in place.
+    let to = other.path().join("new");
+    let damaged = other.path().join("damaged");
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4_096].fill(0xA5);
+    std::fs::write(&damaged, &bytes).unwrap();
+    std::fs::write(other.path().join("empty"), "").unwrap();
+    std::fs::write(other.path().join("text"), "no database ".repeat(1_000)).unwrap();
+    std::fs::write(other.path().join("key"), "5a".repeat(32)).unwrap();
+    for (from, key, part) in [
+        (&damaged, &key, "damaged"),
+        (&other.path().join("empty"), &key, "no database of throughline"),
+        (&other.path().join("text"), &key, "damaged"),
+        (&other.path().join("nowhere"), &key, "nowhere"),
+        (&copy, &other.path().join("key"), "another key"),
+    ] {
+        let (status, told) = restore(from, &to, key);
+        assert!(status == 2 && told.contains(part), "{part}: {told}");
+        let left: Vec<_> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| name == "lock"), "{part}: {left:?}");
+    }
+    let (status, told) = restore(&copy, &to, &key);
+    assert!(status == 0 && told.contains("users 1, messages 6"), "{told}");
+    let server = Server::start(&to, &["--key-file", key.to_str().unwrap()]);
+    assert_eq!(server.get("/v1/users/ada").ok(), before);
+    assert_eq!(server.post("/v1/turns", &turn("ada", "s", &turns[3])).ok()["messages_kept"], json!(8));
+}
+
+#[test]
+fn a_hold_is_set_before_the_first_turn() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    server.put("/v1/users/ada/hold", &json!({"held": false})).problem(404);
+    assert_eq!(server.put("/v1/users/ada/hold", &json!({"held": true})).status, 204);
+    let stands = server.get("/v1/users/ada").ok();
+    assert_eq!((&stands["held"], &stands["messages"]), (&json!(true), &json!(0)));
+    let kept = server.post("/v1/turns", &turn("ada", "s", &conversation(1)[0])).ok();
+    assert_eq!(kept["messages_kept"], json!(2));
+    assert!(server.delete("/v1/users/ada").problem(409).contains("legal hold"));
+}
+
+/// Makes everything that is kept so much older.
+fn age(home: &Path, days: i64) {
+    let connection = Connection::open(home.join(FILE)).unwrap();
+    let by = days * 86_400_000;
+    connection.execute("UPDATE messages SET kept_ms = kept_ms - ?1", [by]).unwrap();
+    connection.execute("UPDATE users SET last_ms = last_ms - ?1", [by]).unwrap();
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_is_old_is_dropped_and_who_is_silent_is_forgotten() {
+    let home = folder();
+    let turns = conversation(8);
+    let server = Server::start(home.path(), &["--kernel", "portable"]);
+    for user in ["ada", "held", "talking"] {
+        for messages in &turns[..3] {
+            server.post("/v1/turns", &turn(user, "s", messages)).ok();
+        }
+    }
+    server.put("/v1/users/held/hold", &json!({"held": true}));
+    // An alarm that waits for a person would keep everything.
+    for user in ["ada", "held", "talking"] {
+        server.post(&format!("/v1/users/{user}/acknowledge"), &json!({"by": "rev"})).ok();
+    }
+    assert_eq!(server.stop().0, Some(0));
+    age(home.path(), 40);
+    let server = Server::start(home.path(), &["--kernel", "portable"]);
+    let before = server.get("/v1/users/talking").ok();
+    for messages in &turns[3..5] {
+        server.post("/v1/turns", &turn("talking", "s", messages)).ok();
+    }
+    server.post("/v1/users/talking/acknowledge", &json!({"by": "rev"})).ok();
+    let late = server.get("/v1/users/talking").ok();
+    assert_ne!(before, late);
+    assert_eq!(server.stop().0, Some(0));
+    let days = ["--kernel", "portable", "--retain-content-days", "7", "--retain-days", "30"];
+    let server = Server::start(home.path(), &days);
+    until("nobody was forgotten", || server.get("/v1/users/ada").status == 404);
+    assert_eq!(server.get("/v1/users/held").ok()["messages"], json!(6));
+    // Scores stay as they were, and turns go on in the same place.
+    until("nothing was dropped", || server.log().contains("old content dropped"));
+    assert_eq!(server.get("/v1/users/talking").ok(), late);
+    let kept = server.post("/v1/turns", &turn("talking", "s", &turns[5])).ok();
+    assert_eq!((&kept["messages_kept"], &kept["messages"][0]["message_index"]), (&json!(12), &json!(10)));
+    assert_eq!(server.stop().0, Some(0));
+    let connection = Connection::open(home.path().join(FILE)).unwrap();
+    let left = "SELECT COUNT(content), COUNT(score) FROM messages JOIN users ON users.id = owner WHERE held = 0";
+    let left: (i64, i64) = connection.query_row(left, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(left, (6, 12));
+}
