@@ -19,7 +19,7 @@ pub use policy::{PolicyArgs, PolicyCommand, PolicyFileArgs, PolicySimulateArgs};
 #[cfg(feature = "server")]
 pub use proxy::ProxyArgs;
 #[cfg(feature = "server")]
-pub use serve::{LogForm, ServeArgs, StoreArgs, StoreAt, StoreCommand, TokenArgs};
+pub use serve::{DoctorArgs, LogForm, ServeArgs, StoreArgs, StoreAt, StoreCommand, TokenArgs};
 
 /// Reads the arc, not the message: an offline classifier of conversation risk.
 ///
@@ -50,6 +50,8 @@ pub enum Command {
     Policy(PolicyArgs),
     #[cfg(feature = "server")]
     Serve(Box<ServeArgs>),
+    #[cfg(feature = "server")]
+    Doctor(Box<DoctorArgs>),
     #[cfg(feature = "server")]
     Token(TokenArgs),
     #[cfg(feature = "server")]

@@ -13,6 +13,8 @@ use args::{Cli, Command, CompletionsArgs};
 
 mod args;
 mod benchmark;
+#[cfg(feature = "server")]
+mod doctor;
 mod limits;
 mod model;
 mod output;
@@ -41,6 +43,8 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::run(args),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(*args),
+        #[cfg(feature = "server")]
+        Command::Doctor(args) => doctor::run(&args.serve),
         #[cfg(feature = "server")]
         Command::Token(args) => serve::token(args),
         #[cfg(feature = "server")]

@@ -82,7 +82,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     })
 }
 
-fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
+pub fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
     Ok(ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: args.queue_tokens_max as usize,

@@ -91,6 +91,40 @@ pub enum StartError {
     Webhook(String),
 }
 
+/// What is made of settings, and may fail.
+struct Parts {
+    tls: Option<TlsAcceptor>,
+    proxy: Option<Proxy>,
+    senders: Vec<Sender>,
+}
+
+impl Parts {
+    fn of(settings: &ServerSettings) -> Result<Self, StartError> {
+        let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
+            Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
+        });
+        let senders = settings.webhooks.iter().map(Sender::new).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            tls: settings.tls.as_ref().map(tls::acceptor).transpose()?,
+            proxy: proxy.transpose()?,
+            senders: senders.map_err(StartError::Webhook)?,
+        })
+    }
+}
+
+/// Whether a server could be started with these settings, and its upstream, where there is one, answers: with which status its list
+/// of models is answered. Nothing is started.
+///
+/// # Errors
+/// What would keep it from starting, or that the upstream does not answer.
+pub async fn check(settings: &ServerSettings) -> Result<Option<u16>, StartError> {
+    let parts = Parts::of(settings)?;
+    match &parts.proxy {
+        Some(proxy) => Ok(Some(proxy.upstream.status().await?)),
+        None => Ok(None),
+    }
+}
+
 /// One server's parts.
 pub struct App {
     scorer: Arc<Scorer>,
@@ -119,13 +153,7 @@ impl App {
         access: Access,
         settings: ServerSettings,
     ) -> Result<Arc<Self>, StartError> {
-        let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
-            Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
-        });
-        let proxy = proxy.transpose()?;
-        let senders = settings.webhooks.iter().map(Sender::new).collect::<Result<Vec<_>, _>>();
-        let senders = Mutex::new(senders.map_err(StartError::Webhook)?);
-        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+        let Parts { tls, proxy, senders } = Parts::of(&settings)?;
         let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
         let counted = (metrics.clone(), alarms.clone());
@@ -141,7 +169,7 @@ impl App {
             settings,
             tls,
             proxy,
-            senders,
+            senders: Mutex::new(senders),
             background,
             alarms,
             stopping,

@@ -166,6 +166,16 @@ pub enum LogForm {
     Json,
 }
 
+/// Say whether `serve` would start with the same options, and what would bite later: model and speed, policy, what is kept, tokens,
+/// certificate, port, upstream
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  throughline doctor --tokens tokens.toml --bind 0.0.0.0:8787\n\n\
+    EXIT CODES\n  0  it would start\n  2  it would not")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
 /// Make a bearer token: its entry for a --tokens file on standard output, the token itself on standard error
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLE\n  throughline token chatbot --scope ingest >> tokens.toml\n  \

@@ -34,6 +34,19 @@ impl Upstream {
         Ok(Self { client, url, authorization })
     }
 
+    /// The status of its list of models.
+    pub async fn status(&self) -> Result<u16, UpstreamError> {
+        let models = self.url.as_str().trim_end_matches("chat/completions").to_owned() + "models";
+        let mut request = self.client.get(models);
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value.clone());
+        }
+        let answer = request.send().await.map_err(|error| {
+            UpstreamError(format!("{}; hint: is it running, and does --upstream name it?", failed(error)))
+        })?;
+        Ok(answer.status().as_u16())
+    }
+
     /// Asks for a reply. Nothing of the caller's headers goes along but what is given.
     pub async fn ask(&self, body: Bytes, caller: Option<&HeaderValue>) -> Result<Reply, Failed> {
         let mut request =

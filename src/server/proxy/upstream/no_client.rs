@@ -18,6 +18,10 @@ impl Upstream {
         Err(UpstreamError(found.into()))
     }
 
+    pub async fn status(&self) -> Result<u16, UpstreamError> {
+        match *self {}
+    }
+
     pub async fn ask(&self, _: Bytes, _: Option<&HeaderValue>) -> Result<Reply, Failed> {
         match *self {}
     }

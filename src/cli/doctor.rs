@@ -1,0 +1,177 @@
+//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is changed.
+
+use std::fmt::Display;
+use std::io::{Write, stdout};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Instant;
+
+use throughline::engine::{LoadSettings, Model, load_with};
+use throughline::scorer::ScorerSettings;
+use throughline::server::{Access, check};
+use throughline::transcript::{History, Message, Role, Session};
+use throughline::window::WindowSpec;
+
+use super::args::ServeArgs;
+use super::limits::use_threads;
+use super::model::{self, ReadAs};
+use super::serve::server_settings;
+use super::{EXIT_CLEAN, EXIT_ERROR, policy, store};
+
+/// Messages that the model's speed is measured on, and words in each.
+const MESSAGES: usize = 24;
+const WORDS: usize = 40;
+/// Tokens of a turn, about.
+const TURN_TOKENS: f64 = 60.0;
+
+/// What was found.
+#[derive(Default)]
+struct Report {
+    failed: usize,
+}
+
+impl Report {
+    fn line(&mut self, sign: &str, what: &str, told: impl Display) -> anyhow::Result<()> {
+        Ok(writeln!(stdout(), "{sign:4}  {what:9}  {told}")?)
+    }
+
+    /// It would start; or not, and why.
+    fn found<T>(&mut self, what: &str, found: anyhow::Result<T>, told: impl FnOnce(T) -> String) -> anyhow::Result<()> {
+        match found {
+            Ok(found) => self.line("ok", what, told(found)),
+            Err(error) => {
+                self.failed += 1;
+                self.line("FAIL", what, format!("{error:#}"))
+            }
+        }
+    }
+
+    /// It would start, but.
+    fn note(&mut self, what: &str, told: &str) -> anyhow::Result<()> {
+        self.line("note", what, told)
+    }
+}
+
+pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
+    use_threads(args.threads)?;
+    let mut report = Report::default();
+    report.found("policy", policy::load(args.policy.as_deref()), |loaded| {
+        format!("{} {}, sha256 {}", loaded.policy.name, loaded.policy.version, &loaded.sha256[..12])
+    })?;
+    report.found("model", speed(args), |told| told)?;
+    kept(args, &mut report)?;
+    callers(args, &mut report)?;
+    report.found("port", TcpListener::bind(args.bind).map_err(anyhow::Error::from), |_| {
+        format!("{} is free", args.bind)
+    })?;
+    let settings = server_settings(args);
+    let checked = settings.and_then(|settings| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(check(&settings))?)
+    });
+    report.found("settings", checked, |upstream| match upstream {
+        Some(status) => format!("the upstream answers, its list of models with status {status}"),
+        None => "certificate and webhooks, where there are any, can be used".into(),
+    })?;
+    Ok(if report.failed == 0 { EXIT_CLEAN } else { EXIT_ERROR })
+}
+
+/// Which model there is, how long it takes to be ready, and how fast it reads.
+fn speed(args: &ServeArgs) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let loaded: Model = load_with(&model::source(&args.model)?, &settings)?;
+    let info = loaded.info.clone();
+    let scoring = ScorerSettings {
+        window: args.window_tokens.map(WindowSpec::with_tokens),
+        policy: policy::load(args.policy.as_deref()).map(|loaded| loaded.policy).unwrap_or_default(),
+    };
+    let (scorer, _) = model::scorer(loaded, scoring, ReadAs { guard: None, categories: None })?;
+    scorer.live().map_err(|_| {
+        anyhow::anyhow!("{} says its verdict in words; hint: the sidecar needs a model with message heads", info.name)
+    })?;
+    let ready = begun.elapsed();
+    let begun = Instant::now();
+    let score = scorer.score(&talk(), &mut |_| {})?;
+    let rate = score.notes.tokens as f64 / begun.elapsed().as_secs_f64();
+    Ok(format!(
+        "{} {}, sha256 {}, on {}: ready in {:.2} s, {rate:.0} tokens a second, some {:.0} turns of {TURN_TOKENS} tokens",
+        info.name,
+        info.version.unwrap_or_default(),
+        &info.sha256[..12],
+        info.device,
+        ready.as_secs_f64(),
+        rate / TURN_TOKENS,
+    ))
+}
+
+/// Talk of nothing.
+fn talk() -> History {
+    let words = ["garden", "letter", "train", "river", "recipe", "bicycle", "coffee", "report", "market", "weekend"];
+    let message = |number: usize| Message {
+        role: if number % 2 == 0 { Role::User } else { Role::Assistant },
+        content: words.iter().cycle().skip(number).take(WORDS).copied().collect::<Vec<_>>().join(" "),
+        timestamp: None,
+    };
+    let messages = (0..MESSAGES).map(message).collect();
+    History { user_id: "doctor".into(), sessions: vec![Session { session_id: "1".into(), started_at: None, messages }] }
+}
+
+/// What is kept, and who may read it.
+fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
+    let at = &args.store;
+    if at.database.is_none() && !at.folder.join("throughline.sqlite").exists() {
+        report.note("store", &format!("{} has no database: `serve` makes one", at.folder.display()))?;
+        return Ok(());
+    }
+    let opened = store::open(at, false).and_then(|store| {
+        store.check_writable()?;
+        let [users, messages, alarms] = store.counts()?;
+        Ok(format!(
+            "{}: its key fits, it can be written; users {users}, messages {messages}, alarms that wait {alarms} (`throughline store check` \
+             goes through all of it)",
+            store.place()
+        ))
+    });
+    report.found("store", opened, |told| told)?;
+    if at.database.is_none() && at.key_file.is_none() && at.folder.join("key").exists() {
+        report
+            .note("key", "it lies beside the data: a copy of the folder is a copy of everything; hint: --key-file")?;
+    }
+    if others_may_read(&at.folder) {
+        report.note("folder", &format!("others may read {}; hint: chmod 700", at.folder.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn others_may_read(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_may_read(_: &Path) -> bool {
+    false
+}
+
+/// Who may ask.
+fn callers(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
+    match &args.tokens {
+        Some(file) => {
+            let access = Access::new(Some(file.clone())).map_err(anyhow::Error::from);
+            report.found("tokens", access, |_| format!("{} is read", file.display()))?;
+        }
+        None if args.bind.ip().is_loopback() => {
+            report.note("tokens", "none: everyone who reaches the port may do everything; hint: throughline token")?;
+        }
+        None => {
+            let none = anyhow::anyhow!("none, and --bind {} reaches beyond this machine; hint: --tokens", args.bind);
+            report.found("tokens", Err::<(), _>(none), |()| String::new())?;
+        }
+    }
+    if args.tls_certificate.is_none() && !args.bind.ip().is_loopback() {
+        report.note("tls", "none: tokens and chats go over the network as they are; hint: --tls-certificate")?;
+    }
+    Ok(())
+}
