@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use postgres_support::breaker::Breaker;
+use postgres_support::breaker::{Breaker, COMMIT};
 use postgres_support::{PASSWORD, Postgres};
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, text, throughline, write};
@@ -69,12 +69,14 @@ fn two_servers_hammered_with_one_user_come_to_what_one_server_comes_to() {
             let (servers, asked) = (&servers, &asked);
             scope.spawn(move || {
                 for number in 0..TURNS {
-                    // Now and then the same turn goes to both.
                     let key = format!("{sender} {number}");
-                    send(&servers[sender % 2], &key, asked);
-                    if number % 4 == 0 {
-                        send(&servers[1 - sender % 2], &key, asked);
-                    }
+                    // Now and then the same turn goes to both at once, and both give the same answer.
+                    let other = (number % 4 == 0).then(|| &servers[1 - sender % 2]);
+                    let (a, b) = std::thread::scope(|scope| {
+                        let other = other.map(|other| scope.spawn(|| send(other, &key, asked)));
+                        (send(&servers[sender % 2], &key, asked), other.map(|other| other.join().unwrap()))
+                    });
+                    assert!(b.is_none_or(|b| a == b));
                 }
             });
         }
@@ -108,7 +110,8 @@ fn what_one_server_does_the_other_shows() {
     let home = folder();
     let (one, two) = (start(&home, &database.url(), &[]), start(&home, &database.url(), &[]));
     let mut stream = TcpStream::connect(two.url.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // Well before the next sign of life.
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
     stream.write_all(b"GET /v1/alarms/stream HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut events = BufReader::new(stream);
     let mut event = String::new();
@@ -144,11 +147,34 @@ fn what_one_server_does_the_other_shows() {
 }
 
 #[test]
+fn what_is_dropped_by_one_server_is_not_in_anothers_memory() {
+    let Some(database) = Postgres::start(&[]) else { return };
+    let home = folder();
+    let one = start(&home, &database.url(), &[]);
+    let turns = conversation(8);
+    for messages in &turns[..6] {
+        one.post("/v1/turns", &turn("ada", "s", messages)).ok();
+    }
+    one.post("/v1/users/ada/acknowledge", &json!({"by": "rev"})).ok();
+    database.sql("UPDATE throughline.messages SET kept_ms = kept_ms - 8 * 86400000 WHERE number < 8");
+    let in_memory = one.post("/v1/check", &turn("ada", "s", &turns[7])).ok();
+    let two = start(&home, &database.url(), &["--retain-content-days", "7"]);
+    let begun = std::time::Instant::now();
+    while database.sql("SELECT dropped FROM throughline.users") != "8" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", two.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let drafts = [&one, &two].map(|server| server.post("/v1/check", &turn("ada", "s", &turns[7])).ok());
+    assert_eq!(drafts[0], drafts[1], "both read what is left");
+    assert_ne!(drafts[0]["messages"], in_memory["messages"], "a test that can fail");
+}
+
+#[test]
 fn a_turn_whose_commit_was_not_confirmed_is_kept_once() {
     let Some(database) = Postgres::start(&[]) else { return };
     let home = folder();
     for heard in [true, false] {
-        let breaker = Breaker::start(database.port(), heard);
+        let breaker = Breaker::start(database.port(), (COMMIT, heard));
         let server = start(&home, &database.url_at(breaker.port), &[]);
         let user = format!("heard {heard}");
         let asked = |messages| turn(&user, "s", messages);

@@ -91,8 +91,7 @@ fn a_damaged_page_is_told_and_not_read_as_something_else() {
     let file = folder.path().join("throughline.sqlite");
     let whole = std::fs::read(&file).unwrap();
     let pages = whole.len() / 4_096;
-    assert!(pages > 24, "a test that can fail: {pages} pages");
-    for page in (1..pages).step_by(pages / 12) {
+    for page in 1..pages {
         let mut bytes = whole.clone();
         bytes[page * 4_096..(page + 1) * 4_096].fill(0xA5);
         std::fs::write(&file, &bytes).unwrap();

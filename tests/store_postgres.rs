@@ -2,10 +2,11 @@
 
 #![cfg(all(unix, feature = "postgres"))]
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use postgres_support::breaker::Breaker;
+use postgres_support::breaker::{Breaker, COMMIT};
 use postgres_support::{PASSWORD, Postgres};
 use store_support::{alarm, key, message, now, turn};
 use throughline::store::{NewTurn, PostgresSettings, Request, Store, StoreError};
@@ -131,10 +132,15 @@ fn a_database_that_was_killed_is_connected_to_again() {
     let error = store.user("ada").unwrap_err();
     assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
     assert!(error.to_string().contains("hint") && !error.to_string().contains(PASSWORD), "{error}");
-    // While it is away nobody waits for it.
+    // While it is away nobody waits for it, and few knock at its door.
+    let door = TcpListener::bind(("127.0.0.1", server.port())).unwrap();
+    door.set_nonblocking(true).unwrap();
     for _ in 0..100 {
         assert!(matches!(store.user("ada"), Err(StoreError::Unreachable(_))));
     }
+    let knocked = std::iter::from_fn(|| door.accept().ok()).count();
+    drop(door);
+    assert!(knocked <= 3, "{knocked} times");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     server.restart();
     let begun = Instant::now();
@@ -181,7 +187,7 @@ fn a_database_that_hangs_and_a_lock_that_is_held_are_told() {
 fn a_commit_whose_answer_was_lost_is_told_and_never_doubled() {
     let Some(server) = Postgres::start(&[]) else { return };
     for heard in [true, false] {
-        let breaker = Breaker::start(server.port(), heard);
+        let breaker = Breaker::start(server.port(), (COMMIT, heard));
         let store = Store::connect(&PostgresSettings::new(server.url_at(breaker.port)), &key(1)).unwrap();
         let user = format!("heard {heard}");
         let messages = [message(0, 0, "one")];
@@ -196,6 +202,24 @@ fn a_commit_whose_answer_was_lost_is_told_and_never_doubled() {
         let again = store.keep(&judged);
         assert_eq!(again.is_ok(), !heard, "{again:?}");
         assert_eq!(store.user(&user).unwrap().messages, 1);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_before_the_end_is_made_again_and_nobody_notices() {
+    let Some(server) = Postgres::start(&[]) else { return };
+    for word in ["BEGIN", "SELECT id FROM users", "INSERT INTO messages", "UPDATE users SET messages"] {
+        for heard in [true, false] {
+            let breaker = Breaker::start(server.port(), (word, heard));
+            let store = Store::connect(&PostgresSettings::new(server.url_at(breaker.port)), &key(1)).unwrap();
+            let user = format!("{word} {heard}");
+            let messages = [message(0, 0, "one"), message(0, 1, "two")];
+            let judged = turn(&store, &user, &messages);
+            breaker.arm();
+            store.keep(&judged).unwrap();
+            assert!(breaker.broke(), "a test that can fail: {word}");
+            assert_eq!(store.history(&user).unwrap().unwrap()[0].messages, messages);
+        }
     }
 }
 

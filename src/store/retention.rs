@@ -99,7 +99,7 @@ fn drop_content(on: &mut dyn Statements, before_ms: i64) -> Result<Option<(i64, 
     let Some(row) = on.first(&oldest, values![before_ms])? else { return Ok(None) };
     let id = row.number(0)?;
     // The user's row first, as everybody does: two that wait for each other's would wait for ever.
-    let lock = format!("SELECT dropped FROM users WHERE id = ?1 AND held = 0{}", on.locking());
+    let lock = format!("SELECT dropped FROM users WHERE id = ?1 AND {FREE}{}", on.locking());
     let Some(row) = on.first(&lock, values![id])? else { return Err(StoreError::WentOn) };
     let dropped = row.number(0)?;
     let last = "SELECT MAX(number) FROM messages WHERE owner = ?1 AND content IS NOT NULL AND kept_ms < ?2";
