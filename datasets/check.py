@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Parse and check the hand-written histories of this folder (standard library only).
 
-    python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt
+    python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt datasets/targets/*.txt
 
 The suites beside this file are only parsed, and compared with what is given: none of their messages may stand there. The format is described in datasets/README.md. Exit status 1 when any file breaks it.
-A file in a folder named `contrasts` holds minimal pairs, every other one histories.
+A file in a folder named `contrasts` holds minimal pairs, one in `targets` who is who in histories that are given as well, every other
+one histories.
 The training code imports `parse`; `throughline benchmark` has a parser of its own (src/benchmark/data/author.rs).
 """
 
@@ -37,6 +38,9 @@ ARC = re.compile(r'^arc (harassment|delusion) onset=(\d+)\.(\d+)(?: target="([^"
 SESSION = re.compile(r"^--- (\d{4}-\d\d-\d\dT\d\d:\d\d)$")
 USER = re.compile(r"^U h([0-3]) d([0-3])( !)?: (.+)$")
 ASSISTANT = re.compile(r"^A s(-1|[0-2]): (.+)$")
+PERSON = re.compile(r"^(p\d+)( target)? \| .+$")
+SPOKEN = re.compile(r'^(\d+)\.(\d+)((?: p\d+="[^"]+"| @p\d+)+)$')
+SPOKEN_OF = re.compile(r'(p\d+)="([^"]+)"|@(p\d+)')
 CONTRAST_ID = re.compile(r"^([a-z]+)-(s\d{3})([a-h])$")
 
 
@@ -187,6 +191,74 @@ def set_of(contrast):
     return contrast.id.rstrip("abcdefgh")
 
 
+@dataclass
+class Targets:
+    """Who is who in the histories of one author."""
+    author: str
+    histories: list = field(default_factory=list)  # [id]
+    people: int = 0
+    mentions: int = 0
+    abouts: int = 0
+
+
+def read_targets(path, by_id):
+    """(what stands in a file of people, sentences about what is wrong with it); `by_id` has the author's histories."""
+    out, bad, people = Targets(Path(path).stem), [], {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        where = f"{path}:{number}"
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line.startswith("=== "):
+            out.histories.append(line[4:].strip())
+            people = {}
+        elif m := PERSON.match(line):
+            bad += [f"{where}: {m.group(1)} stands twice"] * (m.group(1) in people)
+            people[m.group(1)] = bool(m.group(2))
+            out.people += 1
+        elif (m := SPOKEN.match(line)) and out.histories:
+            text = user_message(by_id.get(out.histories[-1]), int(m.group(1)) - 1, int(m.group(2)) - 1)
+            bad += [f"{where}: {sentence}" for sentence in spoken_problems(out, people, text, SPOKEN_OF.findall(m.group(3)))]
+        else:
+            bad.append(f"{where}: not a line of the format: {line[:60]!r}")
+    written = list(by_id)
+    bad += [f"{path}: no history {i}" for i in out.histories if i not in by_id]
+    bad += [f"{path}: nothing of {i}" for i in written if i not in out.histories]
+    if [i for i in out.histories if i in by_id] != [i for i in written if i in out.histories]:
+        bad.append(f"{path}: not in the order of the histories, or one stands twice")
+    return out, bad
+
+
+def user_message(history, session, message):
+    """The text of a message of the user; None where there is none."""
+    if history is None or not 0 <= session < len(history.sessions):
+        return None
+    messages = history.sessions[session][1]
+    if not 0 <= message < len(messages) or messages[message].role != "user":
+        return None
+    return messages[message].content
+
+
+def spoken_problems(out, people, text, spoken):
+    if text is None:
+        return ["no message of the user stands there"]
+    bad, end = [], {}  # of words: where the last of them ended
+    for person, words, about in spoken:
+        number = person or about
+        if number not in people:
+            bad.append(f"{number} is not listed")
+        elif about:
+            out.abouts += 1
+            bad += [f"@{about} is no target"] * (not people[about])
+        if words:
+            out.mentions += 1
+            words = words.replace("\\n", "\n")
+            at = text.find(words, end.get(words, 0))
+            if at < 0:
+                bad.append(f"these words do not stand there, or not so often: {words!r}")
+            end[words] = at + len(words)
+    return bad
+
+
 def shingles(text):
     """The runs of SHINGLE_WORDS words of a message, without case and punctuation; none of a short message."""
     said = WORD.findall(text.casefold())
@@ -254,9 +326,11 @@ def labels(histories):
 
 
 def read(paths):
-    """(histories, contrasts, sentences about what does not parse or shares an id)."""
+    """(histories, contrasts, sentences about what does not parse or shares an id); files of people are for later."""
     arcs, contrasts, bad = [], [], []
     for path in paths:
+        if Path(path).parent.name == "targets":
+            continue
         is_contrast = Path(path).parent.name == "contrasts"
         try:
             found = parse(path, frozenset({"contrast"})) if is_contrast else parse(path)
@@ -297,11 +371,20 @@ def main(paths):
     for path in SUITES:
         groups["suites", path.stem] = parse(path)
     bad += near_duplicates(groups)
+    targets = []
+    for path in (p for p in paths if Path(p).parent.name == "targets"):
+        found, problems_found = read_targets(path, by_author[Path(path).stem])
+        targets.append(found)
+        bad += problems_found
     for sentence in bad:
         print(sentence)
     kinds = Counter(h.kind for h in arcs)
     report("histories", arcs, [f"kinds: {', '.join(f'{k} {n}' for k, n in kinds.most_common())}", twin_balance(arcs)])
     report("contrasts", contrasts, [f"{len(sets)} sets"])
+    if targets:
+        count = {name: sum(getattr(one, name) for one in targets) for name in ("people", "mentions", "abouts")}
+        print(f"targets: {sum(len(one.histories) for one in targets)} histories by {len(targets)} authors, {count['people']} people, "
+              f"{count['mentions']} mentions, {count['abouts']} times a message is about a target")
     print(f"{len(bad)} problems")
     return 1 if bad else 0
 

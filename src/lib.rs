@@ -14,6 +14,7 @@
 //! | [`guard`] | model families: prompts, categories, where the verdict is read | tensors |
 //! | [`engine`] | weights, tokeniser, the Llama architecture: `cpu` in blocks of rows over the products of `kernels`, `model` in candle for GPUs; KV cache | histories |
 //! | [`scoring`] | head logits → calibrated [`MessageScore`](scoring::MessageScore) | IO |
+//! | [`target`] | the people a user speaks of, linked over sessions, and whom a message is about | IO, clock, tensors |
 //! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
 //! | [`verdict`] | an operator's [`Policy`](verdict::Policy) → level, recommendations, and the messages they rest on | IO |
 //! | [`config`] | TOML that people write: errors that name the place | files |
@@ -30,7 +31,7 @@
 //!                                                                                         → store → alarm · HTTP answer
 //! ```
 //!
-//! The rooms `window`, `scoring`, `arc` and `verdict` build with `--no-default-features`: they are
+//! The rooms `window`, `scoring`, `target`, `arc` and `verdict` build with `--no-default-features`: they are
 //! pure functions of their arguments.
 
 pub mod arc;
@@ -51,6 +52,7 @@ pub mod scoring;
 pub mod server;
 #[cfg(feature = "store")]
 pub mod store;
+pub mod target;
 pub mod transcript;
 pub mod verdict;
 pub mod window;

@@ -207,6 +207,7 @@ EXAMPLE
   throughline benchmark datasets/arcs --split dev --output dev.json
   throughline benchmark datasets/arcs --thresholds dev.json --model guard.gguf
   throughline benchmark datasets/arcs --from scores.jsonl --scores tfidf=t.jsonl
+  throughline benchmark datasets/arcs --model none --targets datasets/targets
   throughline benchmark hatecheck.jsonl.gz --samples 200
 
 DATA
@@ -253,6 +254,11 @@ pub struct BenchmarkArgs {
     /// Scores of another detector, as JSON lines; repeatable
     #[arg(long, value_name = "NAME=FILE")]
     pub scores: Vec<NamedFile>,
+
+    /// A folder that says who is who in author files (datasets/targets): how well the people of a history are told
+    /// apart, and whom a message is about; no model is needed for it
+    #[arg(long, value_name = "FOLDER")]
+    pub targets: Option<PathBuf>,
 
     /// What the fields of a table mean: the name of a built-in map, or a TOML file
     #[arg(long, value_name = "MAP")]

@@ -8,12 +8,13 @@ use anyhow::{Context, anyhow, bail, ensure};
 use throughline::arc::ArcKind;
 use throughline::benchmark::Benchmark;
 use throughline::benchmark::data::labels::LabelMap;
+use throughline::benchmark::data::toward::{OpenedToward, open_toward};
 use throughline::benchmark::data::{DataSet, Opened, open};
 use throughline::benchmark::detector::{
     Detector, ExternalScores, ModelScores, ScoredMessage, each_user, external, keywords, model_detectors, score_output,
     scores_file, watched_names,
 };
-use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge};
+use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge, judge_toward};
 use throughline::benchmark::manifest::{BinaryRecord, FileRecord, InnocentLives, Manifest, ModelRecord, Settings};
 use throughline::benchmark::report::{html, terminal};
 use throughline::benchmark::simulate::lives::{LifeSettings, Pool};
@@ -76,18 +77,43 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
         samples: args.samples as usize,
         seed: args.seed,
     };
+    let towards = towards(&args, &opened.sets)?;
+    for file in towards.iter().flatten().flat_map(|toward| &toward.files) {
+        refuse_input([&figures, &page], file)?;
+    }
     let external: Vec<(String, ExternalScores)> = args.scores.iter().map(external_scores).collect::<Result<_, _>>()?;
     let models = all_models(&args, &opened.sets, &Progress::new(quiet))?;
     if let Some(file) = &args.innocents {
         keep_to_lives(file, &args, &models, &mut judging.thresholds)?;
     }
     let mut sets = Vec::new();
-    for set in &opened.sets {
-        sets.push(judge(set, &detectors(set, &models, &external, &policy.policy)?, &judging));
+    for (set, toward) in opened.sets.iter().zip(&towards) {
+        let mut report = judge(set, &detectors(set, &models, &external, &policy.policy)?, &judging);
+        report.toward = toward.as_ref().map(|toward| judge_toward(set, toward, judging.draws()));
+        sets.push(report);
     }
-    let manifest = manifest(&args, &opened, &policy, models.into_iter().map(|one| one.record).collect())?;
+    let read = Read { opened: &opened, towards: &towards };
+    let manifest = manifest(&args, &read, &policy, models.into_iter().map(|one| one.record).collect())?;
     tell([figures, page], &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
     Ok(EXIT_CLEAN)
+}
+
+/// What was read of labelled histories.
+struct Read<'a> {
+    opened: &'a Opened,
+    towards: &'a [Option<OpenedToward>],
+}
+
+/// The people of the histories of each set, if their files were asked for: those of authors' histories have some.
+fn towards(args: &BenchmarkArgs, sets: &[DataSet]) -> anyhow::Result<Vec<Option<OpenedToward>>> {
+    let Some(folder) = &args.targets else { return Ok(vec![None; sets.len()]) };
+    let arcs = |set: &DataSet| set.examples.iter().any(|example| example.arcs.is_some());
+    ensure!(
+        sets.iter().any(arcs),
+        "--targets says who is who in author files, and none is read here; hint: datasets/arcs"
+    );
+    let opened = sets.iter().map(|set| arcs(set).then(|| open_toward(folder, set)).transpose());
+    Ok(opened.collect::<Result<_, _>>()?)
 }
 
 /// A built-in map by its name, or one in a file.
@@ -263,7 +289,7 @@ fn detectors(
 
 fn manifest(
     args: &BenchmarkArgs,
-    opened: &Opened,
+    read: &Read,
     policy: &PolicyFile,
     models: Vec<ModelRecord>,
 ) -> anyhow::Result<Manifest> {
@@ -276,7 +302,8 @@ fn manifest(
     let scores = args.scores.iter().map(|named| named.file.clone());
     let inputs =
         args.from.iter().cloned().chain(scores).chain(args.thresholds.clone()).chain(args.innocents.clone()).chain(map);
-    let inputs: Vec<PathBuf> = inputs.collect();
+    let targets = read.towards.iter().flatten().flat_map(|toward| toward.files.iter().cloned());
+    let inputs: Vec<PathBuf> = inputs.chain(targets).collect();
     Ok(Manifest {
         binary: BinaryRecord {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -296,7 +323,7 @@ fn manifest(
                 .map(|_| InnocentLives { settings: life_settings(args), ever_share_max: args.ever }),
         },
         models,
-        data: opened.files.iter().map(record).collect::<Result<_, _>>()?,
+        data: read.opened.files.iter().map(record).collect::<Result<_, _>>()?,
         inputs: inputs.iter().map(record).collect::<Result<_, _>>()?,
     })
 }

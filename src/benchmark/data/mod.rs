@@ -12,6 +12,7 @@ pub mod author;
 pub mod labels;
 mod open;
 mod split;
+pub mod toward;
 
 pub use open::{Opened, open};
 pub use split::{Split, Splits};

@@ -126,7 +126,7 @@ fn author_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-fn text(file: &Path) -> Result<String, DataError> {
+pub(super) fn text(file: &Path) -> Result<String, DataError> {
     let bytes = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
     if bytes > AUTHOR_BYTES_MAX {
         let found = format!("{bytes} bytes, the limit is {AUTHOR_BYTES_MAX}");

@@ -15,6 +15,9 @@ use crate::arc::ArcKind;
 
 mod arcs;
 mod targets;
+mod toward;
+
+pub use toward::{TowardJudged, TowardReport, judge_toward};
 
 /// Points of a curve that are kept.
 const POINTS_MAX: usize = 240;
@@ -45,6 +48,9 @@ pub struct SetReport {
     pub arcs: Vec<ArcReport>,
     pub targets: Vec<TargetReport>,
     pub reviews: Vec<ReviewReport>,
+    /// How well the people of histories are told apart, where they were written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toward: Option<TowardReport>,
 }
 
 /// Histories judged as a whole, for one arc.
@@ -212,7 +218,8 @@ pub struct Judging {
 }
 
 impl Judging {
-    fn draws(&self) -> Draws {
+    /// How intervals are drawn.
+    pub fn draws(&self) -> Draws {
         Draws { samples: self.samples, seed: self.seed }
     }
 }
@@ -238,6 +245,7 @@ pub fn judge(set: &DataSet, detectors: &[Detector], judging: &Judging) -> SetRep
         arcs: arcs.map(|kind| subject.arc(kind, detectors)).collect(),
         targets: (0..set.targets.len()).map(|target| subject.target(target, detectors)).collect(),
         reviews: detectors.iter().flat_map(|detector| reviews(set, detector)).collect(),
+        toward: None,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 pub mod agreement;
 pub mod bootstrap;
 pub mod calibration;
+pub mod coreference;
 pub mod early;
 pub mod ranking;
 

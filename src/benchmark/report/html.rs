@@ -50,7 +50,7 @@ fn group(part: Part) -> Group {
     let plots = match part.of {
         Of::Arc(arc) => plot::of_arc(arc),
         Of::Target(target) => plot::of_target(target),
-        Of::Reviews => Vec::new(),
+        Of::Reviews | Of::Toward => Vec::new(),
     };
     let mut legend: Vec<(usize, String)> = Vec::new();
     for line in plots.iter().flat_map(|plot| &plot.lines) {

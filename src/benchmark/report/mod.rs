@@ -2,7 +2,7 @@
 //! the [`Benchmark`](super::Benchmark) itself. No example's id or text stands in any of them.
 
 use super::detector::{Family, Threshold, ThresholdFrom};
-use super::evaluate::{ArcReport, Judged, ReviewReport, SetReport, TargetReport};
+use super::evaluate::{ArcReport, Judged, ReviewReport, SetReport, TargetReport, TowardJudged, TowardReport};
 use super::metrics::{Figure, Figures};
 
 pub mod html;
@@ -73,6 +73,16 @@ const MESSAGES: [Column; 9] = [
     ("rank correlation", "rank_correlation", As::Share),
 ];
 
+const TOWARD: [Column; 7] = [
+    ("B-cubed F1", "b_cubed_f1", As::Share),
+    ("precision", "b_cubed_precision", As::Share),
+    ("recall", "b_cubed_recall", As::Share),
+    ("mentions found", "mentions_found", As::Share),
+    ("about: F1", "about_f1", As::Share),
+    ("precision", "about_precision", As::Share),
+    ("recall", "about_recall", As::Share),
+];
+
 /// What is read together.
 struct Part<'a> {
     title: String,
@@ -85,6 +95,7 @@ enum Of<'a> {
     Arc(&'a ArcReport),
     Target(&'a TargetReport),
     Reviews,
+    Toward,
 }
 
 /// A set's parts with any table, in the order in which they are read.
@@ -103,7 +114,9 @@ fn parts(set: &SetReport) -> Vec<Part<'_>> {
     });
     let reviews = review_table(&set.reviews);
     let reviews = Part { title: "review".into(), tables: reviews.into_iter().collect(), of: Of::Reviews };
-    let mut parts: Vec<Part> = arcs.chain(targets).chain([reviews]).collect();
+    let toward = set.toward.iter().map(toward_table).collect();
+    let toward = Part { title: "toward whom".into(), tables: toward, of: Of::Toward };
+    let mut parts: Vec<Part> = arcs.chain(targets).chain([reviews, toward]).collect();
     parts.iter_mut().for_each(|part| part.tables.retain(|table| !table.rows.is_empty()));
     parts.retain(|part| !part.tables.is_empty());
     parts
@@ -204,6 +217,23 @@ fn review_table(reviews: &[ReviewReport]) -> Option<Table> {
     let rows = reviews.iter().map(row).collect();
     let title = format!("{arc}: user messages read until a case reaches review");
     Some(Table { title, columns: columns.map(str::to_owned).to_vec(), rows })
+}
+
+fn toward_table(toward: &TowardReport) -> Table {
+    let TowardReport { histories, people, mentions, about, systems, .. } = toward;
+    let mut columns = vec!["linked by".to_owned()];
+    columns.extend(TOWARD.iter().map(|(head, ..)| (*head).to_owned()));
+    let row = |one: &TowardJudged| {
+        let cells = TOWARD.iter().map(|(_, name, way)| cell(&one.figures, name, *way));
+        std::iter::once(one.system.clone()).chain(cells).collect()
+    };
+    Table {
+        title: format!(
+            "people of {histories} histories: {people} people, {mentions} mentions, {about} times a message is about a target"
+        ),
+        columns,
+        rows: systems.iter().map(row).collect(),
+    }
 }
 
 fn threshold_text(threshold: Threshold) -> String {
