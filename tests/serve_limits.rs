@@ -289,3 +289,51 @@ fn without_an_upstream_nothing_is_proxied() {
     assert!(server.post("/v1/chat/completions", &asked).problem(501).contains("--upstream"));
     server.get("/v1/users/ada").problem(404);
 }
+
+#[test]
+fn the_doctor_says_what_keeps_a_server_from_starting() {
+    let (home, data) = (folder(), folder());
+    let doctor = |more: &[&str]| {
+        let arguments = ["doctor", "--model", serve_support::cli_support::MODEL, "--bind", "127.0.0.1:0", "--folder"];
+        throughline().args(arguments).arg(data.path()).args(more).output().unwrap()
+    };
+    let well = doctor(&[]);
+    assert_eq!(code(&well), 0, "{well:?}");
+    let told = text(&well.stdout);
+    for line in [
+        "ok    model",
+        "tokens a second",
+        "ok    policy",
+        "note  store",
+        "note  tokens",
+        "ok    port",
+        "ok    settings",
+    ] {
+        assert!(told.contains(line), "no {line:?}: {told}");
+    }
+    assert!(data.path().read_dir().unwrap().next().is_none(), "nothing is made");
+    let server = Server::start(data.path(), &[]);
+    server.post("/v1/turns", &turn("ada", "s", &conversation(1)[0])).ok();
+    let beside = doctor(&[]);
+    assert!(text(&beside.stdout).contains("users 1, messages 2"), "{beside:?}");
+    let policy = write(&home, "policy.toml", "levels = 3");
+    let (taken, policy) = (server.url.strip_prefix("http://").unwrap(), policy.to_str().unwrap());
+    let ill = doctor(&[
+        "--tokens",
+        "/nowhere/tokens.toml",
+        "--tls-certificate",
+        "/nowhere/a.pem",
+        "--tls-key",
+        "/nowhere/b.pem",
+        "--policy",
+        policy,
+    ]);
+    assert_eq!(code(&ill), 2, "{ill:?}");
+    let told = text(&ill.stdout);
+    for line in ["FAIL  tokens", "FAIL  settings", "FAIL  policy", "a.pem"] {
+        assert!(told.contains(line), "no {line:?}: {told}");
+    }
+    let arguments = ["doctor", "--model", serve_support::cli_support::MODEL, "--folder", "/nowhere", "--bind", taken];
+    let taken = throughline().args(arguments).output().unwrap();
+    assert!(code(&taken) == 2 && text(&taken.stdout).contains("FAIL  port"), "{taken:?}");
+}

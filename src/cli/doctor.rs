@@ -109,7 +109,7 @@ fn speed(args: &ServeArgs) -> anyhow::Result<String> {
 fn talk() -> History {
     let words = ["garden", "letter", "train", "river", "recipe", "bicycle", "coffee", "report", "market", "weekend"];
     let message = |number: usize| Message {
-        role: if number % 2 == 0 { Role::User } else { Role::Assistant },
+        role: if number.is_multiple_of(2) { Role::User } else { Role::Assistant },
         content: words.iter().cycle().skip(number).take(WORDS).copied().collect::<Vec<_>>().join(" "),
         timestamp: None,
     };

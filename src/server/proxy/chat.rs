@@ -88,7 +88,7 @@ impl ChatIn {
     }
 
     /// What the user said since the assistant last spoke.
-    pub(super) fn new(&self) -> Vec<(Role, String)> {
+    pub(super) fn fresh(&self) -> Vec<(Role, String)> {
         let since = self.messages.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
         self.messages[since..].iter().filter_map(ChatMessage::said).collect()
     }
@@ -171,11 +171,11 @@ mod tests {
             {"role": "user", "content": "three"},
         ]}));
         let texts = |said: Vec<(Role, String)>| said.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
-        assert_eq!(texts(asked.new()), ["One\ntwo", "three"]);
+        assert_eq!(texts(asked.fresh()), ["One\ntwo", "three"]);
         assert_eq!(texts(asked.all()), ["Good morning", "Morning!", "One\ntwo", "three"]);
         let again =
             chat(json!({"messages": [{"role": "assistant", "content": "Hello"}, {"role": "tool", "content": "x"}]}));
-        assert!(again.new().is_empty());
+        assert!(again.fresh().is_empty());
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Conversation {
     /// Judges what the user says and keeps it; `None` where there is nothing new, or no verdict and the policy lets it pass.
     async fn prompt(&self, asked: &ChatIn) -> Result<Option<(Judged, Option<i64>)>, Problem> {
         let begun = Instant::now();
-        let said = self.new(asked).await?;
+        let said = self.fresh(asked).await?;
         if said.is_empty() {
             return Ok(None);
         }
@@ -220,13 +220,13 @@ impl Conversation {
     }
 
     /// What is new in a request: everything of a user of whom nothing is kept.
-    async fn new(&self, asked: &ChatIn) -> Result<Vec<Message>, Problem> {
+    async fn fresh(&self, asked: &ChatIn) -> Result<Vec<Message>, Problem> {
         let now = Some(millis(Timestamp::now()));
         let message = |(role, content)| Message { role, content, timestamp: now };
-        let new = asked.new();
+        let fresh = asked.fresh();
         let user_id = self.user_id.clone();
         let known = self.app.store(move |store| store.user(&user_id)).await.is_ok_and(|row| row.messages > 0);
-        let said = if known || new.is_empty() { new } else { asked.all() };
+        let said = if known || fresh.is_empty() { fresh } else { asked.all() };
         Ok(said.into_iter().map(message).collect())
     }
 
