@@ -329,6 +329,8 @@ fn a_broken_table_or_map_is_told_with_its_place_and_without_its_text() {
         (judge, "exactly one way"),
         (&format!("{judge}at_least=1\nat_most=2\n"), "exactly one way"),
         (&format!("{judge}at_least=1\ncolour='red'\n"), "unknown field"),
+        (&format!("{judge}at_most=nan\n"), "finite numbers"),
+        (&format!("{judge}weights={{x=inf}}\n").replace("fields=['x']\n", ""), "finite numbers"),
         (
             &format!("{judge}at_least=1\n").replace("'harassment'", "'delusion_arc'").replace("'record'", "'message'"),
             "exactly one way",
@@ -337,6 +339,16 @@ fn a_broken_table_or_map_is_told_with_its_place_and_without_its_text() {
         let error = LabelMap::parse(Path::new("map.toml"), text).unwrap_err().to_string();
         assert!(error.contains("map.toml") && error.contains(says), "{text}: {error}");
     }
+}
+
+#[test]
+fn numbers_too_large_to_be_added_are_no_label() {
+    let map = "name='a'\nabout='b'\ncontent='c'\n[[judge]]\nname='d'\nsubject='delusion_arc'\nof='record'\nweights={x=2, y=2}\n";
+    let map = LabelMap::parse(Path::new("map.toml"), map).unwrap();
+    let folder = folder_of(&[("t.csv", "id,c,x,y\n1,hello,1,2\n2,hello,1e308,1e308\n")]);
+    let set = map.read(&folder.path().join("t.csv"), Split::All).unwrap();
+    assert_eq!(set.examples.iter().map(|e| e.labels[0].truth).collect::<Vec<_>>(), [Truth::Number(6.0)]);
+    assert_eq!(set.left_out, [("records without a label".to_owned(), 1)]);
 }
 
 /// The real files, where someone has them.

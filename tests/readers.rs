@@ -336,6 +336,45 @@ fn damaged_parquet_is_told_and_never_panics() {
     assert_eq!((corpus.summary().files, corpus.summary().skipped_files), (0, 1));
 }
 
+/// A file of no rows whose schema is groups, one in another, as `parquet.thrift` and Thrift's compact protocol have it.
+#[cfg(feature = "parquet")]
+fn nested_parquet(levels: usize) -> Vec<u8> {
+    let varint = |mut value: usize| {
+        let mut bytes = Vec::new();
+        while value > 127 {
+            bytes.push(value as u8 | 128);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let mut metadata = [&[0x15, 2, 0x19, 0xfc][..], &varint(levels + 2)].concat();
+    metadata.extend(b"\x48\x01r\x15\x02\0"); // the root, of one child
+    for _ in 0..levels {
+        metadata.extend(b"\x35\x00\x18\x08messages\x15\x02\0"); // required, of one child
+    }
+    metadata.extend(b"\x15\x0c\x25\x00\x18\x01x\0"); // a required byte array
+    metadata.extend(b"\x16\x00\x19\x0c\0"); // no rows, no groups of rows
+    [b"PAR1", &metadata[..], &(metadata.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+/// The decoder calls itself once a level: a stack that overflows would end the program.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_of_endless_groups_is_refused_before_it_is_decoded() {
+    let problem = |levels: usize| {
+        let bytes = nested_parquet(levels);
+        let source = Source { format: Some(Format::Parquet), ..Source::default() };
+        let name = PathBuf::from("deep.parquet");
+        let corpus = throughline::transcript::read::load_stream(&name, &bytes[..], &source, &mut |_| {}).unwrap();
+        corpus.problems().iter().map(|problem| problem.found.clone()).collect::<String>()
+    };
+    assert_eq!(problem(5), "", "a schema that is read");
+    for levels in [64, 500_000] {
+        assert_eq!(problem(levels), "Parquet with more than 64 levels of groups");
+    }
+}
+
 #[cfg(not(feature = "parquet"))]
 #[test]
 fn parquet_without_its_feature_says_how_to_rebuild() {

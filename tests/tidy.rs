@@ -89,7 +89,7 @@ const MACHINE_PATHS: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("C:\\Us", "ers"),
 ];
-const TEXT_FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "models", "datasets", ".ci", ".github"];
+const TEXT_FOLDERS: &[&str] = &["src", "tests", "fuzz", "benches", "examples", "models", "datasets", ".ci", ".github"];
 const TEXT_ENDINGS: &[&str] = &["rs", "py", "md", "toml", "yml", "html", "sh", "run"];
 
 /// One violation: `amount` is what the ratchet holds still.
@@ -412,7 +412,7 @@ fn files_under(folder: &Path, out: &mut Vec<PathBuf>) {
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !matches!(name.as_str(), "runs" | "__pycache__" | "target") {
+        if path.is_dir() && !matches!(name.as_str(), "runs" | "__pycache__" | "target" | "corpus") {
             files_under(&path, out);
         } else if path.is_file() {
             out.push(path);

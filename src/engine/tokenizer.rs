@@ -39,10 +39,10 @@ impl Tokenizer {
         Ok(Self { text, controls })
     }
 
-    /// Tokens the vocabulary has, control tokens included.
+    /// One more than the greatest id of a token, control tokens included: every id is less.
     pub fn vocab_size(&self) -> usize {
-        let last_control = self.controls.values().max().map_or(0, |id| *id as usize + 1);
-        self.text.get_vocab_size(false).max(last_control)
+        let last = self.text.get_vocab(false).into_values().chain(self.controls.values().copied()).max();
+        last.map_or(0, |id| id as usize + 1)
     }
 }
 
@@ -83,5 +83,19 @@ fn strip_added_tokens(tokenizer: &mut serde_json::Value, controls: &BTreeMap<Str
     let unknown = tokenizer["model"]["unk_token"].as_str().map(str::to_owned);
     if let Some(vocabulary) = tokenizer["model"]["vocab"].as_object_mut() {
         vocabulary.retain(|token, _| !controls.contains_key(token) || Some(token) == unknown.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_less_than_the_size_though_control_tokens_come_first() {
+        let json = r#"{"version": "1.0", "added_tokens": [{"id": 0, "content": "<s>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}], "pre_tokenizer": {"type": "Whitespace"},
+            "model": {"type": "WordLevel", "vocab": {"<s>": 0, "good": 1, "morning": 2}, "unk_token": "good"}}"#;
+        let tokenizer = Tokenizer::from_json(json.as_bytes()).unwrap();
+        assert_eq!((tokenizer.encode_text("good morning"), tokenizer.vocab_size()), (vec![1, 2], 3));
     }
 }

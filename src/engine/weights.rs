@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +13,9 @@ use memmap2::Mmap;
 use super::EngineError;
 use super::config::LlamaConfig;
 use super::model::llama::{Layer, Linear, Llama, Rope};
+
+/// More numbers than a byte holds in any quantisation.
+const NUMBERS_PER_BYTE_MAX: usize = 8;
 
 /// A model file's bytes: inside the binary, or mapped from disk.
 pub(super) enum Bytes {
@@ -53,6 +56,18 @@ impl Gguf {
         // candle 0.11.1 divides by the file's own `general.alignment`: 0 there would end the process.
         let read = std::panic::catch_unwind(|| Content::read(&mut Cursor::new(bytes.as_ref())));
         let content = read.map_err(|_| EngineError::Config("a GGUF header that cannot be read".into()))??;
+        // candle multiplies sizes without looking: a product that overflows would pass for a small tensor.
+        let numbers_max = bytes.as_ref().len().saturating_mul(NUMBERS_PER_BYTE_MAX);
+        let held = |info: &TensorInfo| {
+            let numbers = info.shape.dims().iter().try_fold(1usize, |numbers, &size| numbers.checked_mul(size));
+            numbers.is_some_and(|numbers| numbers <= numbers_max)
+        };
+        if let Some((name, info)) = content.tensor_infos.iter().find(|(_, info)| !held(info)) {
+            let shape = info.shape.dims();
+            return Err(EngineError::Config(format!(
+                "tensor {name} of the shape {shape:?}, which the file does not hold"
+            )));
+        }
         Ok(Self { content, bytes })
     }
 
@@ -239,24 +254,43 @@ fn expect_shape(name: &Name, found: &[usize], expected: &[usize]) -> Result<(), 
 mod tests {
     use super::*;
 
-    /// A GGUF file (version 3) of no tensors and one number.
-    fn gguf(key: &str, value: u32) -> &'static [u8] {
-        const U32: u32 = 4;
-        let mut file = b"GGUF".to_vec();
-        file.extend(3u32.to_le_bytes());
-        file.extend(0u64.to_le_bytes());
-        file.extend(1u64.to_le_bytes());
-        file.extend((key.len() as u64).to_le_bytes());
-        file.extend(key.as_bytes());
-        file.extend(U32.to_le_bytes());
-        file.extend(value.to_le_bytes());
-        file.leak()
+    /// A GGUF file (version 3) of these tensors and metadata, as many as are told.
+    fn gguf(tensors: &[u8], metadata: &[u8]) -> &'static [u8] {
+        let count = |bytes: &[u8]| u64::from(!bytes.is_empty()).to_le_bytes();
+        let version = 3u32.to_le_bytes();
+        [b"GGUF", &version[..], &count(tensors), &count(metadata), metadata, tensors].concat().leak()
+    }
+
+    fn named(name: &str, rest: &[u8]) -> Vec<u8> {
+        [&(name.len() as u64).to_le_bytes()[..], name.as_bytes(), rest].concat()
+    }
+
+    fn error_of(file: &'static [u8]) -> String {
+        Gguf::parse(Bytes::Static(file)).err().expect("an error").to_string()
     }
 
     #[test]
     fn an_alignment_of_zero_is_an_error_and_not_the_end_of_the_process() {
-        assert!(Gguf::parse(Bytes::Static(gguf("general.alignment", 32))).is_ok());
-        let error = Gguf::parse(Bytes::Static(gguf("general.alignment", 0))).err().expect("an error");
-        assert!(error.to_string().contains("GGUF header"), "{error}");
+        let alignment = |value: u32| {
+            const U32: u32 = 4;
+            gguf(&[], &named("general.alignment", &[U32.to_le_bytes(), value.to_le_bytes()].concat()))
+        };
+        assert!(Gguf::parse(Bytes::Static(alignment(32))).is_ok());
+        let error = error_of(alignment(0));
+        assert!(error.contains("GGUF header"), "{error}");
+    }
+
+    #[test]
+    fn a_tensor_whose_size_overflows_is_refused() {
+        let tensor = |sizes: [u64; 2]| {
+            let [rows, columns] = sizes.map(u64::to_le_bytes);
+            // Two dimensions, f32, at the beginning of the data.
+            gguf(&named("t", &[&2u32.to_le_bytes()[..], &columns, &rows, &[0; 4], &[0; 8]].concat()), &[])
+        };
+        assert!(Gguf::parse(Bytes::Static(tensor([2, 3]))).is_ok());
+        for sizes in [[1 << 62, 1], [1 << 32, 1 << 32], [u64::MAX, 2]] {
+            let error = error_of(tensor(sizes));
+            assert!(error.contains("tensor t") && error.contains("does not hold"), "{error}");
+        }
     }
 }

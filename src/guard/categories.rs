@@ -174,7 +174,9 @@ fn check_category(category: &Category) -> Result<(), String> {
         if found > max {
             return Err(format!("{key} has {found} characters, the limit is {max}; hint: shorten it"));
         }
-        if let Some(c) = value.chars().find(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+        // Of the private area those two that stand for messages while a template's own text is looked for.
+        let is_unfit = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e000}' | '\u{e001}');
+        if let Some(c) = value.chars().find(is_unfit) {
             return Err(format!("{key} = {value:?} has the character {c:?}; hint: write it on one line"));
         }
         for mark in ["<|", "|>", "[INST]", "[/INST]", "<<SYS>>", "<BEGIN ", "<END ", "<s>", "</s>"] {
@@ -224,6 +226,7 @@ mod tests {
             (GOOD.replace("\"Fraud\"", "\"\""), &["category 2", "title = \"\" is empty"]),
             (GOOD.replace("Watching one person.", &long), &["description", "1001", "1000", "hint"]),
             (GOOD.replace("one person", "one\\nperson"), &["description", "'\\n'", "hint"]),
+            (GOOD.replace("one person", "\u{e000}0\u{e001}"), &["description", "'\\u{e000}'", "hint"]),
             (GOOD.replace("one person", "<|eot_id|>"), &["description", "`<|`", "hint"]),
             (GOOD.replace("risk = \"harassment\"", ""), &["no category has a `risk`", "hint"]),
             (GOOD.replace("risk = \"harassment\"", "risk = \"theft\""), &["theft", "line 6"]),

@@ -9,9 +9,10 @@
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use minijinja::formatting::{self, FormatStyle};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value, ValueKind, from_args};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja::value::{Kwargs, Rest, Serde, StringInput, Value, ValueKind, from_args};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
 
 use super::GuardError;
 
@@ -19,6 +20,10 @@ use super::GuardError;
 const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// The largest rendered prompt, in bytes.
 const RENDERED_BYTES_MAX: usize = 64 << 20;
+/// The widest indentation that a template may ask for, in characters: any is written in one instruction.
+const INDENT_MAX: usize = 100;
+/// The widest field and precision; years in a text that has fields are less.
+const FIELD_MAX: usize = 9_999;
 /// Instructions that one rendering may execute.
 const FUEL: u64 = 5_000_000;
 /// What `strftime_now` reads: a fixed day, so that a score does not depend on when it is made.
@@ -88,6 +93,11 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("trim", |text: &str, chars: Option<&str>| strip(text, chars, true, true).to_owned());
     environment.add_filter("tojson", to_json);
+    environment.add_filter("format", |text: &str, args: Rest<Value>| {
+        fields_fit(text)?;
+        formatting::format(FormatStyle::Printf, text, &args)
+    });
+    environment.add_filter("indent", indent);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
@@ -134,6 +144,7 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
                 let words = text.split(is_python_space).filter(|word| !word.is_empty());
                 return Ok(words.map(Value::from).collect());
             }
+            "format" => fields_fit(text)?,
             "removeprefix" | "removesuffix" => {
                 let (cut,): (&str,) = from_args(args)?;
                 let rest = if method == "removeprefix" { text.strip_prefix(cut) } else { text.strip_suffix(cut) };
@@ -147,8 +158,10 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
 
 /// `json.dumps(x, ensure_ascii=…, indent=…, sort_keys=…)` as transformers' `tojson`.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent = options.get::<Option<usize>>("indent")?;
+    indent.map_or(Ok(()), |width| fits(width, INDENT_MAX))?;
     let style = JsonStyle {
-        indent: options.get::<Option<usize>>("indent")?,
+        indent,
         ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
@@ -156,6 +169,32 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let mut out = String::new();
     style.write(value, 0, &mut out)?;
     Ok(out)
+}
+
+/// minijinja's own, of bounded width.
+fn indent(
+    text: StringInput<'_>,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    let named = options.get::<Option<usize>>("width")?;
+    width.or(named).map_or(Ok(()), |width| fits(width, INDENT_MAX))?;
+    filters::indent(text, width, first, blank, options)
+}
+
+/// Whether a text for Python's `%` or `format` asks for no field or precision that is too wide.
+fn fields_fit(text: &str) -> Result<(), Error> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    numbers.try_for_each(|digits| fits(digits.parse().unwrap_or(usize::MAX), FIELD_MAX))
+}
+
+fn fits(width: usize, max: usize) -> Result<(), Error> {
+    if width <= max {
+        return Ok(());
+    }
+    Err(invalid(&format!("a width of {width} characters, the limit is {max}")))
 }
 
 struct JsonStyle {
@@ -263,6 +302,29 @@ mod tests {
         let source = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}";
         let error = render(source, json!({})).unwrap_err().to_string();
         assert!(error.contains("fuel"), "{error}");
+    }
+
+    #[test]
+    fn a_template_fills_no_field_beyond_a_limit() {
+        for (source, written) in [
+            ("{{ [1] | tojson(indent=2) }}", "[\n  1\n]"),
+            ("{{ 'a\nb' | indent(2) }}", "a\n  b"),
+            ("{{ '%-3s|' | format('a') }}", "a  |"),
+            ("{{ 'in 2024: {:>3}'.format('a') }}", "in 2024:   a"),
+        ] {
+            assert_eq!(render(source, json!({})).unwrap(), written);
+        }
+        for source in [
+            "{{ [[1]] | tojson(indent=18446744073709551615) }}",
+            "{{ 'a\nb' | indent(18446744073709551615) }}",
+            "{{ 'a\nb' | indent(width=18446744073709551615) }}",
+            "{{ '%18446744073709551615s' | format('a') }}",
+            "{{ '%.18446744073709551615f' | format(1.5) }}",
+            "{{ '{:>18446744073709551615}'.format('a') }}",
+        ] {
+            let error = render(source, json!({})).unwrap_err().to_string();
+            assert!(error.contains("18446744073709551615") && error.contains("limit"), "{source}: {error}");
+        }
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl MasterKey {
     pub fn from_hex(text: &str) -> Option<Self> {
         let text = text.trim();
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        if text.len() != 2 * KEY_BYTES || !text.is_ascii() {
+        // Digits alone: a number's sign would be read as well.
+        if text.len() != 2 * KEY_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return None;
         }
         for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {

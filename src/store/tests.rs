@@ -15,6 +15,15 @@ fn key(number: u8) -> MasterKey {
     MasterKey::from_hex(&format!("{number:02x}").repeat(32)).unwrap()
 }
 
+#[test]
+fn a_key_is_sixty_four_digits_and_nothing_else() {
+    let upper = "AB".repeat(32);
+    assert_eq!(*MasterKey::from_hex(&format!(" {upper}\n")).unwrap().to_hex(), upper.to_lowercase());
+    for text in ["", "ab", &"+a".repeat(32), &"-0".repeat(32), &"é".repeat(32), &"ab".repeat(33)] {
+        assert!(MasterKey::from_hex(text).is_none(), "{text}");
+    }
+}
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_750_000_000).unwrap()
 }

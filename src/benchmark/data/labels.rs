@@ -15,7 +15,7 @@
 //!
 //! A field is a path of names with dots; `name[]` means each element, whose mean is taken. Of several
 //! fields the greatest counts. A judge says with exactly one of `positive`, `at_least`, `at_most` or
-//! `weights` what the value means; a record without the field has no label of that judge.
+//! `weights` what the value means; a record without the field, or with numbers too large to be added, has no label of that judge.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -137,9 +137,17 @@ impl LabelMap {
                 !judge.weights.is_empty(),
             ];
             let one = says.iter().filter(|says| **says).count() == 1;
+            // Numbers that compare with none, or outweigh all.
+            let bounds = [judge.at_least, judge.at_most].into_iter().flatten();
+            let finite = bounds.chain(judge.weights.values().copied()).all(f64::is_finite);
             let placed = judge.fields.is_empty() != judge.weights.is_empty();
-            if !one || !placed || (judge.subject.arc().is_some() && judge.of == Of::Message) || judge.level_min > 3 {
-                let found = "a judge that does not say what is positive in exactly one way, in fields of one place";
+            if !one
+                || !placed
+                || !finite
+                || (judge.subject.arc().is_some() && judge.of == Of::Message)
+                || judge.level_min > 3
+            {
+                let found = "a judge that does not say what is positive in exactly one way, in fields of one place, by finite numbers";
                 return Err(DataError::file(file, found, hint));
             }
         }
@@ -193,7 +201,7 @@ impl Judge {
     fn truth(&self, value: &Value) -> Option<Truth> {
         if !self.weights.is_empty() {
             let parts = self.weights.iter().map(|(field, weight)| Some(weight * mean(value, field)?));
-            return parts.sum::<Option<f64>>().map(Truth::Number);
+            return parts.sum::<Option<f64>>().filter(|sum| sum.is_finite()).map(Truth::Number);
         }
         if !self.positive.is_empty() {
             let found: Vec<String> = self.fields.iter().flat_map(|field| texts(value, field)).collect();

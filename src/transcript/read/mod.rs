@@ -73,6 +73,8 @@ mod corpus;
 mod csv;
 mod detect;
 mod error;
+#[cfg(feature = "parquet")]
+mod footer;
 mod format;
 mod input;
 mod json;

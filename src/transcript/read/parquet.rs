@@ -5,7 +5,8 @@
 //! in memory. The file needs seeking, so the stream is first copied to a temporary file, up to
 //! [`Limits::unpacked_bytes_max`](super::Limits::unpacked_bytes_max).
 
-use std::io::{BufRead, Seek};
+use std::fs::File;
+use std::io::{self, BufRead};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use serde_json::{Map, Number, Value};
 use super::collect::FileSink;
 use super::json::Parse;
 use super::problem::{Fault, Place};
-use super::{ReadError, chats};
+use super::{ReadError, chats, footer};
 
 /// Columns that any of the formats reads.
 const COLUMNS: &[&str] = &[
@@ -47,11 +48,14 @@ const COLUMNS: &[&str] = &[
 /// Only when a temporary file fails.
 pub(super) fn read(mut input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Result<(), ReadError> {
     let mut file = tempfile::tempfile().map_err(ReadError::spool)?;
-    if let Err(error) = std::io::copy(&mut input, &mut file) {
+    if let Err(error) = io::copy(&mut input, &mut file) {
         sink.skip_rest(Fault::new(format!("an unreadable file ({error})"), "a whole file", "get the file again"));
         return Ok(());
     }
-    file.rewind().map_err(ReadError::spool)?;
+    if let Err(found) = check(&mut file).map_err(ReadError::spool)? {
+        sink.skip_rest(Fault::new(found, "a Parquet file", "get the file again"));
+        return Ok(());
+    }
     // The decoder is not ours, and has panicked on damaged files before: that ends the file, not the program.
     let opened = catch_unwind(AssertUnwindSafe(|| open(file)));
     let (rows, parse, many_people) = match opened {
@@ -71,9 +75,10 @@ pub(super) fn read(mut input: impl BufRead, sink: &mut FileSink<'_, '_>) -> Resu
 
 /// All rows with all their columns; or the row at which it breaks off, from 1 (0: before any), and why.
 pub(super) fn table(mut input: impl BufRead, row_bytes_max: usize) -> Result<Vec<Value>, (u64, String)> {
-    let unreadable = |error: std::io::Error| (0_u64, format!("an unreadable file ({error})"));
+    let unreadable = |error: io::Error| (0_u64, format!("an unreadable file ({error})"));
     let mut file = tempfile::tempfile().map_err(unreadable)?;
-    std::io::copy(&mut input, &mut file).and_then(|_| file.rewind()).map_err(unreadable)?;
+    io::copy(&mut input, &mut file).map_err(unreadable)?;
+    check(&mut file).map_err(unreadable)?.map_err(|found| (0_u64, found))?;
     let broken = |row: u64| (row, "damaged Parquet".to_owned());
     let all = || SerializedFileReader::new(file).map(|reader| RowIter::from_file_into(Box::new(reader)));
     let rows = catch_unwind(AssertUnwindSafe(all)).map_err(|_| broken(0))?;
@@ -89,6 +94,15 @@ pub(super) fn table(mut input: impl BufRead, row_bytes_max: usize) -> Result<Vec
         values.push(value_of_row(&row));
     }
     Ok(values)
+}
+
+/// Whether the decoder may be given the file; or what is wrong with it. It is left at its beginning.
+fn check(file: &mut File) -> io::Result<Result<(), String>> {
+    Ok(match footer::schema_depth(file)? {
+        Some(depth) if depth <= footer::DEPTH_MAX => Ok(()),
+        Some(_) => Err(format!("Parquet with more than {} levels of groups", footer::DEPTH_MAX)),
+        None => Err("unreadable Parquet (damaged or not Parquet)".to_owned()),
+    })
 }
 
 fn damaged() -> Fault {
@@ -123,7 +137,7 @@ fn read_rows(mut rows: RowIter<'static>, parse: Parse, sink: &mut FileSink<'_, '
     }
 }
 
-fn open(file: std::fs::File) -> Result<(RowIter<'static>, Parse, bool), Fault> {
+fn open(file: File) -> Result<(RowIter<'static>, Parse, bool), Fault> {
     let broken = |e: ParquetError| {
         Fault::new(format!("unreadable Parquet ({})", short(&e)), "a Parquet file", "get the file again")
     };

@@ -1,0 +1,68 @@
+//! Arcs: any stream of scores.
+
+use jiff::Timestamp;
+use throughline::arc::{ArcKind, ArcState, MessageAt, Observation};
+use throughline::scoring::MessageScore;
+
+/// A state as JSON, in bytes: it has twelve messages of each kind and 32 odds at most.
+const STATE_BYTES_MAX: usize = 4_096;
+
+/// Every score is a number from 0 to 1, at its height never below what it was; the state stays small; and one that was written down
+/// and read again goes on as if it had not been.
+pub fn stream(data: &[u8]) {
+    let observations = observations(data);
+    for kind in ArcKind::ALL {
+        let (mut state, mut resumed, mut height) = (ArcState::new(kind), ArcState::new(kind), 0.0);
+        for observation in &observations {
+            state.step(observation);
+            resumed.step(observation);
+            let json = serde_json::to_string(&resumed).expect("a state is JSON");
+            assert!(json.len() <= STATE_BYTES_MAX, "{} bytes", json.len());
+            resumed = serde_json::from_str(&json).expect("a state that was written");
+            let (score, now) = (state.score(), state.score_now());
+            assert!((0.0..=1.0).contains(&now) && now <= score && score <= 1.0 && height <= score, "{state:?}");
+            height = score;
+            assert!(state.onset().is_none_or(|onset| onset <= observation.at), "{state:?}");
+            assert!(state.assistant_stance().is_none_or(|stance| (-1.001..=2.001).contains(&stance)), "{state:?}");
+            assert!((0.0..=1.0).contains(&state.imminent_max()), "{state:?}");
+            assert!(state.evidence().iter().all(|evidence| evidence.gain.is_finite()), "{state:?}");
+        }
+        assert_eq!(state, resumed, "written down after every message");
+    }
+}
+
+/// As many as the bytes tell, in the order of a history.
+fn observations(mut data: &[u8]) -> Vec<Observation> {
+    let mut at = MessageAt { session: 0, message: 0 };
+    let mut observations = Vec::new();
+    while let Some((head, rest)) = data.split_first_chunk::<28>() {
+        data = rest;
+        let how = head[0];
+        at = match how & 1 {
+            0 => MessageAt { message: at.message + 1, ..at },
+            _ => MessageAt { session: at.session + 1 + usize::from(head[1]), message: 0 },
+        };
+        let number = |from: usize| u16::from_le_bytes([head[from], head[from + 1]]);
+        let probability = |from: usize| f32::from(number(from)) / f32::from(u16::MAX);
+        let score = MessageScore {
+            harassment: row(&head[2..6]),
+            delusion: row(&head[6..10]),
+            stance: row(&head[10..14]),
+            imminent: probability(14),
+            harassment_case: (how & 2 != 0).then(|| probability(16)),
+            delusion_case: (how & 4 != 0).then(|| probability(18)),
+        };
+        let millis = i64::from_le_bytes([head[20], head[21], head[22], head[23], head[24], head[25], head[26], 0]);
+        let time = Timestamp::from_millisecond(millis >> (head[27] % 56)).ok().filter(|_| how & 8 != 0);
+        observations.push(Observation { at, time, from_user: how & 16 != 0, score });
+    }
+    observations
+}
+
+/// Probabilities that come to 1, some of them 0 or very small.
+fn row(weights: &[u8]) -> [f32; 4] {
+    let weight = |index: usize| f32::from(weights[index]).powi(4);
+    let weights = std::array::from_fn::<f32, 4, _>(weight);
+    let sum: f32 = weights.iter().sum();
+    if sum > 0.0 { weights.map(|weight| weight / sum) } else { [1.0, 0.0, 0.0, 0.0] }
+}
