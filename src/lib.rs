@@ -20,7 +20,7 @@
 //! | [`config`] | TOML that people write: errors that name the place | files |
 //! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`) | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
-//! | [`store`] | what is kept of users, sealed: messages with their scores, alarms, answers | models, HTTP |
+//! | [`store`] | what is kept of users, sealed: messages with their scores, alarms, answers; in SQLite or PostgreSQL | models, HTTP |
 //! | [`server`] | the sidecar: queue, one thread that owns the model, routes, tokens, counts | how a score comes about |
 //! | [`benchmark`] | labelled histories, detectors' scores → figures with intervals, their report; what a policy would have done | models: it sees scores |
 //! | `cli` (binary) | `args` as typed → `settings` resolved → one file per command | |

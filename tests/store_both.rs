@@ -246,3 +246,17 @@ fn retention_takes_bounded_steps() {
         assert!(steps >= 2, "{steps}");
     });
 }
+
+#[test]
+fn how_far_a_webhook_came_never_goes_back() {
+    each(|place| {
+        let store = place.open(&key(1)).unwrap();
+        let messages = [message(0, 0, "one")];
+        store.keep(&NewTurn { alarm: alarm(Level::Review), ..turn(&store, "ada", &messages) }).unwrap();
+        assert_eq!(store.webhook_begins("pager").unwrap(), 1, "a new one begins with the next");
+        for (taken, known) in [(9, 9), (7, 9), (10, 10)] {
+            store.webhook_came_to("pager", taken).unwrap();
+            assert_eq!(store.webhook_begins("pager").unwrap(), known);
+        }
+    });
+}

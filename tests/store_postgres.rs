@@ -313,3 +313,34 @@ fn tls_is_spoken_with_whom_the_certificate_names() {
     let error = connect("localhost", Some("nowhere.crt")).err().unwrap().to_string();
     assert!(error.contains("nowhere.crt") && error.contains("hint"), "{error}");
 }
+
+#[test]
+fn a_database_whose_disk_is_full_says_so_and_loses_nothing() {
+    let Some(mut server) = Postgres::start_on_disk("100m", &["max_wal_size=32MB", "min_wal_size=32MB"]) else { return };
+    let store = connect(&server);
+    let text = "x".repeat(500_000);
+    let mut kept = 0;
+    let error = loop {
+        let messages = [message(0, kept, &text)];
+        match store.keep(&turn(&store, "ada", &messages)) {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    // A server whose log has no room either stops.
+    assert!(matches!(error, StoreError::Full | StoreError::Unreachable(_) | StoreError::Unsure), "{error}");
+    assert!(kept > 10 && error.to_string().contains("hint"), "a test that can fail: {kept}");
+    server.grow("400m");
+    let begun = Instant::now();
+    let history = loop {
+        match store.history("ada") {
+            Ok(history) => break history.unwrap(),
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let found = history[0].messages.len();
+    assert!(found == kept || found == kept + 1 && matches!(error, StoreError::Unsure), "{found} of {kept}");
+    store.keep(&turn(&store, "ada", &[message(0, found, &text)])).unwrap();
+    assert_eq!(store.check_whole().unwrap(), None);
+}

@@ -14,8 +14,7 @@ impl Store {
             let begin = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
             on.execute(begin, values![row(name).as_str(), last.clone()])?;
             let found = on.first("SELECT value FROM meta WHERE name = ?1", values![row(name).as_str()])?;
-            let value = found.ok_or(StoreError::Sealed)?.bytes(0)?;
-            String::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(StoreError::Sealed)
+            number(found.ok_or(StoreError::Sealed)?.bytes(0)?)
         })
     }
 
@@ -26,10 +25,19 @@ impl Store {
     pub fn webhook_came_to(&self, name: &str, alarm: i64) -> Result<(), StoreError> {
         let value = alarm.to_string().into_bytes();
         self.database.write(|on| {
-            on.execute("UPDATE meta SET value = ?2 WHERE name = ?1", values![row(name).as_str(), value.clone()])?;
+            // Of servers that send the same, one that is behind takes nothing back.
+            let query = format!("SELECT value FROM meta WHERE name = ?1{}", on.locking());
+            let found = on.first(&query, values![row(name).as_str()])?;
+            if found.map_or(Ok(true), |mut row| number(row.bytes(0)?).map(|before| before < alarm))? {
+                on.execute("UPDATE meta SET value = ?2 WHERE name = ?1", values![row(name).as_str(), value.clone()])?;
+            }
             Ok(())
         })
     }
+}
+
+fn number(value: Vec<u8>) -> Result<i64, StoreError> {
+    String::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(StoreError::Sealed)
 }
 
 /// The webhook's row among what is kept once.

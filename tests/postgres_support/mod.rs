@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Postgres {
     folder: TempDir,
+    /// Whether the folder is a disk of its own.
+    mounted: bool,
     programs: PathBuf,
     user: Option<(u32, u32)>,
     settings: Vec<String>,
@@ -29,11 +31,24 @@ pub struct Postgres {
 impl Postgres {
     /// A server with an empty database; where PostgreSQL is not installed that is said, and there is none.
     pub fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_in(tempfile::tempdir().unwrap(), false, settings)
+    }
+
+    /// The same on a disk of its own, of that size; where none can be mounted, that is said.
+    pub fn start_on_disk(size: &str, settings: &[&str]) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        if !mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder.path()) {
+            eprintln!("SKIPPED: no disk can be mounted here; hint: run as root, in a system of its own");
+            return None;
+        }
+        Self::start_in(folder, true, settings)
+    }
+
+    fn start_in(folder: TempDir, mounted: bool, settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("SKIPPED: PostgreSQL is not installed; hint: apt-get install postgresql");
             return None;
         };
-        let folder = tempfile::tempdir().unwrap();
         let user = is_root().then(|| other_user().expect("a user postgres or nobody"));
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -47,7 +62,7 @@ impl Postgres {
             .unwrap();
         assert!(initdb.status.success(), "{initdb:?}");
         let child = serve(&programs, (folder.path(), port), user, &settings);
-        let mut server = Self { folder, programs, user, settings, port, child };
+        let mut server = Self { folder, mounted, programs, user, settings, port, child };
         server.wait();
         server.sql_in("postgres", "CREATE DATABASE throughline");
         Some(server)
@@ -98,6 +113,9 @@ impl Postgres {
 
     /// SIGKILL, to the server and every process of it.
     pub fn kill(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            return;
+        }
         let all = self.processes();
         all.iter().for_each(|id| signal("-KILL", *id));
         self.child.wait().unwrap();
@@ -124,6 +142,13 @@ impl Postgres {
         ];
         self.settings.extend(settings);
         self.kill();
+        self.restart();
+    }
+
+    /// Makes its disk larger, and starts it anew.
+    pub fn grow(&mut self, size: &str) {
+        self.kill();
+        assert!(mount(&["-o", &format!("remount,size={size}")], self.folder.path()));
         self.restart();
     }
 
@@ -169,7 +194,14 @@ impl Drop for Postgres {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.kill();
         }
+        if self.mounted {
+            let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
+        }
     }
+}
+
+pub fn mount(arguments: &[&str], at: &Path) -> bool {
+    Command::new("mount").args(arguments).arg(at).output().is_ok_and(|mounted| mounted.status.success())
 }
 
 fn serve(programs: &Path, (folder, port): (&Path, u16), user: Option<(u32, u32)>, settings: &[String]) -> Child {
