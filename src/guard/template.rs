@@ -7,7 +7,7 @@
 //! sees neither files nor the clock. `tests/guard_templates.rs` compares with transformers.
 
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{self, Write};
 
 use minijinja::formatting::{self, FormatStyle};
 use minijinja::syntax::SyntaxConfig;
@@ -19,13 +19,16 @@ use super::GuardError;
 /// The largest template source, in bytes.
 const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// The largest rendered prompt, in bytes.
-const RENDERED_BYTES_MAX: usize = 64 << 20;
+const RENDERED_BYTES_MAX: usize = 16 << 20;
 /// The widest indentation that a template may ask for, in characters: any is written in one instruction.
 const INDENT_MAX: usize = 100;
 /// The widest field and precision; years in a text that has fields are less.
 const FIELD_MAX: usize = 9_999;
-/// Instructions that one rendering may execute.
-const FUEL: u64 = 5_000_000;
+/// Instructions that one rendering may execute: some 25 a message.
+const FUEL: u64 = 250_000;
+/// The stack of a rendering, in bytes, of which it takes what it needs: values that lie in one another are written and let go by calls
+/// in one another, and an instruction can add a level.
+const STACK_BYTES: usize = 512 << 20;
 /// What `strftime_now` reads: a fixed day, so that a score does not depend on when it is made.
 /// It is the day that Llama 3 templates name when they are given none.
 const NOW: &str = "2024-07-26T00:00:00Z";
@@ -58,27 +61,51 @@ impl ChatTemplate {
     /// # Errors
     /// When the template raises, fails, works for too long or writes too much.
     pub fn render(&self, variables: impl serde::Serialize) -> Result<String, GuardError> {
-        let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
         let variables = Value::from(Serde(variables));
-        // minijinja 3.0.5 panics at the reverse of an empty list (`[][::-1]`); a model's files must
-        // not end the process.
-        let rendered = catch_unwind(AssertUnwindSafe(|| template.render(variables)))
-            .map_err(|_| {
-                GuardError::Template(
-                    "the template engine failed; hint: name a family to use a built-in template".into(),
-                )
-            })?
-            .map_err(|error| describe(&error))?;
-        if rendered.len() > RENDERED_BYTES_MAX {
-            let found = rendered.len();
-            return Err(GuardError::Template(format!("wrote {found} bytes, the limit is {RENDERED_BYTES_MAX}")));
+        let rendered = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
+            let thread = thread.spawn_scoped(scope, || self.written(variables));
+            // minijinja 3.0.5 panics at the reverse of an empty list (`[][::-1]`); a model's files must not end the process.
+            thread.map(|thread| thread.join())
+        });
+        let failed =
+            |what: &str| GuardError::Template(format!("{what}; hint: name a family to use a built-in template"));
+        match rendered {
+            Ok(Ok(rendered)) => rendered,
+            Ok(Err(_)) => Err(failed("the template engine failed")),
+            Err(error) => Err(failed(&format!("no thread to render in ({error})"))),
         }
-        Ok(rendered)
+    }
+
+    fn written(&self, variables: Value) -> Result<String, GuardError> {
+        let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
+        let mut out = Bounded(Vec::new());
+        template.render_captured_to(variables, &mut out).map_err(|error| match out.0.len() {
+            // The writer's own error is told as one of the template's.
+            RENDERED_BYTES_MAX => GuardError::Template(format!("more than {RENDERED_BYTES_MAX} bytes are written")),
+            _ => describe(&error),
+        })?;
+        String::from_utf8(out.0).map_err(|_| GuardError::Template("what is written is no UTF-8".into()))
     }
 
     /// Whether the template reads this variable.
     pub fn reads(&self, variable: &str) -> bool {
         self.environment.get_template("chat").is_ok_and(|chat| chat.undeclared_variables(false).contains(variable))
+    }
+}
+
+/// Takes what is written, up to a limit.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = RENDERED_BYTES_MAX - self.0.len();
+        self.0.extend(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room { Err(io::Error::other("too much")) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -205,6 +232,9 @@ struct JsonStyle {
 
 impl JsonStyle {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        if out.len() > RENDERED_BYTES_MAX {
+            return Err(invalid(&format!("tojson writes more than {RENDERED_BYTES_MAX} bytes")));
+        }
         match (value.kind(), value.as_str()) {
             (ValueKind::String, Some(text)) => self.string(text, out),
             (ValueKind::None, _) => out.push_str("null"),
@@ -324,6 +354,33 @@ mod tests {
         ] {
             let error = render(source, json!({})).unwrap_err().to_string();
             assert!(error.contains("18446744073709551615") && error.contains("limit"), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_that_lie_in_one_another_end_no_process() {
+        let nested = |written: &str| {
+            format!(
+                "{{% set ns = namespace(x=1) %}}{{% for i in range(8000) %}}{{% set ns.x = {}ns.x{} %}}{{% endfor %}}{written}",
+                "[".repeat(20),
+                "]".repeat(20)
+            )
+        };
+        assert_eq!(render(&nested("x"), json!({})).unwrap(), "x");
+        assert!(render(&nested("{{ ns.x }}"), json!({})).unwrap().starts_with("[["));
+        assert!(render(&nested("{{ ns.x | tojson }}"), json!({})).unwrap().starts_with("[["));
+    }
+
+    #[test]
+    fn a_value_of_itself_twice_writes_no_more_than_the_limit() {
+        let doubled = |written: &str| {
+            format!(
+                "{{% set ns = namespace(x=1) %}}{{% for i in range(60) %}}{{% set ns.x = [ns.x, ns.x] %}}{{% endfor %}}{written}"
+            )
+        };
+        for written in ["{{ ns.x }}", "{{ ns.x | tojson }}"] {
+            let error = render(&doubled(written), json!({})).unwrap_err().to_string();
+            assert!(error.contains("more than 16777216 bytes"), "{error}");
         }
     }
 
