@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use throughline::engine::{KernelName, LoadSettings, ModelSource, load_with};
-use throughline::scorer::{Heard, HistoryScore, Live, Scorer, ScorerSettings};
+use throughline::scorer::{Heard, HistoryScore, Live, Scorer, ScorerSettings, TargetScore};
 use throughline::transcript::{History, Message, Role, Session};
 use throughline::verdict::Policy;
 use throughline::window::WindowSpec;
@@ -284,4 +284,39 @@ fn grows(scorer: &Scorer, words: &str, allowed: f32) {
     let cut = once.notes().split_messages > 0;
     assert!(cut || grown <= own + 4 * cuts.len() + 4, "{grown} tokens for {own}, {} drafts", cuts.len());
     assert!((said.message.score.stance[0] - heard.message.score.stance[0]).abs() <= allowed);
+}
+
+#[test]
+fn the_people_of_a_stream_are_those_of_the_whole_history() {
+    let scorer = scorer(KernelName::Portable);
+    let mut history = history(3);
+    let said = ["My landlady Ottoline lied.", "She will be sorry.", "I call her the Heron.", "Barnaby saw the heron."];
+    for (number, text) in said.iter().enumerate() {
+        let message = Message { role: Role::User, content: (*text).into(), timestamp: None };
+        let session = number % history.sessions.len();
+        history.sessions[session].messages.push(message);
+    }
+    let whole = scorer.score(&history, &mut |_| {}).unwrap();
+    let mut live = scorer.live().unwrap();
+    let draft = Message { role: Role::User, content: "My sister Winifred lied, too.".into(), timestamp: None };
+    hear_all(&mut live, &history, &mut |live| {
+        let before = live.targets();
+        live.consider(None, std::slice::from_ref(&draft)).unwrap();
+        assert_eq!(live.targets(), before);
+    });
+    let found = live.targets();
+    let facts = |all: &[TargetScore]| {
+        let mut facts: Vec<_> = all
+            .iter()
+            .map(|one| (one.id, one.label.clone(), one.mentions, one.messages, one.first, one.last))
+            .collect();
+        facts.sort();
+        facts
+    };
+    assert!(whole.targets.len() > 1, "{:?}", whole.targets);
+    assert_eq!(facts(&found), facts(&whole.targets));
+    for one in &found {
+        let then = whole.targets.iter().find(|then| then.id == one.id).unwrap();
+        assert!((one.score - then.score).abs() < 1e-3 && (one.harassment_share - then.harassment_share).abs() < 1e-2);
+    }
 }

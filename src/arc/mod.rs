@@ -121,7 +121,7 @@ pub struct MessageAt {
 }
 
 /// A scored message on its way into the arcs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
     pub at: MessageAt,
     /// When it was written, or its session began, if that is known.

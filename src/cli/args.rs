@@ -126,7 +126,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "LEVEL", env = "THROUGHLINE_FAIL_AT")]
     pub fail_at: Option<Level>,
 
-    /// Quote no message anywhere; ids stay
+    /// Write `person 1` in the place of the name or relation that a user has for somebody
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_PSEUDONYMOUS_TARGETS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub pseudonymous_targets: Option<bool>,
+
+    /// Quote no message anywhere, nor a word for somebody; ids stay
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_REDACT", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub redact: Option<bool>,

@@ -134,6 +134,9 @@ fn score_all(
         if settings.explain {
             scorer.explain(&history, &mut score).with_context(user)?;
         }
+        if settings.pseudonymous_targets || settings.redact {
+            score.pseudonymise_targets();
+        }
         scored.totals.add(&history, &score);
         scored.level_max = scored.level_max.max(score.level());
         outputs.line(|out| json::write_history(out, &history, &score))?;

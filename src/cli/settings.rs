@@ -22,6 +22,7 @@ pub struct ScoreSettings {
     pub report: Option<PathBuf>,
     pub fail_at: Option<Level>,
     pub redact: bool,
+    pub pseudonymous_targets: bool,
     pub explain: bool,
     pub strict: bool,
     pub quiet: bool,
@@ -48,6 +49,7 @@ struct FileSettings {
     #[serde(deserialize_with = "from_name")]
     fail_at: Option<Level>,
     redact: Option<bool>,
+    pseudonymous_targets: Option<bool>,
     explain: Option<bool>,
     strict: Option<bool>,
     quiet: Option<bool>,
@@ -106,6 +108,7 @@ impl ScoreSettings {
             report,
             fail_at,
             redact: args.redact.or(file.redact).unwrap_or(false),
+            pseudonymous_targets: args.pseudonymous_targets.or(file.pseudonymous_targets).unwrap_or(false),
             explain: args.explain.or(file.explain).unwrap_or(false),
             strict: args.strict.or(file.strict).unwrap_or(false),
             quiet: args.quiet.or(file.quiet).unwrap_or(false),

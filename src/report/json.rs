@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{RunInfo, Totals};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcScore, Explanation, HistoryScore, Part, ReadingNotes, Without};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, Part, ReadingNotes, TargetScore, Without};
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, OnFailure, Reason};
 
@@ -76,7 +76,24 @@ struct HistoryLine<'a> {
     on_failure: OnFailure,
     /// What led to the level.
     findings: Vec<FindingLine<'a>>,
+    /// Toward whom the evidence is.
+    targets: Vec<TargetLine<'a>>,
     notes: ReadingNotes,
+}
+
+#[derive(Serialize)]
+struct TargetLine<'a> {
+    id: u32,
+    label: &'a str,
+    mentions: u32,
+    messages: usize,
+    first: Place<'a>,
+    last: Place<'a>,
+    score: f32,
+    level: Level,
+    onset: Option<Place<'a>>,
+    harassment_share: f32,
+    delusion_share: f32,
 }
 
 #[derive(Serialize)]
@@ -182,6 +199,7 @@ pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScor
         mitigations: &score.verdict.mitigations,
         on_failure: score.verdict.on_failure,
         findings: score.verdict.findings.iter().map(|finding| finding_line(history, finding)).collect(),
+        targets: score.targets.iter().map(|target| target_line(history, target)).collect(),
         notes: score.notes,
     };
     write(out, &Line::History(&line))
@@ -234,6 +252,22 @@ fn finding_line<'a>(history: &'a History, finding: &'a Finding) -> FindingLine<'
         mitigations: &finding.mitigations,
         messages: finding.messages.iter().map(|at| place(history, *at)).collect(),
         messages_count: finding.messages_count,
+    }
+}
+
+fn target_line<'a>(history: &'a History, target: &'a TargetScore) -> TargetLine<'a> {
+    TargetLine {
+        id: target.id,
+        label: &target.label,
+        mentions: target.mentions,
+        messages: target.messages,
+        first: place(history, target.first),
+        last: place(history, target.last),
+        score: target.score,
+        level: target.level,
+        onset: target.onset.map(|at| place(history, at)),
+        harassment_share: target.harassment_share,
+        delusion_share: target.delusion_share,
     }
 }
 

@@ -18,7 +18,7 @@ mod svg;
 pub mod terminal;
 mod view;
 
-pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, RuleView, SessionView, UserView};
+pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, RuleView, SessionView, TargetView, UserView};
 
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, safe,
-    stance_words,
+    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, TargetView, Totals, UserView, count, names,
+    not_shown, safe, stance_words,
 };
 use crate::verdict::Level;
 
@@ -56,6 +56,9 @@ impl Terminal<'_> {
         for arc in user.arcs.iter().filter(|arc| arc.level > Level::None) {
             self.arc(arc)?;
         }
+        for target in &user.targets {
+            self.target(target)?;
+        }
         for rule in &user.rules {
             let raised =
                 if rule.level > Level::None { format!(", {}", self.level(rule.level, 0)) } else { String::new() };
@@ -87,6 +90,19 @@ impl Terminal<'_> {
             writeln!(self.out, "         the assistant {words} ({stance:+.1} on a scale from -1 to 2)")?;
         }
         Ok(())
+    }
+
+    fn target(&mut self, target: &TargetView) -> io::Result<()> {
+        let [harassment, delusion] = target.shares.map(|share| format!("{:.0} %", 100.0 * share));
+        let label = safe::line(&target.label, ID_CHARS_MAX);
+        let since = target.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
+        let told = count(target.mentions as usize, "mention");
+        writeln!(
+            self.out,
+            "       toward {label}: {harassment} of the harassment ({}, {:.2}{since}), {delusion} of the delusion; {told}",
+            self.level(target.level, 0),
+            target.score
+        )
     }
 
     fn evidence(&mut self, evidence: &EvidenceView) -> io::Result<()> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::safe;
 use crate::arc::{ArcKind, Evidence, MessageAt};
-use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes, Without};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes, TargetScore, Without};
 use crate::scoring::expected_stance;
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, Reason};
@@ -15,6 +15,9 @@ use crate::verdict::{Finding, Level, Mitigation, Reason};
 const ID_CHARS_MAX: usize = 80;
 /// Users shown to people; `--output` has all.
 const USERS_SHOWN_MAX: usize = 1_000;
+/// Targets shown to people, and the part of the evidence that one has at least.
+const TARGETS_SHOWN_MAX: usize = 5;
+const TARGET_SHARE_MIN: f32 = 0.05;
 /// Characters of a message that are quoted.
 const QUOTE_CHARS_MAX: usize = 160;
 
@@ -31,7 +34,23 @@ pub struct UserView {
     pub rules: Vec<RuleView>,
     /// What the policy recommends.
     pub mitigations: Vec<Mitigation>,
+    /// Toward whom the evidence is, for users at `review` or above: whoever has most first.
+    pub targets: Vec<TargetView>,
     pub notes: ReadingNotes,
+}
+
+/// Someone a user's evidence is toward.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    pub label: String,
+    /// Parts of the evidence of harassment and of delusion, 0 to 1.
+    pub shares: [f32; 2],
+    pub score: f32,
+    pub level: Level,
+    pub mentions: u32,
+    pub first: PlaceView,
+    pub last: PlaceView,
+    pub onset: Option<PlaceView>,
 }
 
 /// A rule that holds.
@@ -126,6 +145,7 @@ impl UserView {
             arcs: score.arcs.each_ref().map(|arc| looking.arc(arc)),
             rules: rules(&score.verdict.findings),
             mitigations: score.verdict.mitigations.iter().copied().collect(),
+            targets: looking.targets(),
             notes: score.notes,
         }
     }
@@ -196,6 +216,23 @@ impl Looking<'_> {
             trace: arc.trace.clone(),
             explanation: arc.explanation.as_ref().and_then(in_words),
         }
+    }
+
+    fn targets(&self) -> Vec<TargetView> {
+        let shown = self.score.targets.iter().filter(|one| {
+            self.score.level() >= Level::Review && one.harassment_share.max(one.delusion_share) >= TARGET_SHARE_MIN
+        });
+        let target = |one: &TargetScore| TargetView {
+            label: safe::line(&one.label, ID_CHARS_MAX),
+            shares: [one.harassment_share, one.delusion_share],
+            score: one.score,
+            level: one.level,
+            mentions: one.mentions,
+            first: self.place(one.first),
+            last: self.place(one.last),
+            onset: one.onset.map(|at| self.place(at)),
+        };
+        shown.take(TARGETS_SHOWN_MAX).map(target).collect()
     }
 
     fn place(&self, at: MessageAt) -> PlaceView {
@@ -302,8 +339,8 @@ mod tests {
         };
         let arcs = ArcKind::ALL.map(arc);
         let notes = ReadingNotes::default();
-        let (rules, mitigations) = (Vec::new(), Vec::new());
-        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, rules, mitigations, notes }
+        let (rules, mitigations, targets) = (Vec::new(), Vec::new(), Vec::new());
+        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, rules, mitigations, targets, notes }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::heads::{HeadReader, HeadStream, Said};
-use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer};
+use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::engine::EngineError;
 use crate::scoring::MessageScore;
+use crate::target::Toward;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Facts, Named, Verdict};
 
@@ -20,6 +21,7 @@ pub struct Live<'a> {
     reader: &'a HeadReader,
     stream: HeadStream,
     arcs: [ArcState; 2],
+    toward: Toward,
     /// The place of the next message, and when its session began; none has begun before the first.
     next: Option<(MessageAt, Option<Timestamp>)>,
 }
@@ -63,6 +65,7 @@ impl Scorer {
             reader,
             stream: HeadStream::new(self.spec)?,
             arcs: ArcKind::ALL.map(ArcState::new),
+            toward: Toward::new(),
             next: None,
         })
     }
@@ -136,18 +139,24 @@ impl Live<'_> {
         // What was said is computed once, not for every draft.
         self.stream.warm(&self.scorer.model)?;
         let (mark, arcs, next) = (self.stream.mark(), self.arcs.clone(), self.next);
+        let toward = self.toward.clone();
         if let Some(start) = new_session {
             self.begin_session(start);
         }
         let heard = self.hear_all(messages);
         self.stream.go_back(mark);
-        (self.arcs, self.next) = (arcs, next);
+        (self.arcs, self.toward, self.next) = (arcs, toward, next);
         heard
     }
 
     /// Both arcs as they stand.
     pub fn arcs(&self) -> &[ArcState; 2] {
         &self.arcs
+    }
+
+    /// Toward whom the evidence is, whoever has most of it first; nobody of messages whose text is not there any more.
+    pub fn targets(&self) -> Vec<TargetScore> {
+        self.scorer.targets(&self.toward, self.arcs.each_ref().map(ArcState::evidence))
     }
 
     /// What the policy makes of them.
@@ -167,7 +176,9 @@ impl Live<'_> {
     fn step(&mut self, at: MessageAt, message: &Message, score: MessageScore, session_start: Option<Timestamp>) {
         let time = message.timestamp.or(session_start);
         let from_user = message.role == Role::User;
-        self.arcs.iter_mut().for_each(|arc| arc.step(&Observation { at, time, from_user, score }));
+        let observation = Observation { at, time, from_user, score };
+        self.arcs.iter_mut().for_each(|arc| arc.step(&observation));
+        self.toward.step(&observation, &message.content);
     }
 
     fn judge(

@@ -8,6 +8,7 @@ use crate::arc::{ArcKind, ArcState, Evidence, MessageAt, Observation};
 use crate::engine::{EngineError, Model};
 use crate::guard::GuardError;
 use crate::scoring::MessageScore;
+use crate::target::Toward;
 use crate::transcript::{History, Role};
 use crate::verdict::{Facts, Level, Named, Policy, Verdict};
 use crate::window::{WindowError, WindowSpec};
@@ -15,10 +16,12 @@ use crate::window::{WindowError, WindowSpec};
 mod explain;
 mod heads;
 mod live;
+mod toward;
 mod verdict_tokens;
 
 pub use explain::{Explanation, Part, Without};
 pub use live::{ArcNow, Heard, Live};
+pub use toward::TargetScore;
 pub use verdict_tokens::VerdictReader;
 
 /// Why a history could not be scored.
@@ -132,10 +135,18 @@ pub struct HistoryScore {
     pub arcs: [ArcScore; 2],
     /// What the policy makes of them.
     pub verdict: Verdict,
+    /// Toward whom: those who have a part in the evidence, whoever has most first.
+    #[serde(default)]
+    pub targets: Vec<TargetScore>,
     pub notes: ReadingNotes,
 }
 
 impl HistoryScore {
+    /// Puts numbers in the place of the words for people.
+    pub fn pseudonymise_targets(&mut self) {
+        self.targets.iter_mut().for_each(TargetScore::pseudonymise);
+    }
+
     /// Whether there were messages to judge and the guard refused all of them: the level then says nothing.
     pub fn is_unjudged(&self) -> bool {
         self.notes.unjudged > 0 && self.notes.unjudged == self.messages.len()
@@ -213,8 +224,9 @@ impl Scorer {
         messages.iter().for_each(|message| named.add(message.at, &message.categories));
         let states = walks.each_ref().map(|walk| walk.state.clone());
         let verdict = self.policy.judge(&Facts { arcs: &states, named: &named });
+        let targets = self.targets(&toward(history, &messages), states.each_ref().map(ArcState::evidence));
         let arcs = walks.map(|walk| self.arc(walk, &verdict));
-        Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, notes })
+        Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, targets, notes })
     }
 
     fn read(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<Reading, ScoreError> {
@@ -229,12 +241,7 @@ impl Scorer {
         let mut level_max = Level::None;
         for message in messages {
             let from_user = message.role == Role::User;
-            walk.state.step(&Observation {
-                at: message.at,
-                time: history.time(message.at.session, message.at.message),
-                from_user,
-                score: message.score,
-            });
+            walk.state.step(&observation(history, message));
             if from_user {
                 walk.trace.push(walk.state.score_now());
                 let level = self.policy.arc_level(&walk.state);
@@ -262,6 +269,25 @@ impl Scorer {
             explanation: None,
         }
     }
+}
+
+fn observation(history: &History, message: &ScoredMessage) -> Observation {
+    Observation {
+        at: message.at,
+        time: history.time(message.at.session, message.at.message),
+        from_user: message.role == Role::User,
+        score: message.score,
+    }
+}
+
+/// The people of a history, with the messages about them.
+fn toward(history: &History, messages: &[ScoredMessage]) -> Toward {
+    let mut toward = Toward::new();
+    for message in messages {
+        let text = &history.sessions[message.at.session].messages[message.at.message].content;
+        toward.step(&observation(history, message), text);
+    }
+    toward
 }
 
 /// One arc, read to the end of a history.

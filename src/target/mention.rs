@@ -175,7 +175,8 @@ impl Finding<'_> {
     /// Whether somebody does something: a verb of people follows, or one in the past.
     pub fn acts(&self, index: usize) -> bool {
         let past = |word: &str| word.len() > 4 && word.ends_with("ed");
-        self.next(index).is_some_and(|next| is(List::Deeds, &next.lower) || past(&next.lower))
+        let does = |word: &str| is(List::Deeds, word) || is(List::Sayings, word) || past(word);
+        self.next(index).is_some_and(|next| does(&next.lower))
     }
 
     /// Names a user is about to say of somebody: the word is known from earlier messages.

@@ -46,7 +46,10 @@ mod person;
 mod phrase;
 mod sieve;
 mod similar;
+mod toward;
 mod words;
+
+pub use toward::{Target, Toward};
 
 use mention::Known;
 use person::{Owner, Person};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use throughline::engine::{ModelSource, load};
 use throughline::scorer::{Scorer, ScorerSettings};
 use throughline::server::{Access, App, DeskSettings, ServerSettings};
-use throughline::store::{MasterKey, Store};
+use throughline::store::{MasterKey, Retention, Store};
 use throughline::verdict::Policy;
 
 use super::Folder;
@@ -214,7 +214,11 @@ fn settings() -> ServerSettings {
         },
         body_bytes_max: 1 << 14,
         turn_bytes_max: 1 << 12,
+        retention: Retention::default(),
         deadline: Duration::from_secs(5),
         drain: Duration::from_secs(1),
+        tls: None,
+        webhooks: Vec::new(),
+        proxy: None,
     }
 }

@@ -122,10 +122,10 @@ fn kept(bytes: &[u8]) {
 
 /// A value that was changed by hand: whatever was sealed does not open, the rest is read or told, and the user can be erased.
 fn changed(bytes: &[u8], (table, column, kind): (&str, &str, Kind)) {
-    let store = &Open::shared().store;
+    let Open { folder, store } = Open::shared();
     keep(store, USER, &[message("hello", MessageScore::NOTHING)], b"{}");
     store.acknowledge(USER, "by", "note", now()).expect("acknowledged");
-    let connection = Connection::open(store.file()).expect("a second connection");
+    let connection = Connection::open(folder.path().join("throughline.sqlite")).expect("a second connection");
     let value = match kind {
         Kind::Sealed => Value::Blob(bytes.to_vec()),
         Kind::Text => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
