@@ -51,7 +51,7 @@ fn chats(folder: &tempfile::TempDir) -> std::path::PathBuf {
     let said = [
         ["My landlady Ottoline kept the deposit.", "I hate her and will ruin her."],
         ["I call her the Heron now.", "The heron left at six and I followed."],
-        ["Barnaby lied to me as well.", "He will be sorry."],
+        ["I met Barnaby, who lied to me. He laughed.", "He will be sorry."],
     ];
     let record = |(number, [first, second]): (usize, &[&str; 2])| {
         let messages = [("user", *first), ("assistant", "I see."), ("user", *second)];

@@ -290,7 +290,12 @@ fn grows(scorer: &Scorer, words: &str, allowed: f32) {
 fn the_people_of_a_stream_are_those_of_the_whole_history() {
     let scorer = scorer(KernelName::Portable);
     let mut history = history(3);
-    let said = ["My landlady Ottoline lied.", "She will be sorry.", "I call her the Heron.", "Barnaby saw the heron."];
+    let said = [
+        "My landlady Ottoline lied.",
+        "She will be sorry.",
+        "I call her the Heron.",
+        "I met Barnaby. He saw the heron.",
+    ];
     for (number, text) in said.iter().enumerate() {
         let message = Message { role: Role::User, content: (*text).into(), timestamp: None };
         let session = number % history.sessions.len();

@@ -43,7 +43,8 @@ impl People {
         self.last = Some((said.at, said.time));
     }
 
-    /// The person whom a pronoun of this gender means: who is most in mind.
+    /// The person whom a pronoun of this gender means: who is most in mind; where there is none, a word at the head of a sentence of this
+    /// message that may be a name.
     pub(super) fn meant(&self, gender: Gender) -> Option<PersonId> {
         self.meant_but(gender, &[])
     }
@@ -51,17 +52,16 @@ impl People {
     /// The same, of all but these.
     pub(super) fn meant_but(&self, gender: Gender, but: &[PersonId]) -> Option<PersonId> {
         let may = |person: &&Person| {
-            (person.human || person.named)
+            (person.is_somebody() || person.activation >= 1.0)
                 && !person.plural
                 && !but.contains(&person.id)
                 && person.gender.agrees(gender)
                 && person.salience() >= MEANT_MIN
         };
-        let most = self
-            .people
-            .iter()
-            .filter(may)
-            .max_by(|a, b| a.salience().total_cmp(&b.salience()).then(b.id.cmp(&a.id)))?;
+        let most = self.people.iter().filter(may).max_by(|a, b| {
+            let order = a.is_somebody().cmp(&b.is_somebody()).then(a.salience().total_cmp(&b.salience()));
+            order.then(b.id.cmp(&a.id))
+        })?;
         Some(most.id)
     }
 
@@ -70,7 +70,7 @@ impl People {
         let mut about: Vec<PersonId> = Vec::new();
         for id in linked.people.iter().chain(&linked.pronouns) {
             let id = self.resolve(*id);
-            if id != PersonId::OTHERS && !about.contains(&id) && self.get(id).is_some_and(|person| person.human) {
+            if id != PersonId::OTHERS && !about.contains(&id) && self.get(id).is_some() {
                 about.push(id);
             }
         }

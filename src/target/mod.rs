@@ -91,7 +91,7 @@ pub struct Mention {
 pub struct Spoken {
     /// In the order in which they end.
     pub mentions: Vec<Mention>,
-    /// Whom the message is about, each once.
+    /// Whom the message is about, each once; [`People::is_human`] says of whom that is known.
     pub about: Vec<PersonId>,
 }
 
@@ -174,6 +174,11 @@ impl People {
     fn hand_over(&mut self, gone: PersonId, to: Owner) {
         let described = self.people.iter_mut().flat_map(|person| &mut person.described);
         described.filter(|known| known.owner == Owner::Person(gone)).for_each(|known| known.owner = to);
+    }
+
+    /// Whether this is surely a person, by what was said so far: a capitalised word alone may be a place or a thing.
+    pub fn is_human(&self, id: PersonId) -> bool {
+        self.get(id).is_some_and(|person| person.human)
     }
 
     fn get(&self, id: PersonId) -> Option<&Person> {

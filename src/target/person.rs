@@ -129,6 +129,11 @@ impl Person {
         self.former.drain(..more);
     }
 
+    /// Probably a person.
+    pub fn is_somebody(&self) -> bool {
+        self.human || self.named
+    }
+
     /// All ids under which this person was known.
     pub fn is(&self, id: PersonId) -> bool {
         self.id == id || self.former.contains(&id)

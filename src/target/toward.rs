@@ -92,11 +92,11 @@ impl Toward {
         targets
     }
 
-    /// The messages about people who are still known, by the ids they have now, without what is said of the whole history.
+    /// The messages about those who are surely people and still known, by the ids they have now, without what is said of the whole history.
     fn resolved(&self) -> Vec<(Observation, Vec<PersonId>)> {
         let resolve = |(observation, people): &(Observation, Vec<PersonId>)| {
             let mut people: Vec<PersonId> = people.iter().map(|id| self.people.resolve(*id)).collect();
-            people.retain(|id| *id != PersonId::OTHERS);
+            people.retain(|id| self.people.is_human(*id));
             people.sort();
             people.dedup();
             let mut observation = *observation;

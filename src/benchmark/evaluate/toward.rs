@@ -154,7 +154,8 @@ fn ours(example: &Example, toward: &Toward) -> Linked {
         for (one, other) in pairs {
             linked.people[gold[one]] = Some(people.resolve(spoken.mentions[other].person).0);
         }
-        linked.about.extend(spoken.about.iter().map(|id| (*at, people.resolve(*id).0)));
+        let surely = spoken.about.iter().filter(|id| people.is_human(**id));
+        linked.about.extend(surely.map(|id| (*at, people.resolve(*id).0)));
     }
     linked.about.sort();
     linked.about.dedup();
