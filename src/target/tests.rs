@@ -137,6 +137,14 @@ fn a_code_word_and_a_change_of_name_stay_with_the_person() {
 }
 
 #[test]
+fn a_code_word_goes_by_the_pronoun() {
+    let read = read(&[&["My landlady and my landlord kept it.", "I call him the Badger."], &["The badger left."]]);
+    assert_eq!(read.person("my landlord"), read.person("the Badger"));
+    assert_eq!(read.person("the Badger"), read.person("badger"));
+    assert_ne!(read.person("My landlady"), read.person("badger"));
+}
+
+#[test]
 fn a_family_is_none_of_its_members() {
     let read = read(&[&["I know Barnaby Marsh."], &["The Marshes", "the Marshs are loud"]]);
     assert_ne!(read.person("Barnaby Marsh"), read.person("the Marshs"));
