@@ -37,8 +37,8 @@ EXIT CODES
 /// Answer over HTTP beside a chatbot: judge every turn before it is delivered, keep it, raise alarms
 ///
 /// With nothing else said it listens on this machine alone, keeps users' histories in
-/// ./throughline-data, and uses the embedded model. It opens no connection itself
-/// but to --upstream.
+/// ./throughline-data, and uses the embedded model. It opens no connection but to
+/// --database, --upstream and the addresses of --webhooks.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub struct ServeArgs {
