@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin(), |data: &[u8]| throughline_fuzz::targets::run("labels", data));
+libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin("labels"), |data: &[u8]| throughline_fuzz::targets::run("labels", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin(), |data: &[u8]| throughline_fuzz::targets::run("scores", data));
+libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin("scores"), |data: &[u8]| throughline_fuzz::targets::run("scores", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin(), |data: &[u8]| throughline_fuzz::targets::run("server", data));
+libfuzzer_sys::fuzz_target!(init: throughline_fuzz::begin("server"), |data: &[u8]| throughline_fuzz::targets::run("server", data));

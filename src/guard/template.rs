@@ -4,7 +4,8 @@
 //! `lstrip_blocks`, loop controls, Python's string methods, `raise_exception`, `strftime_now`, and
 //! a `tojson` that writes as Python's `json.dumps(…, ensure_ascii=False)`. No HTML escaping. A
 //! template comes with a model and is not trusted: its work, source and output are limited, and it
-//! sees neither files nor the clock. `tests/guard_templates.rs` compares with transformers.
+//! sees neither files nor the clock. Memory is not: a text that is put before itself thirty times over is
+//! few instructions. `tests/guard_templates.rs` compares with transformers.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
