@@ -23,7 +23,7 @@ CHECKS = ("not_a_server_error,status_code_conformance,content_type_conformance,r
           "response_schema_conformance,ignored_auth,unsupported_method")
 CONFIG = """
 [parameters]
-"header.X-Deadline-Ms" = 60000
+"header.X-Deadline-Ms" = "60000"
 [auth.openapi.bearer]
 bearer = "TOKEN"
 """
@@ -48,7 +48,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--minutes", type=float, default=10)
-    arguments.add_argument("--binary", default="target/release/throughline")
+    arguments.add_argument("--binary", type=Path, default=Path("target/release/throughline"))
     args = arguments.parse_args()
     other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=other.serve_forever, daemon=True).start()
@@ -58,7 +58,7 @@ def main():
         (home / "tokens.toml").write_text(
             f'[[tokens]]\nname = "all"\nsha256 = "{sha256}"\nscopes = ["ingest", "read", "review", "admin"]\n')
         (home / "schemathesis.toml").write_text(CONFIG.replace("TOKEN", TOKEN))
-        command = [args.binary, "serve", "--bind", "127.0.0.1:0", "--folder", str(home / "data"), "--tokens", str(home / "tokens.toml")]
+        command = [str(args.binary.resolve()), "serve", "--bind", "127.0.0.1:0", "--folder", str(home / "data"), "--tokens", str(home / "tokens.toml")]
         proxy = ["--upstream", f"http://127.0.0.1:{other.server_address[1]}/v1"]
         # A build that opens no connection ends at once.
         for more in (proxy, []):
@@ -72,7 +72,7 @@ def main():
         try:
             run = subprocess.run(
                 ["schemathesis", "--config-file", str(home / "schemathesis.toml"), "run", f"{url}/openapi.json", "--checks", CHECKS,
-                 "--phases", "examples,coverage,fuzzing", "--max-time", str(int(60 * args.minutes)), "--continue-on-failure", *skipped])
+                 "--phases", "examples,coverage,fuzzing", "--max-time", str(int(60 * args.minutes)), "--continue-on-failure", *skipped], cwd=home)
         finally:
             server.terminate()
             server.wait()

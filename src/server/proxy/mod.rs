@@ -97,8 +97,9 @@ struct KeptAlarm {
     params(("X-Throughline-User" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Whose conversation it is; without it, `safety_identifier` or `user` of the body"),
            ("X-Throughline-Session" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Which conversation; without it, one for each first message"),
            ("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds that each judgement may take")),
-    responses((status = 200, body = Object, description = "The upstream's answer"), (status = "4XX", body = Object, description = "The upstream's answer, a blocked prompt, or a problem"),
-              (status = "5XX", body = Object, description = "The upstream's answer, or a problem")))]
+    responses((status = 200, description = "The upstream's answer", content((Object = "application/json"), (String = "text/event-stream"))),
+              (status = "4XX", description = "The upstream's answer, a blocked prompt, or a problem", content((Object = "application/json"), (Problem = "application/problem+json"))),
+              (status = "5XX", description = "The upstream's answer, or a problem", content((Object = "application/json"), (Problem = "application/problem+json")))))]
 pub(super) async fn completions(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
