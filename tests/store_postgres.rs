@@ -197,6 +197,11 @@ fn a_commit_whose_answer_was_lost_is_told_and_never_doubled() {
         let error = store.keep(&judged).unwrap_err();
         assert!(matches!(error, StoreError::Unsure) && error.to_string().contains("idempotency key"), "{error}");
         assert!(breaker.broke(), "a test that can fail");
+        // What the database heard it does, a moment after the connection broke at the latest.
+        let begun = Instant::now();
+        while heard && store.answered(&user, "key-1").unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(store.answered(&user, "key-1").unwrap().is_some(), heard);
         // Whoever tries again on what they knew keeps it once.
         let again = store.keep(&judged);
