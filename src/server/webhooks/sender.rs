@@ -49,7 +49,7 @@ impl Sender {
         let secret = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret));
         let secret = secret.ok().filter(|secret| SECRET_BYTES.contains(&secret.len()));
         let secret = secret.ok_or_else(|| told("its secret is no base64 of 24 to 64 bytes".into()))?;
-        let client = client(PATIENCE).map_err(|error| told(error.without_url().to_string()))?;
+        let client = client(&url, PATIENCE).map_err(told)?;
         Ok(Self { name: name.clone(), url, secret, level_min: *level_min, client })
     }
 

@@ -27,9 +27,7 @@ impl Upstream {
         };
         let base = settings.base_url.trim_end_matches('/');
         let url = address(&format!("{base}/chat/completions")).map_err(told)?;
-        let no_client =
-            |error: reqwest::Error| UpstreamError(format!("no client can be made: {}", error.without_url()));
-        let client = client(settings.patience).map_err(no_client)?;
+        let client = client(&url, settings.patience).map_err(UpstreamError)?;
         let authorization = settings.key.as_deref().map(authorization).transpose()?;
         Ok(Self { client, url, authorization })
     }
