@@ -8,26 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, score, text, throughline, write};
-use serve_support::{Server, conversation, turn};
+use serve_support::{EAGER, Server, conversation, turn};
 use ureq::http::Method;
 
 mod serve_support;
-
-/// By which the tiny model alarms somebody in nearly everything, and calls nothing imminent.
-const EAGER: &str = r#"
-schema_version = 1
-name = "eager"
-version = "1"
-[levels.none]
-[levels.watch]
-score_min = 0.01
-[levels.review]
-score_min = 0.02
-[levels.senior]
-score_min = 1.0
-[levels.urgent]
-imminent_min = 1.0
-"#;
 
 #[test]
 fn turns_come_to_what_the_whole_history_comes_to() {

@@ -11,27 +11,11 @@ use postgres_support::breaker::{Breaker, COMMIT};
 use postgres_support::{PASSWORD, Postgres};
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, text, throughline, write};
-use serve_support::{Server, conversation, said, turn};
+use serve_support::{EAGER, Server, conversation, said, turn};
 use tempfile::TempDir;
 
 mod postgres_support;
 mod serve_support;
-
-/// By which the tiny model alarms somebody in nearly everything, and calls nothing imminent.
-const EAGER: &str = r#"
-schema_version = 1
-name = "eager"
-version = "1"
-[levels.none]
-[levels.watch]
-score_min = 0.01
-[levels.review]
-score_min = 0.02
-[levels.senior]
-score_min = 1.0
-[levels.urgent]
-imminent_min = 1.0
-"#;
 
 fn key_file(home: &TempDir) -> PathBuf {
     write(home, "shared-key", &"5a".repeat(32))

@@ -156,6 +156,25 @@ fn of_a_user_who_is_not_known_the_whole_conversation_is_taken_in() {
 }
 
 #[test]
+fn of_a_long_conversation_as_much_is_taken_in_as_one_turn_may_hold() {
+    let home = folder();
+    let upstream = Other::start(|_, socket| whole(socket, "Yes."));
+    let server = proxy(home.path(), &upstream, &["--turn-bytes-max", "256"]);
+    let long = "it rains ".repeat(20);
+    let texts = [("user", "One"), ("assistant", &*long), ("user", "Two"), ("assistant", "Three"), ("user", &*long)];
+    // The last user message and the two before it fit; what came before would not.
+    server.post(CHAT, &asks(&texts)).ok();
+    assert_eq!(count(&server), 4);
+    assert!(
+        server.log().contains("its beginning is not taken in") && server.log().contains("messages=2"),
+        "{}",
+        server.log()
+    );
+    // What is new is never cut: it is refused.
+    assert!(server.post(CHAT, &asks(&[("user", &long.repeat(2))])).problem(413).contains("--turn-bytes-max"));
+}
+
+#[test]
 fn whoever_does_not_say_whose_it_is_is_told() {
     let home = folder();
     let upstream = Other::start(|_, socket| whole(socket, "Yes."));
@@ -430,6 +449,8 @@ fn a_token_of_the_servers_own_goes_nowhere_else() {
     let (_, asked) = ask(&server, &[("x-api-key", "tl_own"), ("authorization", "Bearer sk-other")]);
     let headers = asked.unwrap().headers;
     assert!(headers.contains("bearer sk-other") && !headers.contains("tl_own"), "{headers}");
+    let (_, asked) = ask(&server, &[("x-api-key", "tl_own"), ("authorization", "Bearer tl_own")]);
+    assert!(!asked.unwrap().headers.contains("tl_own"), "though it is sent twice");
     let key = write(&home, "key", "sk-configured\n");
     let with_key = [&arguments[..], &["--upstream-key-file", key.to_str().unwrap()]].concat();
     let server = proxy(folder().path(), &upstream, &with_key);

@@ -11,13 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use serve_support::cli_support::{folder, write};
 use serve_support::other::{Asked, Other};
-use serve_support::{PATIENCE, Server, conversation, turn};
+use serve_support::{EAGER, PATIENCE, Server, conversation, turn};
 
 mod serve_support;
-
-/// By which the tiny model alarms somebody in nearly everything, and calls nothing imminent.
-const EAGER: &str = "schema_version = 1\nname = \"eager\"\nversion = \"1\"\n[levels.none]\n[levels.watch]\nscore_min = 0.01\n\
-    [levels.review]\nscore_min = 0.02\n[levels.senior]\nscore_min = 1.0\n[levels.urgent]\nimminent_min = 1.0\n";
 
 fn answer(socket: &mut TcpStream, status: &str) {
     write!(socket, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();

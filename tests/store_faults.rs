@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use store_support::{key, message, now, turn};
+use store_support::{fill, key, message, now, turn};
 use throughline::store::{Retention, Store, StoreError};
 
 #[cfg(feature = "postgres")]
@@ -42,14 +42,7 @@ fn a_full_disk_is_told_and_loses_nothing() {
     let Some(disk) = Disk::mount("1m") else { return };
     let store = Store::open(disk.0.path(), &key(1)).unwrap();
     let text = "x".repeat(4_000);
-    let mut kept = 0;
-    let error = loop {
-        let messages = [message(0, kept, &text)];
-        match store.keep(&turn(&store, "ada", &messages)) {
-            Ok(_) => kept += 1,
-            Err(error) => break error,
-        }
-    };
+    let (kept, error) = fill(&store, &text);
     assert!(matches!(error, StoreError::Full) && error.to_string().contains("hint"), "{error}");
     assert!(kept > 10, "a test that can fail: {kept}");
     assert_eq!(store.user("ada").unwrap().messages, kept as u64);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postgres_support::breaker::{Breaker, COMMIT};
 use postgres_support::{PASSWORD, Postgres};
-use store_support::{alarm, key, message, now, turn};
+use store_support::{alarm, fill, key, message, now, turn};
 use throughline::store::{NewTurn, PostgresSettings, Request, Store, StoreError};
 use throughline::verdict::Level;
 
@@ -324,14 +324,7 @@ fn a_database_whose_disk_is_full_says_so_and_loses_nothing() {
     let Some(mut server) = Postgres::start_on_disk("100m", &["max_wal_size=32MB", "min_wal_size=32MB"]) else { return };
     let store = connect(&server);
     let text = "x".repeat(500_000);
-    let mut kept = 0;
-    let error = loop {
-        let messages = [message(0, kept, &text)];
-        match store.keep(&turn(&store, "ada", &messages)) {
-            Ok(_) => kept += 1,
-            Err(error) => break error,
-        }
-    };
+    let (kept, error) = fill(&store, &text);
     // A server whose log has no room either stops.
     assert!(matches!(error, StoreError::Full | StoreError::Unreachable(_) | StoreError::Unsure), "{error}");
     assert!(kept > 10 && error.to_string().contains("hint"), "a test that can fail: {kept}");

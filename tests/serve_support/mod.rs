@@ -22,6 +22,22 @@ use cli_support::{MODEL, throughline};
 /// Until the server listens, and until it stops.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// By which the tiny model alarms somebody in nearly everything, and calls nothing imminent.
+pub const EAGER: &str = r#"
+schema_version = 1
+name = "eager"
+version = "1"
+[levels.none]
+[levels.watch]
+score_min = 0.01
+[levels.review]
+score_min = 0.02
+[levels.senior]
+score_min = 1.0
+[levels.urgent]
+imminent_min = 1.0
+"#;
+
 pub struct Server {
     child: Child,
     pub url: String,

@@ -61,6 +61,18 @@ pub fn turn<'a>(store: &Store, user_id: &'a str, messages: &'a [KeptMessage]) ->
     NewTurn { user_id, user, new_session, messages, alarm: None, request: None, now: now() }
 }
 
+/// Keeps messages of such a text until that cannot be done: how many were kept, and why no more.
+pub fn fill(store: &Store, text: &str) -> (usize, StoreError) {
+    let mut kept = 0;
+    loop {
+        let messages = [message(0, kept, text)];
+        match store.keep(&turn(store, "ada", &messages)) {
+            Ok(_) => kept += 1,
+            Err(error) => return (kept, error),
+        }
+    }
+}
+
 pub fn alarm(level: Level) -> Option<NewAlarm<'static>> {
     Some(NewAlarm { level, arcs: [level, Level::Watch], at: MessageAt { session: 0, message: 0 }, verdict: b"{}" })
 }
