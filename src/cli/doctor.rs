@@ -1,4 +1,5 @@
-//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is changed.
+//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is made; a database of an
+//! older form is brought to the present one, as by `serve`.
 
 use std::fmt::Display;
 use std::io::{Write, stdout};
