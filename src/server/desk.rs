@@ -22,7 +22,7 @@ use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcNow, Heard, Scorer};
 use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, Store, StoreError, UserRow};
 use crate::transcript::{History, Message};
-use crate::verdict::Level;
+use crate::verdict::{Level, Verdict};
 
 /// How often a turn is judged again because another process wrote meanwhile.
 const TRIES: usize = 8;
@@ -298,6 +298,7 @@ impl<'a> Worker<'a> {
             return Err(Failed::Told(Problem::full_history(row.messages, messages_max)));
         }
         let mut user = self.user(&said.user_id, &row)?;
+        let level_before = user.live.verdict().level;
         let begins = user.session_id.as_deref() != Some(&said.session_id);
         if begins {
             user.live.begin_session(said.session_started_at);
@@ -315,7 +316,8 @@ impl<'a> Worker<'a> {
         let answer = |alarm: Option<i64>| {
             let alarm = alarm.zip(raised).map(|(id, (level, _))| RaisedOut { id, level });
             let standing = StandingOut::of(&arcs, &verdict);
-            let out = TurnOut { messages: messages_out(&heard), standing, alarm, messages_kept };
+            let flagged = flagged(level_before, &verdict, &heard);
+            let out = TurnOut { messages: messages_out(&heard), standing, flagged, alarm, messages_kept };
             serde_json::to_vec(&out).unwrap_or_default()
         };
         let verdict_json = serde_json::to_vec(&verdict).unwrap_or_default();
@@ -367,14 +369,11 @@ impl<'a> Worker<'a> {
         let last = heard.last().map(|one| (one.arcs, one.verdict.clone()));
         let (arcs, verdict) =
             last.unwrap_or_else(|| (user.live.arcs().each_ref().map(ArcNow::of), user.live.verdict()));
-        let carried = |at: MessageAt| verdict.findings.iter().any(|finding| finding.messages.contains(&at));
-        let flagged = verdict.level > level_before
-            || verdict.level >= Level::Review && heard.iter().any(|one| carried(one.message.at));
         let out = CheckOut {
             messages: messages_out(&heard),
             standing: StandingOut::of(&arcs, &verdict),
             level_before,
-            flagged,
+            flagged: flagged(level_before, &verdict, &heard),
         };
         // Drafts of users of whom nothing is kept must not push others out.
         if row.messages > 0 {
@@ -430,4 +429,10 @@ impl<'a> Worker<'a> {
         }
         self.metrics.cached(held, self.users.len());
     }
+}
+
+/// Whether what was heard raised the level, or is itself what a level of `review` or above rests on.
+fn flagged(before: Level, verdict: &Verdict, heard: &[Heard]) -> bool {
+    let carried = |at: MessageAt| verdict.findings.iter().any(|finding| finding.messages.contains(&at));
+    verdict.level > before || verdict.level >= Level::Review && heard.iter().any(|one| carried(one.message.at))
 }

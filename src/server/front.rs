@@ -62,6 +62,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().ok();
     }
+    authorized(headers)
+}
+
+/// The token of `Authorization: Bearer`.
+pub(super) fn authorized(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -4,8 +4,8 @@
 //! routes (axum) → Access → Desk: Queue{tokens, priority, deadline} → one thread{Scorer, Live histories} → Store → answer
 //! ```
 //!
-//! It listens, and opens no connection itself but to the upstream of its proxy, in builds with the feature `outbound`. No text of a transcript
-//! reaches its log. Must not know files but the store and the token file, nor how a score comes about.
+//! It listens, and opens no connection itself but to the upstream of its proxy and to webhooks, in builds with the feature `outbound`. No text of
+//! a transcript reaches its log. Must not know files but the store and the token file, nor how a score comes about.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -146,7 +146,7 @@ impl App {
     /// Starts the thread that owns the model.
     ///
     /// # Errors
-    /// When the system gives no thread, or there is no such upstream.
+    /// When the system gives no thread, or certificate, webhooks or upstream cannot be used.
     pub fn start(
         scorer: Scorer,
         store: Store,

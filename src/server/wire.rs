@@ -169,6 +169,8 @@ pub struct TurnOut {
     pub messages: Vec<MessageOut>,
     #[serde(flatten)]
     pub standing: StandingOut,
+    /// Whether the turn raised the level, or is itself what a level of `review` or above rests on.
+    pub flagged: bool,
     /// Raised by this turn: the level rose to `review` or above, or a new threat was made after the last alarm was acknowledged.
     pub alarm: Option<RaisedOut>,
     /// Messages kept of this user, this turn's among them.

@@ -2,7 +2,7 @@
 //! the operator named, and the reply before the user sees it: whole, or piece by piece as it clears ([`held`]).
 //!
 //! Clients send the whole conversation each time: what the user said since the assistant last spoke is new; of a user of whom nothing is
-//! kept, all of it is. A request that comes again within the hour is kept once. Text alone is read: images and tool calls pass.
+//! kept, as much of it is as one turn may hold. A request that comes again within the hour is kept once. Text alone is read: images and tool calls pass.
 //! Where no verdict can be had, the policy's `on_failure` for the user's highest level so far decides.
 
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use serde_json::Value;
 
 use super::App;
 use super::desk::{Answer, Said, Work};
-use super::front::Body;
+use super::front::{Body, authorized, bearer};
 use super::problem::Problem;
 use super::queue::Priority;
-use super::routes::tokens;
+use super::routes::{TURN_MESSAGES_MAX, tokens};
 use super::wire::millis;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Level, OnFailure};
@@ -81,6 +81,9 @@ struct Judged {
 #[derive(Deserialize)]
 struct Kept {
     level: Level,
+    /// Answers of older builds, which are given again, say nothing of it.
+    #[serde(default)]
+    flagged: bool,
     alarm: Option<KeptAlarm>,
 }
 
@@ -112,17 +115,19 @@ pub(super) async fn completions(
         app.metrics.proxied("prompt_blocked");
         return Ok(with_level(chat::blocked_prompt(), prompt));
     }
-    // A token of this server's own goes nowhere else.
-    let own = !app.access.is_open() && !headers.contains_key("x-api-key");
-    let caller = headers.get(header::AUTHORIZATION).filter(|_| !own);
-    let reply = proxy.upstream.ask(bytes.into(), caller).await.map_err(|failed| app.no_reply(failed))?;
+    let caller = headers.get(header::AUTHORIZATION).filter(|_| !app.is_own_token(&headers));
+    let reply = proxy.upstream.ask(bytes.into(), caller).await;
+    let reply = reply.map_err(no_reply).inspect_err(|_| app.metrics.proxied("failed"))?;
     let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let passed = passed_on(reply.headers());
     let streamed =
         passed.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let mut response = match status.is_success() && streamed {
         true => HttpBody::from_stream(stream::relayed(conversation, reply)).into_response(),
-        false => conversation.whole(reply, status).await?,
+        false => {
+            let whole = conversation.whole(reply, status).await;
+            whole.inspect_err(|_| app.metrics.proxied("failed"))?
+        }
     };
     *response.status_mut() = status;
     response.headers_mut().extend(passed);
@@ -144,17 +149,32 @@ fn with_level(mut response: Response, prompt: Option<(Judged, Option<i64>)>) -> 
 
 /// Whether this was no fault of the caller's, so that the policy says what becomes of the reply.
 fn is_own(problem: &Problem) -> bool {
-    problem.status >= 500 || problem.status == StatusCode::TOO_MANY_REQUESTS.as_u16()
+    problem.status >= 500
+        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::CONFLICT].iter().any(|status| problem.status == status.as_u16())
+}
+
+fn no_reply(failed: Failed) -> Problem {
+    let status = match failed {
+        Failed::Silent => StatusCode::GATEWAY_TIMEOUT,
+        Failed::Unreachable | Failed::Broken => StatusCode::BAD_GATEWAY,
+    };
+    Problem::new(status, failed.to_string(), "try again; what the user said is kept")
+}
+
+/// The first message of a conversation from which on one turn may hold the rest; what is new is never left out.
+fn first_that_fits(all: &[(Role, String)], new: usize, bytes_max: usize) -> usize {
+    let mut bytes: usize = all[new..].iter().map(|(_, text)| text.len()).sum();
+    let fits = |(number, (_, text)): &(usize, &(Role, String))| {
+        bytes += text.len();
+        bytes <= bytes_max && all.len() - number <= TURN_MESSAGES_MAX
+    };
+    all[..new].iter().enumerate().rev().take_while(fits).last().map_or(new, |(number, _)| number)
 }
 
 impl App {
-    fn no_reply(&self, failed: Failed) -> Problem {
-        self.metrics.proxied("upstream_failed");
-        let status = match failed {
-            Failed::Silent => StatusCode::GATEWAY_TIMEOUT,
-            Failed::Unreachable | Failed::Broken => StatusCode::BAD_GATEWAY,
-        };
-        Problem::new(status, failed.to_string(), "try again; what the user said is kept")
+    /// Whether `Authorization` is a token of this server's own, which goes nowhere else.
+    fn is_own_token(&self, headers: &HeaderMap) -> bool {
+        !self.access.is_open() && authorized(headers) == bearer(headers)
     }
 
     /// What becomes of a reply of this user's while no verdict can be had.
@@ -194,19 +214,16 @@ impl Conversation {
         }
         self.app.bound_turn(&said)?;
         let key = self.key(asked);
-        let judged = self.judged(&said).await;
-        let kept = match &judged {
-            Ok(_) => self.keep(said.clone(), &key, self.deadline).await,
-            Err(problem) => Err(problem.clone()),
-        };
+        let kept = self.keep(said.clone(), &key, self.deadline).await;
         self.app.metrics.added("prompt", begun.elapsed());
-        match judged.and_then(|judged| Ok((judged, kept?))) {
-            Ok((judged, kept)) => {
-                Ok(Some((Judged { level: judged.level.max(kept.level), ..judged }, kept.alarm.map(|alarm| alarm.id))))
-            }
+        match kept {
+            Ok(kept) => Ok(Some((self.judged_as(kept.level, kept.flagged), kept.alarm.map(|alarm| alarm.id)))),
             Err(problem) => {
+                // It was said, whatever becomes of the reply; where the turn was kept after all, it is not kept twice.
+                if is_own(&problem) {
+                    self.keep_later(said, key);
+                }
                 self.unjudged(problem).await?;
-                self.keep_later(said, key);
                 Ok(None)
             }
         }
@@ -220,23 +237,38 @@ impl Conversation {
         format!("chat {hour} {}", hex(&self.app.store.digest(all.as_bytes())))
     }
 
-    /// What is new in a request: everything of a user of whom nothing is kept.
+    /// What is new in a request; of a user of whom nothing is kept, as much of the conversation before it as one turn may hold.
     async fn fresh(&self, asked: &ChatIn) -> Result<Vec<Message>, Problem> {
         let now = Some(millis(Timestamp::now()));
         let message = |(role, content)| Message { role, content, timestamp: now };
         let fresh = asked.fresh();
         let user_id = self.user_id.clone();
-        let known = self.app.store(move |store| store.user(&user_id)).await.is_ok_and(|row| row.messages > 0);
-        let said = if known || fresh.is_empty() { fresh } else { asked.all() };
-        Ok(said.into_iter().map(message).collect())
+        // Where that cannot be known, nothing is taken in twice.
+        let known = self.app.store(move |store| store.user(&user_id)).await.map_or(true, |row| row.messages > 0);
+        if known || fresh.is_empty() {
+            return Ok(fresh.into_iter().map(message).collect());
+        }
+        let all = asked.all();
+        let first = first_that_fits(&all, all.len() - fresh.len(), self.app.settings.turn_bytes_max);
+        if first > 0 {
+            tracing::warn!(
+                messages = first,
+                "a conversation that was begun elsewhere is longer than one turn: its beginning is not taken in"
+            );
+        }
+        Ok(all.into_iter().skip(first).map(message).collect())
     }
 
     /// Judges a draft.
-    async fn judged(&self, messages: &[Message]) -> Result<Judged, Problem> {
-        let out = self.app.considered(self.said(messages.to_vec()), self.deadline).await?;
+    async fn judged(&self, message: Message) -> Result<Judged, Problem> {
+        let out = self.app.considered(self.said(vec![message]), self.deadline).await?;
+        Ok(self.judged_as(out.standing.level, out.flagged))
+    }
+
+    /// Blocks what a level rests on that is high enough.
+    fn judged_as(&self, level: Level, flagged: bool) -> Judged {
         let block_at = self.app.proxy.as_ref().map_or(Level::None, |proxy| proxy.settings.block_at);
-        let level = out.standing.level;
-        Ok(Judged { level, blocked: out.flagged && block_at > Level::None && level >= block_at })
+        Judged { level, blocked: flagged && block_at > Level::None && level >= block_at }
     }
 
     /// What no verdict could be had of passes where the policy says so.
@@ -300,7 +332,7 @@ impl Conversation {
         let app = &self.app;
         let limit = app.proxy.as_ref().map_or(0, |proxy| proxy.settings.reply_bytes_max);
         let mut body = Vec::new();
-        while let Some(bytes) = reply.chunk().await.map_err(|failed| app.no_reply(failed))? {
+        while let Some(bytes) = reply.chunk().await.map_err(no_reply)? {
             body.extend_from_slice(&bytes);
             if body.len() > limit {
                 let detail = format!("the reply is longer than {limit} bytes");
@@ -331,7 +363,7 @@ impl Conversation {
     async fn reply_judged(&self, texts: &[String]) -> Result<Judged, Problem> {
         let mut all = Judged { level: Level::None, blocked: false };
         for message in self.replied(texts.to_vec()) {
-            match self.judged(&[message]).await {
+            match self.judged(message).await {
                 Ok(judged) => {
                     all = Judged { level: all.level.max(judged.level), blocked: all.blocked || judged.blocked };
                 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::held::{Cuts, Events, Held, Unread};
 use super::upstream::Reply;
-use super::{Conversation, chat};
+use super::{Conversation, chat, no_reply};
 use crate::server::problem::Problem;
 
 /// Pieces that a slow client may be behind.
@@ -111,7 +111,7 @@ impl Relay {
             () = wait => return Ok(false),
             () = self.client.closed() => return Err(Ended::Left),
         };
-        let bytes = bytes.map_err(|failed| Ended::Failed(self.conversation.app.no_reply(failed)))?;
+        let bytes = bytes.map_err(|failed| Ended::Failed(no_reply(failed)))?;
         let (events, ended) = match bytes {
             Some(bytes) => (self.events.push(&bytes).map_err(unread)?, false),
             // What it broke off in is an event as well.

@@ -22,7 +22,7 @@ pub(super) mod alarms;
 pub(super) mod users;
 
 /// Messages of one turn or draft.
-const TURN_MESSAGES_MAX: usize = 256;
+pub(super) const TURN_MESSAGES_MAX: usize = 256;
 /// Bytes of text that make a token, about.
 const TOKEN_BYTES: usize = 3;
 /// Tokens around a message.
