@@ -133,7 +133,7 @@ fn what_is_old_is_dropped_and_who_is_silent_is_forgotten() {
     until("nobody was forgotten", || server.get("/v1/users/ada").status == 404);
     assert_eq!(server.get("/v1/users/held").ok()["messages"], json!(6));
     // Scores stay as they were, and turns go on in the same place.
-    until("nothing was dropped", || server.log().contains("old content dropped"));
+    server.until_logged("old content dropped");
     assert_eq!(server.get("/v1/users/talking").ok(), late);
     let kept = server.post("/v1/turns", &turn("talking", "s", &turns[5])).ok();
     assert_eq!((&kept["messages_kept"], &kept["messages"][0]["message_index"]), (&json!(12), &json!(10)));

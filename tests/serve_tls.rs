@@ -68,7 +68,7 @@ fn it_answers_over_tls_and_a_new_certificate_counts_without_a_restart() {
     std::thread::sleep(Duration::from_millis(1_100));
     std::fs::write(files.path().join("key.pem"), "no key").unwrap();
     assert!(ask(&server, &second).unwrap().starts_with("HTTP/1.1 200"));
-    assert!(server.log().contains("it stays as it was"), "{}", server.log());
+    server.until_logged("it stays as it was");
     let (status, _) = server.stop();
     assert_eq!(status, Some(0));
 }

@@ -124,6 +124,15 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits for words of the log, which is read beside the answers and may come after them.
+    pub fn until_logged(&self, words: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(words) {
+            assert!(begun.elapsed() < PATIENCE, "{words:?} is not in the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn with_token(&mut self, token: Option<&str>) -> &Self {
         self.token = token.map(str::to_owned);
         self
