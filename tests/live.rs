@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use throughline::engine::{KernelName, LoadSettings, ModelSource, load_with};
-use throughline::scorer::{Heard, HistoryScore, Live, Scorer, ScorerSettings, TargetScore};
+use throughline::scorer::{Heard, Hearing, HistoryScore, Live, Scorer, ScorerSettings, TargetScore, Turn};
 use throughline::transcript::{History, Message, Role, Session};
 use throughline::verdict::Policy;
 use throughline::window::WindowSpec;
@@ -97,12 +97,14 @@ fn distance(whole: &HistoryScore, heard: &[Heard]) -> f32 {
 
 #[test]
 fn a_message_a_time_is_the_whole_history() {
+    // THROUGHLINE_HISTORIES=1000 takes some minutes.
+    let histories = std::env::var("THROUGHLINE_HISTORIES").map_or(40, |count| count.parse().unwrap());
     let (mut windows, mut split, mut senior) = (0, 0, 0);
     for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
         let scorer = scorer(kernel);
         let allowed = if kernel.dtype() == "f32" { PROBABILITY_DELTA_MAX } else { BF16_PROBABILITY_DELTA_MAX };
         let mut greatest = 0f32;
-        for seed in 0..40 {
+        for seed in 0..histories {
             let history = history(seed);
             let whole = scorer.score(&history, &mut |_| {}).unwrap();
             let mut live = scorer.live().unwrap();
@@ -237,6 +239,64 @@ fn what_is_considered_was_not_said() {
             assert_eq!((draft.message.at, draft.verdict.level), (real.message.at, real.verdict.level), "seed {seed}");
             let change = (draft.message.score.imminent - real.message.score.imminent).abs();
             assert!(change <= PROBABILITY_DELTA_MAX, "seed {seed}: {change}");
+        }
+    }
+}
+
+/// Sessions of several histories, heard at once, come to the last bit to what each comes to alone; drafts among them.
+#[test]
+fn histories_heard_side_by_side_are_what_each_is_alone() {
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let scorer = scorer(kernel);
+        // The reference computes one sequence after another, and candle's products differ by their size.
+        let exact = kernel != KernelName::Candle;
+        let allowed = if exact { 0.0 } else { PROBABILITY_DELTA_MAX };
+        let histories: Vec<History> = (0..9).map(history).collect();
+        let hearing = |index: usize, round: usize, session: &Session| match (index + round) % 3 {
+            0 => Hearing::Draft { new_session: Some(session.start()) },
+            _ => Hearing::Said,
+        };
+        let begin = |live: &mut Live, session: &Session, hearing: Hearing| {
+            if hearing == Hearing::Said {
+                live.begin_session(session.start());
+            }
+        };
+        let mut together: Vec<Live> = histories.iter().map(|_| scorer.live().unwrap()).collect();
+        let mut alone: Vec<Live> = histories.iter().map(|_| scorer.live().unwrap()).collect();
+        let rounds = histories.iter().map(|history| history.sessions.len()).max().unwrap();
+        let mut heard_messages = 0;
+        for round in 0..rounds {
+            let of = |index: usize| histories[index].sessions.get(round);
+            let mut turns = Vec::new();
+            for (index, live) in together.iter_mut().enumerate() {
+                let Some(session) = of(index) else { continue };
+                let hearing = hearing(index, round, session);
+                begin(live, session, hearing);
+                turns.push(Turn { live, messages: &session.messages, hearing });
+            }
+            let heard = scorer.hear(&mut turns);
+            let going_on = alone.iter_mut().enumerate().filter_map(|(index, live)| Some((index, live, of(index)?)));
+            for ((index, live, session), heard) in going_on.zip(heard) {
+                let hearing = hearing(index, round, session);
+                begin(live, session, hearing);
+                let expected = match hearing {
+                    Hearing::Said => live.hear_all(&session.messages).unwrap(),
+                    Hearing::Draft { new_session } => live.consider(new_session, &session.messages).unwrap(),
+                };
+                let heard = heard.unwrap();
+                heard_messages += heard.len();
+                assert_eq!(heard.len(), expected.len());
+                for (a, b) in heard.iter().zip(&expected) {
+                    assert_eq!((a.message.at, a.verdict.level), (b.message.at, b.verdict.level), "{kernel}");
+                    let change = (a.message.score.imminent - b.message.score.imminent).abs();
+                    assert!(change <= allowed, "{kernel}, history {index}, round {round}: {change}");
+                }
+            }
+        }
+        assert!(heard_messages > 100, "{heard_messages}");
+        for (a, b) in together.iter().zip(&alone) {
+            assert_eq!(a.notes(), b.notes(), "{kernel}");
+            assert_eq!(a.arcs().each_ref().map(|arc| arc.score()), b.arcs().each_ref().map(|arc| arc.score()));
         }
     }
 }

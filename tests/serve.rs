@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, score, text, throughline, write};
-use serve_support::{EAGER, Server, conversation, turn};
+use serve_support::{EAGER, Server, conversation, said, turn};
 use ureq::http::Method;
 
 mod serve_support;
@@ -157,6 +157,61 @@ fn an_alarm_is_raised_once_listed_streamed_and_acknowledged() {
     assert_eq!(status, Some(0), "{log}");
     let mut rest = String::new();
     events.read_to_string(&mut rest).ok();
+}
+
+#[test]
+fn the_policy_is_read_again_and_every_record_says_which_judged() {
+    let home = folder();
+    let policy = write(&home, "policy.toml", &EAGER.replace("= 0.01", "= 1.0").replace("= 0.02", "= 1.0"));
+    let server = Server::start(home.path(), &["--policy", policy.to_str().unwrap()]);
+    let turns = conversation(3);
+    let calm = server.post("/v1/turns", &turn("ada", "s", &turns[0])).ok();
+    assert_eq!((&calm["level"], &calm["judged_by"]["policy"]), (&json!("none"), &json!("eager 1")));
+    std::thread::sleep(Duration::from_millis(1_100));
+    write(&home, "policy.toml", &EAGER.replace("version = \"1\"", "version = \"2\""));
+    let called = server.post("/v1/turns", &turn("ada", "s", &turns[1])).ok();
+    assert_eq!((&called["level"], &called["judged_by"]["policy"]), (&json!("review"), &json!("eager 2")));
+    assert_ne!(called["judged_by"]["policy_sha256"], calm["judged_by"]["policy_sha256"]);
+    // The record of the alarm says by what it was raised; so does what is told of the user.
+    let stands = server.get("/v1/users/ada").ok();
+    assert_eq!(stands["alarms"][0]["verdict"]["judged_by"], called["judged_by"]);
+    assert_eq!(stands["judged_by"], called["judged_by"]);
+    assert_eq!(stands["judged_by"]["model_sha256"].as_str().map(str::len), Some(64));
+    // One that does not hold together changes nothing.
+    std::thread::sleep(Duration::from_millis(1_100));
+    write(&home, "policy.toml", "name = 'broken'");
+    let again = server.post("/v1/check", &turn("ada", "s", &turns[2])).ok();
+    assert_eq!(again["judged_by"], called["judged_by"]);
+    server.until_logged("the policy changed and cannot be used: it stays as it was");
+    server.until_logged("schema_version");
+}
+
+#[test]
+fn toward_whom_the_evidence_is_can_be_asked() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let said = [
+        said("user", "My landlady Ottoline lied about me again."),
+        said("assistant", "What happened?"),
+        said("user", "She will be sorry. Ottoline always is."),
+    ];
+    server.post("/v1/turns", &turn("ada", "s", &said)).ok();
+    server.get("/v1/users/bo/targets").problem(404);
+    let found = server.get("/v1/users/ada/targets").ok();
+    let (label, unread) = (&found["targets"][0]["label"], &found["unread_messages"]);
+    assert_eq!((label, unread), (&json!("My landlady"), &json!(0)), "{found}");
+    assert_eq!(found["targets"][0]["last"], json!({"session_index": 0, "message_index": 2}));
+    assert!(found["targets"][0]["harassment_share"].as_f64().unwrap() > 0.5, "{found}");
+    assert_eq!(server.stop().0, Some(0));
+    let server = Server::start(home.path(), &["--pseudonymous-targets"]);
+    let hidden = server.get("/v1/users/ada/targets").ok();
+    assert_eq!(hidden["targets"][0]["label"], json!("person 1"), "{hidden}");
+    assert_eq!(server.stop().0, Some(0));
+    // Where texts are not kept, nobody is named, and how much is missing is told.
+    let home = folder();
+    let server = Server::start(home.path(), &["--no-content"]);
+    server.post("/v1/turns", &turn("ada", "s", &said)).ok();
+    assert_eq!(server.get("/v1/users/ada/targets").ok(), json!({"targets": [], "unread_messages": 3}));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn whoever_has_no_token_or_not_that_scope_is_turned_away() {
     std::fs::write(&tokens, "tokens = 3").unwrap();
     std::thread::sleep(Duration::from_millis(1_200));
     assert_eq!(server.with_token(Some(&admin.1)).delete("/v1/users/ada").status, 404);
-    server.until_logged("tokens stay as they were");
+    server.until_logged("it stays as it was");
 }
 
 #[test]

@@ -32,7 +32,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["arc", "scorer", "scoring", "transcript", "verdict"]),
     ("benchmark", &["arc", "config", "scoring", "target", "transcript", "verdict"]),
     ("store", &["arc", "scoring", "transcript", "verdict"]),
-    ("server", &["arc", "config", "scorer", "scoring", "store", "transcript", "verdict"]),
+    (
+        "server",
+        &["arc", "config", "engine::ModelInfo", "scorer", "scoring", "store", "target", "transcript", "verdict"],
+    ),
 ];
 
 /// Crates that only some rooms may name. What stands here for no room is for the binary alone.

@@ -16,6 +16,8 @@ mod benchmark;
 #[cfg(feature = "server")]
 mod doctor;
 mod limits;
+#[cfg(feature = "server")]
+mod log;
 mod model;
 mod output;
 mod policy;

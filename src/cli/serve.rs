@@ -15,23 +15,19 @@ use throughline::store::{MasterKey, Retention};
 use throughline::window::WindowSpec;
 use tokio::net::TcpListener;
 use tokio::signal;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::SystemTime;
 
-use super::args::{LogForm, ProxyArgs, ServeArgs, TokenArgs};
+use super::args::{ProxyArgs, ServeArgs, TokenArgs};
 use super::limits::{read_small, use_threads};
 use super::model::ReadAs;
 use super::store::{alone, open};
-use super::{EXIT_CLEAN, EXIT_ERROR, model, policy};
+use super::{EXIT_CLEAN, EXIT_ERROR, log, model, policy};
 
-/// What is logged: `info`, `debug`, or filters of tracing-subscriber.
-const LOG_VARIABLE: &str = "THROUGHLINE_LOG";
 /// The key of the proxy's upstream.
 const UPSTREAM_KEY_VARIABLE: &str = "THROUGHLINE_UPSTREAM_KEY";
 
 pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
-    log(args.log);
+    let _traces = log::begin(args.log, args.otlp.as_deref())?;
     ensure!(
         args.tokens.is_some() || args.bind.ip().is_loopback(),
         "--bind {} reaches beyond this machine, and there are no tokens; hint: throughline token NAME --scope ingest >> tokens.toml, \
@@ -86,11 +82,14 @@ pub fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
     Ok(ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: args.queue_tokens_max as usize,
+            batch_tokens_max: args.batch_tokens_max as usize,
             cache_tokens_max: args.cache_tokens_max as usize,
             users_max: args.users_max as usize,
             history_messages_max: args.history_messages_max.into(),
             keep_content: !args.no_content,
         },
+        policy: args.policy.clone(),
+        pseudonymous_targets: args.pseudonymous_targets,
         body_bytes_max: args.body_bytes_max as usize,
         turn_bytes_max: args.turn_bytes_max as usize,
         retention: Retention { content_days: args.retain_content_days, days: args.retain_days },
@@ -152,15 +151,6 @@ async fn stopped() {
     }
     #[cfg(not(unix))]
     interrupt.await;
-}
-
-fn log(form: LogForm) {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
-    match form {
-        LogForm::Text => lines.with_ansi(false).init(),
-        LogForm::Json => lines.json().init(),
-    }
 }
 
 pub fn token(args: TokenArgs) -> anyhow::Result<u8> {

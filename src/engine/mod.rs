@@ -197,6 +197,14 @@ impl Backend for CandleBackend {
     }
 }
 
+/// Tokens that go on from a prefix, and the positions among them at which heads are read.
+#[derive(Clone, Copy)]
+pub struct GoesOn<'a> {
+    pub prefix: Option<&'a KvCache>,
+    pub tokens: &'a [u32],
+    pub positions: &'a [usize],
+}
+
 /// A backend with what belongs to it.
 pub struct Model {
     backend: Box<dyn Backend>,
@@ -230,19 +238,17 @@ impl Model {
         outputs.iter().map(|output| self.judged(output)).collect()
     }
 
-    /// The heads' logits at positions of tokens that go on from a prefix, and keys and values to go on from.
+    /// The heads' logits at positions of tokens that go on from prefixes, computed side by side, and keys and values to go on from.
     ///
     /// # Errors
     /// As [`Model::head_logits`].
-    pub fn head_logits_after(
-        &self,
-        prefix: Option<&KvCache>,
-        tokens: &[u32],
-        positions: &[usize],
-    ) -> Result<(Vec<HeadLogits>, KvCache), EngineError> {
-        let outputs = self.backend.forward(&[Sequence { prefix, tokens, read: Read::Hidden(positions) }])?;
-        let output = outputs.into_iter().next().ok_or(EngineError::Position { position: 0, tokens: tokens.len() })?;
-        Ok((self.judged(&output)?, output.cache))
+    pub fn head_logits_after(&self, batch: &[GoesOn]) -> Result<Vec<(Vec<HeadLogits>, KvCache)>, EngineError> {
+        let sequences: Vec<Sequence> = batch
+            .iter()
+            .map(|one| Sequence { prefix: one.prefix, tokens: one.tokens, read: Read::Hidden(one.positions) })
+            .collect();
+        let outputs = self.backend.forward(&sequences)?;
+        outputs.into_iter().map(|output| Ok((self.judged(&output)?, output.cache))).collect()
     }
 
     fn judged(&self, output: &Output) -> Result<Vec<HeadLogits>, EngineError> {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArcScore, HistoryScore, ScoreError, Scorer};
+use super::{ArcScore, HistoryScore, ScoreError, Scorer, walk};
 use crate::arc::{ArcKind, MessageAt};
 use crate::transcript::{History, Role, Session};
 use crate::verdict::{Finding, Level, Reason};
@@ -98,8 +98,9 @@ impl Scorer {
 
     fn level_of(&self, kind: ArcKind, history: &History) -> Result<Without, ScoreError> {
         let (messages, _) = self.read(history, &mut |_| {})?;
-        let state = self.walk(kind, history, &messages).state;
-        Ok(Without { messages: 0, score: state.score(), level: self.policy.arc_level(&state) })
+        let policy = self.policy();
+        let state = walk((kind, &policy), history, &messages).state;
+        Ok(Without { messages: 0, score: state.score(), level: policy.arc_level(&state) })
     }
 }
 

@@ -4,11 +4,13 @@
 //! at the next [`HeadStream::flush`]: after every message where an answer is waited for, or once a window where a whole history
 //! is read. Attention is causal and the plan of a history does not change as it grows, so both give the same scores.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 
 use super::{Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
-use crate::engine::{HeadLogits, KvCache, Model, Tokenizer};
+use crate::engine::{GoesOn, HeadLogits, KvCache, Model, Tokenizer};
 use crate::guard::message_heads::{Format, NOTE_EARLIER, NOTE_LATER, Prompt, Turn, gap_note};
 use crate::guard::{GuardError, Tokenize};
 use crate::scoring::{CumulativeLogits, MessageScore, at_least, expected_stance};
@@ -57,8 +59,16 @@ struct Open {
     last_item: Option<usize>,
     /// Items of fresh pieces that are written and not yet computed: the prompt's last messages.
     waiting: Vec<usize>,
+    /// Logits of the first of them, as far as they are computed.
+    heard: Vec<HeadLogits>,
     /// Keys and values of the prompt's beginning.
     cache: KvCache,
+}
+
+/// A part of an open window that is to be computed, and where in it heads are read.
+struct Due {
+    tokens: Range<usize>,
+    read: Vec<usize>,
 }
 
 /// What a draft had computed, up to the end of its last message's text: what comes next often begins with it, the same text as a turn or a
@@ -233,66 +243,57 @@ impl HeadStream {
         self.planner.push(Item { content_tokens, wrap_tokens: reader.format.wrap_tokens(role), gap_tokens })
     }
 
-    /// Computes what was written and not yet computed.
+    /// Computes what was written and waits.
     pub fn flush(&mut self, model: &Model) -> Result<(), ScoreError> {
-        if self.open.waiting.is_empty() {
-            return Ok(());
+        if self.waits() { compute(model, &mut [self]) } else { Ok(()) }
+    }
+
+    /// Whether messages wait to be computed.
+    pub fn waits(&self) -> bool {
+        !self.open.waiting.is_empty()
+    }
+
+    /// Goes on from what a draft had computed, where the open window begins with the same tokens.
+    fn take_up_draft(&mut self) {
+        if !self.waits() {
+            return;
         }
-        let mut logits = self.take_up_draft();
-        let Prompt { tokens, ends } = &self.open.prompt;
-        let (end, last) = (tokens.len(), ends.last().copied().unwrap_or(tokens.len()));
-        self.draft = Draft::default();
-        // Of a draft, what stands after its text is computed apart: a longer one goes on from there.
-        if self.marked {
-            logits.extend(self.compute(model, last)?);
-            let tokens = self.open.prompt.tokens[..last].to_vec();
-            self.draft = Draft { tokens, cache: self.open.cache.clone(), logits: logits.clone() };
+        let Open { prompt, waiting, heard, cache, .. } = &mut self.open;
+        let draft = std::mem::take(&mut self.draft);
+        let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
+        let read = waits.iter().filter(|end| **end < draft.tokens.len()).count();
+        let longer = draft.tokens.len() > cache.tokens() && prompt.tokens.starts_with(&draft.tokens);
+        if longer && heard.is_empty() && read == draft.logits.len() {
+            (*cache, *heard) = (draft.cache, draft.logits);
         }
-        logits.extend(self.compute(model, end)?);
-        for (item, logits) in self.open.waiting.drain(..).zip(&logits) {
+    }
+
+    /// What of the open window is to be computed next; of a draft, what stands after its text is computed apart: a longer one goes on
+    /// from before it.
+    fn due(&mut self) -> Option<Due> {
+        let Open { prompt, waiting, heard, cache, .. } = &self.open;
+        let (known, end) = (cache.tokens(), prompt.tokens.len());
+        let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
+        let last = waits.last().copied().filter(|_| self.marked).unwrap_or(end);
+        if known == last && last < end {
+            let tokens = prompt.tokens[..last].to_vec();
+            self.draft = Draft { tokens, cache: cache.clone(), logits: heard.clone() };
+        }
+        let until = if known < last { last } else { end };
+        let read = waits.iter().filter(|end| (known..until).contains(*end)).map(|end| end - known).collect();
+        (known < until).then_some(Due { tokens: known..until, read })
+    }
+
+    /// The scores of messages that waited.
+    fn settle(&mut self) {
+        let Open { waiting, heard, .. } = &mut self.open;
+        for (item, logits) in waiting.drain(..).zip(heard.drain(..)) {
             let entry = &mut self.entries[item];
-            let score = MessageScore::from_logits(entry.role, &cumulative(logits));
+            let score = MessageScore::from_logits(entry.role, &cumulative(&logits));
             let pooled = entry.score.map_or(score, |before| before.pooled(score));
             entry.score = Some(pooled);
             self.weights[item] = carried_weight(&pooled);
         }
-        Ok(())
-    }
-
-    /// Goes on from what a draft had computed, where the open window begins with the same tokens; the logits of what waits there.
-    fn take_up_draft(&mut self) -> Vec<HeadLogits> {
-        let Open { prompt, waiting, cache, .. } = &mut self.open;
-        let draft = &self.draft;
-        let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
-        let read = waits.iter().filter(|end| **end < draft.tokens.len()).count();
-        let longer = draft.tokens.len() > cache.tokens() && prompt.tokens.starts_with(&draft.tokens);
-        if !longer || read != draft.logits.len() {
-            return Vec::new();
-        }
-        *cache = draft.cache.clone();
-        draft.logits.clone()
-    }
-
-    /// Computes the open window up to a token; the logits at the ends of messages that wait there.
-    fn compute(&mut self, model: &Model, until: usize) -> Result<Vec<HeadLogits>, ScoreError> {
-        let Open { prompt, waiting, cache, .. } = &mut self.open;
-        let known = cache.tokens();
-        let tokens = &prompt.tokens[known..until];
-        if tokens.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ends = prompt.ends[prompt.ends.len() - waiting.len()..].iter();
-        let read: Vec<usize> = ends.filter(|end| (known..until).contains(*end)).map(|end| end - known).collect();
-        let (logits, grown) = model.head_logits_after((known > 0).then_some(&*cache), tokens, &read)?;
-        self.tokens += tokens.len();
-        *cache = grown;
-        Ok(logits)
-    }
-
-    /// Computes keys and values of the open window where they were forgotten, or never computed.
-    pub fn warm(&mut self, model: &Model) -> Result<(), ScoreError> {
-        self.compute(model, self.open.prompt.tokens.len())?;
-        Ok(())
     }
 
     /// Forgets keys and values: they are computed again when they are needed.
@@ -389,6 +390,36 @@ impl HeadStream {
         let turn = Turn::Message { role: entry.role, content: &entry.content[piece.content.clone()] };
         reader.format.append(&mut self.open.prompt, &turn);
     }
+}
+
+/// Computes what was written into the open windows of several histories, side by side: what waits there has a score afterwards, and
+/// of the rest keys and values are held. After an error it can be asked again.
+///
+/// # Errors
+/// When the engine fails, for one of them or for all.
+pub(super) fn compute(model: &Model, streams: &mut [&mut HeadStream]) -> Result<(), ScoreError> {
+    streams.iter_mut().for_each(|stream| stream.take_up_draft());
+    loop {
+        let dues: Vec<Option<Due>> = streams.iter_mut().map(|stream| stream.due()).collect();
+        let parts = streams.iter().zip(&dues).filter_map(|(stream, due)| {
+            let (Open { prompt, cache, .. }, due) = (&stream.open, due.as_ref()?);
+            let prefix = (cache.tokens() > 0).then_some(cache);
+            Some(GoesOn { prefix, tokens: &prompt.tokens[due.tokens.clone()], positions: &due.read })
+        });
+        let parts: Vec<GoesOn> = parts.collect();
+        if parts.is_empty() {
+            break;
+        }
+        let computed = model.head_logits_after(&parts)?;
+        let grown = streams.iter_mut().zip(&dues).filter_map(|(stream, due)| Some((stream, due.as_ref()?)));
+        for ((stream, due), (logits, cache)) in grown.zip(computed) {
+            stream.tokens += due.tokens.len();
+            stream.open.heard.extend(logits);
+            stream.open.cache = cache;
+        }
+    }
+    streams.iter_mut().for_each(|stream| stream.settle());
+    Ok(())
 }
 
 fn cumulative(logits: &HeadLogits) -> CumulativeLogits {

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::heads::{HeadReader, HeadStream, Said};
-use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore};
+use super::heads::{HeadReader, HeadStream, Mark, Said, compute};
+use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore, targets};
 use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
 use crate::engine::EngineError;
 use crate::scoring::MessageScore;
@@ -33,6 +33,37 @@ pub struct Heard {
     /// Both arcs as they stand now: harassment, delusion.
     pub arcs: [ArcNow; 2],
     pub verdict: Verdict,
+}
+
+/// What becomes of messages that are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// They were said: the history goes on behind them.
+    Said,
+    /// They are considered, in a new session where that is asked, with the time at which it begins; afterwards nothing was said.
+    Draft { new_session: Option<Option<Timestamp>> },
+}
+
+/// Messages of one of several histories.
+pub struct Turn<'t, 'a> {
+    pub live: &'t mut Live<'a>,
+    pub messages: &'t [Message],
+    pub hearing: Hearing,
+}
+
+/// A message that is written into its window and not judged yet: which it is, and when its session began.
+struct Waiting<'t> {
+    index: usize,
+    message: &'t Message,
+    session_start: Option<Timestamp>,
+}
+
+/// A history as it was before a draft.
+struct Before {
+    stream: Mark,
+    arcs: [ArcState; 2],
+    toward: Toward,
+    next: Option<(MessageAt, Option<Timestamp>)>,
 }
 
 /// An arc as it stands.
@@ -69,6 +100,58 @@ impl Scorer {
             next: None,
         })
     }
+
+    /// Takes in the next messages of several histories of this scorer, computed side by side: what was heard of those of the user and the
+    /// assistant, in each. Of every history it is what it would be of that history alone.
+    ///
+    /// # Errors
+    /// For a history whose windows cannot be computed; if it was no draft, it is then to be read anew.
+    pub fn hear(&self, turns: &mut [Turn]) -> Vec<Result<Vec<Heard>, ScoreError>> {
+        let drafts = turns.iter_mut().filter(|turn| turn.hearing != Hearing::Said);
+        // What was said is computed once, not for every draft.
+        self.compute(drafts.map(|turn| &mut turn.live.stream).collect());
+        let begun: Vec<_> = turns.iter_mut().map(Turn::begin).collect();
+        let waiting = turns.iter_mut().map(|turn| &mut turn.live.stream).filter(|stream| stream.waits());
+        self.compute(waiting.collect());
+        turns.iter_mut().zip(begun).map(|(turn, (before, waiting))| turn.end(before, waiting)).collect()
+    }
+
+    /// Computes open windows together, as far as that goes: one that cannot be computed does not keep the others, and whoever needs it is told.
+    fn compute(&self, mut streams: Vec<&mut HeadStream>) {
+        if compute(&self.model, &mut streams).is_err() && streams.len() > 1 {
+            streams.into_iter().for_each(|stream| self.compute(vec![stream]));
+        }
+    }
+}
+
+impl<'t> Turn<'t, '_> {
+    /// Writes the messages into their windows.
+    fn begin(&mut self) -> (Option<Before>, Result<Vec<Waiting<'t>>, ScoreError>) {
+        let before = match self.hearing {
+            Hearing::Said => None,
+            Hearing::Draft { new_session } => {
+                let before = self.live.before();
+                new_session.into_iter().for_each(|start| self.live.begin_session(start));
+                Some(before)
+            }
+        };
+        (before, self.live.take_in(self.messages))
+    }
+
+    /// What was heard; of a draft, nothing was said.
+    fn end(
+        &mut self,
+        before: Option<Before>,
+        waiting: Result<Vec<Waiting>, ScoreError>,
+    ) -> Result<Vec<Heard>, ScoreError> {
+        let heard = waiting.and_then(|waiting| {
+            // What could not be computed says why.
+            self.live.stream.flush(&self.live.scorer.model)?;
+            Ok(self.live.judge_all(waiting))
+        });
+        before.into_iter().for_each(|before| self.live.go_back(before));
+        heard
+    }
 }
 
 impl Live<'_> {
@@ -92,19 +175,28 @@ impl Live<'_> {
     /// # Errors
     /// As [`Live::hear`].
     pub fn hear_all(&mut self, messages: &[Message]) -> Result<Vec<Heard>, ScoreError> {
+        let (scorer, hearing) = (self.scorer, Hearing::Said);
+        scorer.hear(&mut [Turn { live: self, messages, hearing }]).pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// Writes messages into their windows; of those that are scored, what is needed to judge them.
+    fn take_in<'m>(&mut self, messages: &'m [Message]) -> Result<Vec<Waiting<'m>>, ScoreError> {
         let mut waiting = Vec::new();
         for message in messages {
             if let Some(said) = self.place(message) {
-                waiting.push((self.stream.len(), message, said.session_start));
+                waiting.push(Waiting { index: self.stream.len(), message, session_start: said.session_start });
                 self.stream.push(self.reader, &self.scorer.model, said)?;
             }
         }
-        self.stream.flush(&self.scorer.model)?;
-        let heard = waiting.into_iter().filter_map(|(index, message, start)| {
+        Ok(waiting)
+    }
+
+    fn judge_all(&mut self, waiting: Vec<Waiting>) -> Vec<Heard> {
+        let heard = waiting.into_iter().filter_map(|Waiting { index, message, session_start }| {
             let (at, score) = self.stream.message(index)?;
-            Some(self.judge(at, (message, score), start))
+            Some(self.judge(at, (message, score), session_start))
         });
-        Ok(heard.collect())
+        heard.collect()
     }
 
     /// Takes in a message that was heard before, with the score it had then: nothing is computed. `None` for a system or tool
@@ -136,17 +228,17 @@ impl Live<'_> {
         new_session: Option<Option<Timestamp>>,
         messages: &[Message],
     ) -> Result<Vec<Heard>, ScoreError> {
-        // What was said is computed once, not for every draft.
-        self.stream.warm(&self.scorer.model)?;
-        let (mark, arcs, next) = (self.stream.mark(), self.arcs.clone(), self.next);
-        let toward = self.toward.clone();
-        if let Some(start) = new_session {
-            self.begin_session(start);
-        }
-        let heard = self.hear_all(messages);
-        self.stream.go_back(mark);
-        (self.arcs, self.toward, self.next) = (arcs, toward, next);
-        heard
+        let (scorer, hearing) = (self.scorer, Hearing::Draft { new_session });
+        scorer.hear(&mut [Turn { live: self, messages, hearing }]).pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn before(&mut self) -> Before {
+        Before { stream: self.stream.mark(), arcs: self.arcs.clone(), toward: self.toward.clone(), next: self.next }
+    }
+
+    fn go_back(&mut self, before: Before) {
+        self.stream.go_back(before.stream);
+        (self.arcs, self.toward, self.next) = (before.arcs, before.toward, before.next);
     }
 
     /// Both arcs as they stand.
@@ -156,12 +248,12 @@ impl Live<'_> {
 
     /// Toward whom the evidence is, whoever has most of it first; nobody of messages whose text is not there any more.
     pub fn targets(&self) -> Vec<TargetScore> {
-        self.scorer.targets(&self.toward, self.arcs.each_ref().map(ArcState::evidence))
+        targets(&self.scorer.policy(), &self.toward, self.arcs.each_ref().map(ArcState::evidence))
     }
 
     /// What the policy makes of them.
     pub fn verdict(&self) -> Verdict {
-        self.scorer.policy.judge(&Facts { arcs: &self.arcs, named: &Named::default() })
+        self.scorer.policy().judge(&Facts { arcs: &self.arcs, named: &Named::default() })
     }
 
     /// The message on its way into the stream, if it is one that is scored; its place is taken in any case.

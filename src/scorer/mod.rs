@@ -2,6 +2,8 @@
 //!
 //! The only place where all of them meet. It must not know files or terminals.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use serde::{Deserialize, Serialize};
 
 use crate::arc::{ArcKind, ArcState, Evidence, MessageAt, Observation};
@@ -20,8 +22,8 @@ mod toward;
 mod verdict_tokens;
 
 pub use explain::{Explanation, Part, Without};
-pub use live::{ArcNow, Heard, Live};
-pub use toward::TargetScore;
+pub use live::{ArcNow, Heard, Hearing, Live, Turn};
+pub use toward::{TargetScore, targets};
 pub use verdict_tokens::VerdictReader;
 
 /// Why a history could not be scored.
@@ -57,7 +59,7 @@ pub struct Scorer {
     model: Model,
     reader: Reader,
     spec: WindowSpec,
-    policy: Policy,
+    policy: RwLock<Arc<Policy>>,
 }
 
 /// One scored message.
@@ -189,7 +191,7 @@ impl Scorer {
         if spec.tokens_max > model.info.positions_max {
             return Err(EngineError::TooLong { tokens: spec.tokens_max, max: model.info.positions_max }.into());
         }
-        Ok(Self { model, reader, spec, policy: settings.policy })
+        Ok(Self { model, reader, spec, policy: RwLock::new(Arc::new(settings.policy)) })
     }
 
     /// Whether messages may come with categories: those of a guard that answers in words.
@@ -202,8 +204,13 @@ impl Scorer {
     }
 
     /// What levels are decided by.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Decides levels by another policy from now on. Scores and arcs stay as they are.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
     /// The window that histories are read in.
@@ -219,13 +226,14 @@ impl Scorer {
     /// When the engine fails. A message the guard refuses to judge is no error: it is counted.
     pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
         let (messages, notes) = self.read(history, progress)?;
-        let walks = ArcKind::ALL.map(|kind| self.walk(kind, history, &messages));
+        let policy = self.policy();
+        let walks = ArcKind::ALL.map(|kind| walk((kind, &policy), history, &messages));
         let mut named = Named::default();
         messages.iter().for_each(|message| named.add(message.at, &message.categories));
         let states = walks.each_ref().map(|walk| walk.state.clone());
-        let verdict = self.policy.judge(&Facts { arcs: &states, named: &named });
-        let targets = self.targets(&toward(history, &messages), states.each_ref().map(ArcState::evidence));
-        let arcs = walks.map(|walk| self.arc(walk, &verdict));
+        let verdict = policy.judge(&Facts { arcs: &states, named: &named });
+        let targets = targets(&policy, &toward(history, &messages), states.each_ref().map(ArcState::evidence));
+        let arcs = walks.map(|walk| arc(walk, &verdict, &policy));
         Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, targets, notes })
     }
 
@@ -235,39 +243,39 @@ impl Scorer {
             Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress),
         }
     }
+}
 
-    fn walk(&self, kind: ArcKind, history: &History, messages: &[ScoredMessage]) -> Walk {
-        let mut walk = Walk { state: ArcState::new(kind), trace: Vec::new(), reached: Vec::new() };
-        let mut level_max = Level::None;
-        for message in messages {
-            let from_user = message.role == Role::User;
-            walk.state.step(&observation(history, message));
-            if from_user {
-                walk.trace.push(walk.state.score_now());
-                let level = self.policy.arc_level(&walk.state);
-                if level > level_max {
-                    level_max = level;
-                    walk.reached.push(Reached { level, at: message.at });
-                }
+fn walk((kind, policy): (ArcKind, &Policy), history: &History, messages: &[ScoredMessage]) -> Walk {
+    let mut walk = Walk { state: ArcState::new(kind), trace: Vec::new(), reached: Vec::new() };
+    let mut level_max = Level::None;
+    for message in messages {
+        let from_user = message.role == Role::User;
+        walk.state.step(&observation(history, message));
+        if from_user {
+            walk.trace.push(walk.state.score_now());
+            let level = policy.arc_level(&walk.state);
+            if level > level_max {
+                level_max = level;
+                walk.reached.push(Reached { level, at: message.at });
             }
         }
-        walk
     }
+    walk
+}
 
-    fn arc(&self, walk: Walk, verdict: &Verdict) -> ArcScore {
-        let Walk { state, trace, reached } = walk;
-        ArcScore {
-            kind: state.kind(),
-            score: state.score(),
-            level: verdict.arc_level(state.kind()),
-            onset: state.onset(),
-            imminent: state.imminent(self.policy.imminent_min()),
-            reached,
-            assistant_stance: state.assistant_stance(),
-            evidence: state.evidence().to_vec(),
-            trace,
-            explanation: None,
-        }
+fn arc(walk: Walk, verdict: &Verdict, policy: &Policy) -> ArcScore {
+    let Walk { state, trace, reached } = walk;
+    ArcScore {
+        kind: state.kind(),
+        score: state.score(),
+        level: verdict.arc_level(state.kind()),
+        onset: state.onset(),
+        imminent: state.imminent(policy.imminent_min()),
+        reached,
+        assistant_stance: state.assistant_stance(),
+        evidence: state.evidence().to_vec(),
+        trace,
+        explanation: None,
     }
 }
 

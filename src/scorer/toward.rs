@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Scorer;
 use crate::arc::{Evidence, MessageAt};
 use crate::target::Toward;
-use crate::verdict::Level;
+use crate::verdict::{Level, Policy};
 
 /// Someone the user's evidence is toward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,22 +36,20 @@ impl TargetScore {
     }
 }
 
-impl Scorer {
-    /// Those whom the evidence of a user's arcs is toward, whoever has most first.
-    pub(super) fn targets(&self, toward: &Toward, evidence: [&[Evidence]; 2]) -> Vec<TargetScore> {
-        let target = |one: crate::target::Target| TargetScore {
-            id: one.id.0,
-            label: one.label,
-            mentions: one.mentions,
-            messages: one.messages,
-            first: one.first,
-            last: one.last,
-            score: one.state.score(),
-            level: self.policy.arc_level(&one.state),
-            onset: one.state.onset(),
-            harassment_share: one.shares[0],
-            delusion_share: one.shares[1],
-        };
-        toward.targets(evidence).into_iter().map(target).collect()
-    }
+/// Those whom the evidence of a user's arcs is toward, whoever has most first.
+pub fn targets(policy: &Policy, toward: &Toward, evidence: [&[Evidence]; 2]) -> Vec<TargetScore> {
+    let target = |one: crate::target::Target| TargetScore {
+        id: one.id.0,
+        label: one.label,
+        mentions: one.mentions,
+        messages: one.messages,
+        first: one.first,
+        last: one.last,
+        score: one.state.score(),
+        level: policy.arc_level(&one.state),
+        onset: one.state.onset(),
+        harassment_share: one.shares[0],
+        delusion_share: one.shares[1],
+    };
+    toward.targets(evidence).into_iter().map(target).collect()
 }

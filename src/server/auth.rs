@@ -2,8 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
@@ -11,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::followed::Followed;
 use crate::config::from_toml;
 
-/// How often the file is looked at for a change.
-const RELOAD_AFTER: Duration = Duration::from_secs(1);
 /// Tokens of one file.
 const TOKENS_MAX: usize = 1_000;
 /// The largest file, in bytes.
@@ -84,13 +82,7 @@ pub enum TokenError {
 /// Whoever holds one of the tokens of a file; without a file, everyone.
 pub struct Access {
     file: Option<PathBuf>,
-    known: Mutex<Known>,
-}
-
-struct Known {
-    tokens: Vec<KnownToken>,
-    changed: Option<Changed>,
-    looked: Instant,
+    known: Followed<Arc<Vec<KnownToken>>>,
 }
 
 /// A token as it is held in memory.
@@ -156,10 +148,9 @@ impl Access {
     /// # Errors
     /// When the file cannot be read or is not of the form.
     pub fn new(file: Option<PathBuf>) -> Result<Self, TokenError> {
-        // Looked at before it is read: what changes in between is read again.
-        let changed = file.as_deref().and_then(changed);
-        let tokens = file.as_deref().map_or(Ok(Vec::new()), read)?;
-        Ok(Self { file, known: Mutex::new(Known { tokens, changed, looked: Instant::now() }) })
+        let tokens = || file.as_deref().map_or(Ok(Vec::new()), read).map(Arc::new);
+        let known = Followed::new("the token file", file.iter().cloned().collect(), tokens)?;
+        Ok(Self { file, known })
     }
 
     /// Whether anyone may do anything.
@@ -167,8 +158,7 @@ impl Access {
         self.file.is_none()
     }
 
-    /// Who holds this bearer token, if it may do that. A change of the file counts within a second; one that cannot be read is told
-    /// to the log and the tokens before it stay.
+    /// Who holds this bearer token, if it may do that, by the file as it is now.
     ///
     /// # Errors
     /// When the token is not known or may not.
@@ -195,27 +185,14 @@ impl Access {
     /// The token, where there are tokens.
     fn known(&self, bearer: Option<&str>, scope: Scope) -> Result<Option<KnownToken>, Refused> {
         let Some(file) = &self.file else { return Ok(None) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.looked.elapsed() >= RELOAD_AFTER {
-            known.looked = Instant::now();
-            let now = changed(file);
-            if now != known.changed {
-                known.changed = now;
-                match read(file) {
-                    Ok(tokens) => {
-                        let counting = tokens.into_iter().map(|token| token.counting_on(&known.tokens)).collect();
-                        known.tokens = counting;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the token file changed and cannot be used: tokens stay as they were")
-                    }
-                }
-            }
-        }
+        let known = self.known.current(|before| {
+            let counting = read(file)?.into_iter().map(|token| token.counting_on(before));
+            Ok::<_, TokenError>(Arc::new(counting.collect()))
+        });
         let asked = digest(bearer.ok_or(Refused::Unknown)?);
         // All are compared, each in constant time.
         let mut found = None;
-        for token in &known.tokens {
+        for token in known.iter() {
             if bool::from(token.digest.ct_eq(&asked)) {
                 found = Some(token);
             }
@@ -258,12 +235,4 @@ fn bytes_of(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
     Some(bytes)
-}
-
-/// What a change of a file shows in: its time and its length.
-pub(super) type Changed = (SystemTime, u64);
-
-pub(super) fn changed(file: &Path) -> Option<Changed> {
-    let found = std::fs::metadata(file).ok()?;
-    Some((found.modified().ok()?, found.len()))
 }

@@ -11,10 +11,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
-use super::App;
 use super::auth::{Caller, Refused, Scope};
 use super::problem::Problem;
+use super::{App, trace};
 
 /// Milliseconds until a caller gives up.
 const DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
@@ -29,10 +30,12 @@ const ID_CHARS_MAX: usize = 256;
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = trace::request(request.method().as_str(), &route, request.headers());
     let mut response = match app.expects(request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),
     };
+    trace::answered(&span, response.status().as_u16());
     app.metrics.answered(&route, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
     for (name, value) in [

@@ -16,6 +16,9 @@ use crate::verdict::Level;
 /// Upper bounds of time, in seconds.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// Upper bounds of jobs.
+const JOBS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRoute {
     route: String,
@@ -48,6 +51,7 @@ pub struct Metrics {
     requests: Family<ByRoute, Counter>,
     seconds: Family<OfRoute, Histogram>,
     waited: Histogram,
+    together: Histogram,
     stored: Histogram,
     refused: Counter,
     skipped: Counter,
@@ -77,6 +81,7 @@ impl Default for Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(timed),
             waited: timed(),
+            together: Histogram::new(JOBS),
             stored: timed(),
             refused: Counter::default(),
             skipped: Counter::default(),
@@ -114,6 +119,7 @@ impl Metrics {
         registry.register("requests", "Requests answered", self.requests.clone());
         registry.register_with_unit("request", "Time to an answer", Unit::Seconds, self.seconds.clone());
         registry.register_with_unit("queue_wait", "Time that jobs waited", Unit::Seconds, self.waited.clone());
+        registry.register("batch_turns", "Turns and drafts computed side by side", self.together.clone());
         registry.register_with_unit("store_write", "Time to keep a turn", Unit::Seconds, self.stored.clone());
         registry.register("refused", "Jobs refused because the queue was full", self.refused.clone());
         registry.register("skipped", "Jobs whose caller was gone or whose deadline had passed", self.skipped.clone());
@@ -163,6 +169,11 @@ impl Metrics {
 
     pub(super) fn waited(&self, time: Duration) {
         self.waited.observe(time.as_secs_f64());
+    }
+
+    /// So many turns and drafts are computed side by side.
+    pub(super) fn together(&self, jobs: usize) {
+        self.together.observe(jobs as f64);
     }
 
     pub(super) fn refused(&self) {
@@ -218,5 +229,30 @@ impl Metrics {
     pub(super) fn cached(&self, tokens: usize, users: usize) {
         self.cached_tokens.set(tokens as i64);
         self.users.set(users as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dashboards_and_rules_ask_for_is_counted() {
+        let metrics = Metrics::default();
+        metrics.answered("/v1/turns", 200, Duration::ZERO);
+        metrics.remembered(true);
+        metrics.proxied("ok");
+        metrics.added("prompt", Duration::ZERO);
+        metrics.webhooks.get_or_create(&ByResult { result: "taken".into() }).inc();
+        let text = metrics.text((0, 0), 0);
+        let mut asked = 0;
+        for file in [include_str!("../../deploy/grafana.json"), include_str!("../../deploy/prometheus-rules.yml")] {
+            let words = file.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+            for name in words.filter(|word| word.starts_with("throughline_")) {
+                assert!(text.lines().any(|line| line.split(['{', ' ']).next() == Some(name)), "{name} in {text}");
+                asked += 1;
+            }
+        }
+        assert!(asked > 30, "{asked}");
     }
 }

@@ -8,6 +8,7 @@
 //! a transcript reaches its log. Must not know files but the store and the token file, nor how a score comes about.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ use crate::store::{Retention, Store};
 mod auth;
 mod background;
 mod desk;
+mod followed;
 mod front;
+mod judging;
 mod listen;
 mod litellm;
 mod metrics;
@@ -38,6 +41,7 @@ mod queue;
 mod retain;
 mod routes;
 mod tls;
+mod trace;
 mod user;
 mod webhooks;
 mod wire;
@@ -46,6 +50,7 @@ pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
 use background::Background;
 pub use desk::DeskSettings;
 use desk::{ALARMS_BEHIND_MAX, Desk};
+use judging::Judges;
 use metrics::Metrics;
 pub use openapi::openapi;
 pub use problem::Problem;
@@ -60,6 +65,10 @@ pub use webhooks::{WebhookError, WebhookSettings, webhooks};
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     pub desk: DeskSettings,
+    /// The policy's file, which is read again when it changes; without one, the default.
+    pub policy: Option<PathBuf>,
+    /// Whether people are numbers to those who ask toward whom a user's evidence is.
+    pub pseudonymous_targets: bool,
     /// The longest body of a request, in bytes.
     pub body_bytes_max: usize,
     /// What is said in one turn or draft, in bytes.
@@ -89,6 +98,8 @@ pub enum StartError {
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
     Webhook(String),
+    #[error("{0}")]
+    Policy(String),
 }
 
 /// What is made of settings, and may fail.
@@ -127,8 +138,8 @@ pub async fn check(settings: &ServerSettings) -> Result<Option<u16>, StartError>
 
 /// One server's parts.
 pub struct App {
-    scorer: Arc<Scorer>,
     store: Arc<Store>,
+    judges: Arc<Judges>,
     desk: Desk,
     access: Access,
     metrics: Arc<Metrics>,
@@ -154,15 +165,16 @@ impl App {
         settings: ServerSettings,
     ) -> Result<Arc<Self>, StartError> {
         let Parts { tls, proxy, senders } = Parts::of(&settings)?;
-        let (scorer, store, metrics) = (Arc::new(scorer), Arc::new(store), Arc::new(Metrics::default()));
+        let judges = Judges::new(settings.policy.clone(), &scorer.model().info).map_err(StartError::Policy)?;
+        let (judges, store, metrics) = (Arc::new(judges), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
         let counted = (metrics.clone(), alarms.clone());
-        let desk = Desk::start(scorer.clone(), store.clone(), settings.desk.clone(), counted)?;
+        let desk = Desk::start((scorer, judges.clone()), store.clone(), settings.desk.clone(), counted)?;
         let (stopping, _) = watch::channel(false);
         let background = Background::new();
         Ok(Arc::new(Self {
-            scorer,
             store,
+            judges,
             desk,
             access,
             metrics,
@@ -219,7 +231,9 @@ impl App {
             .route("/v1/alarms", get(alarms::list))
             .route("/v1/alarms/stream", get(alarms::stream))
             .route("/metrics", get(routes::metrics));
-        let review = Router::new().route("/v1/users/{user_id}/acknowledge", post(users::acknowledge));
+        let review = Router::new()
+            .route("/v1/users/{user_id}/targets", get(users::targets))
+            .route("/v1/users/{user_id}/acknowledge", post(users::acknowledge));
         let admin = Router::new()
             .route("/v1/users/{user_id}", delete(users::erase))
             .route("/v1/users/{user_id}/hold", put(users::hold));

@@ -116,7 +116,7 @@ pub(super) async fn moderations(
         let left = deadline.saturating_sub(begun.elapsed());
         results.push(app.moderated(text, user, left).await?);
     }
-    let info = &app.scorer.model().info;
+    let info = app.judges.model();
     let version = info.version.as_deref().map(|version| format!("-{version}")).unwrap_or_default();
     let id = format!("modr-{:x}", Timestamp::now().as_nanosecond());
     Ok(Json(ModerationOut { id, model: format!("{}{version}", info.name), results }))
@@ -176,7 +176,7 @@ impl App {
             harassment = last.harassment[2] + last.harassment[3];
             imminent = last.imminent;
         }
-        let threat = standing.level == Level::Urgent && imminent >= self.scorer.policy().imminent_min();
+        let threat = standing.level == Level::Urgent && imminent >= self.judges.current().policy.imminent_min();
         let score = |category: &str| match category {
             "harassment" => harassment,
             "harassment/threatening" => harassment * imminent,

@@ -132,6 +132,11 @@ impl<Job> Queue<Job> {
         self.lock().urgent.pop_front()
     }
 
+    /// The next urgent job, if it is one that can be done beside those that are being done, by its tokens and itself; it counts as theirs.
+    pub fn pop_urgent_if(&self, fits: impl FnOnce(usize, &Job) -> bool) -> Option<(usize, Job)> {
+        self.lock().urgent.pop_front_if(|(tokens, job)| fits(*tokens, job))
+    }
+
     /// A job is done that [`Queue::pop_urgent`] gave.
     pub fn done_urgent(&self, tokens: usize) {
         self.lock().tokens -= tokens;
@@ -253,6 +258,20 @@ mod tests {
         assert_eq!(queue.pop_urgent(), None);
         queue.done(900);
         assert_eq!(queue.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn nobody_goes_before_another_where_jobs_are_done_together() {
+        let queue = Queue::new(100);
+        for job in ['a', 'b', 'c'] {
+            push(&queue, Priority::Urgent, 10, job).unwrap();
+        }
+        assert_eq!(queue.pop(), Some((10, 'a')));
+        assert_eq!(queue.pop_urgent_if(|tokens, job| (tokens, *job) == (10, 'b')), Some((10, 'b')));
+        assert_eq!(queue.pop_urgent_if(|_, job| *job != 'c'), None);
+        assert_eq!(queue.waiting(), (1, 30), "what is being done counts");
+        queue.done(20);
+        assert_eq!(queue.waiting(), (1, 10));
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -12,10 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use super::auth::{Changed, changed};
-
-/// How often the files are looked at for a change.
-const RELOAD_AFTER: Duration = Duration::from_secs(1);
+use super::followed::Followed;
 
 /// Where the certificate and its key stand, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +33,7 @@ pub struct TlsError {
 /// A certificate that follows its files.
 struct Current {
     settings: TlsSettings,
-    held: Mutex<Held>,
-}
-
-struct Held {
-    certified: Arc<CertifiedKey>,
-    changed: [Option<Changed>; 2],
-    looked: Instant,
+    certified: Followed<Arc<CertifiedKey>>,
 }
 
 impl fmt::Debug for Current {
@@ -58,10 +48,9 @@ impl fmt::Debug for Current {
 /// When a file cannot be read, or the key is not the certificate's.
 pub(super) fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let changed = stamps(settings);
-    let certified = Arc::new(read(settings, &provider)?);
-    let held = Mutex::new(Held { certified, changed, looked: Instant::now() });
-    let current = Current { settings: settings.clone(), held };
+    let files = vec![settings.certificate.clone(), settings.key.clone()];
+    let certified = Followed::new("the certificate", files, || read(settings, &provider).map(Arc::new))?;
+    let current = Current { settings: settings.clone(), certified };
     let no_version = |error: rustls::Error| told(&settings.certificate, error.to_string());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -73,28 +62,9 @@ pub(super) fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, TlsError> 
 }
 
 impl ResolvesServerCert for Current {
-    /// The certificate as the files have it. Where they changed and cannot be used, the log says so and the one before stays.
     fn resolve(&self, _: ClientHello) -> Option<Arc<CertifiedKey>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.looked.elapsed() >= RELOAD_AFTER {
-            held.looked = Instant::now();
-            let now = stamps(&self.settings);
-            if now != held.changed {
-                held.changed = now;
-                match read(&self.settings, &ring::default_provider()) {
-                    Ok(certified) => held.certified = Arc::new(certified),
-                    Err(error) => {
-                        tracing::error!(%error, "the certificate changed and cannot be used: it stays as it was")
-                    }
-                }
-            }
-        }
-        Some(held.certified.clone())
+        Some(self.certified.current(|_| read(&self.settings, &ring::default_provider()).map(Arc::new)))
     }
-}
-
-fn stamps(settings: &TlsSettings) -> [Option<Changed>; 2] {
-    [changed(&settings.certificate), changed(&settings.key)]
 }
 
 fn told(file: &Path, found: String) -> TlsError {

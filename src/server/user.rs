@@ -1,11 +1,13 @@
 //! One user's history in memory, and when it raises an alarm.
 
+use super::judging::Judging;
 use super::problem::Problem;
 use super::wire::StandingOut;
 use crate::arc::{ArcKind, ArcState, Observation};
-use crate::scorer::{ArcNow, Live, ScoreError, Scorer};
+use crate::scorer::{ArcNow, Live, ScoreError, Scorer, TargetScore, targets};
 use crate::scoring::MessageScore;
 use crate::store::{KeptMessage, KeptSession, StoreError, UserRow};
+use crate::target::Toward;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Facts, Level, Named, Policy, Verdict};
 
@@ -120,16 +122,31 @@ impl From<ScoreError> for Failed {
 }
 
 /// How a user stands by what is kept: the arcs walked again over the scores.
-pub(super) fn standing(sessions: &[KeptSession], policy: &Policy) -> StandingOut {
+pub(super) fn standing(sessions: &[KeptSession], judging: &Judging) -> StandingOut {
     let mut arcs = ArcKind::ALL.map(ArcState::new);
-    for session in sessions {
-        let start = session.started_at.or_else(|| session.messages.iter().find_map(|message| message.time));
-        for message in &session.messages {
-            let Some(score) = message.score else { continue };
-            let (time, from_user) = (message.time.or(start), message.role == Role::User);
-            arcs.iter_mut().for_each(|arc| arc.step(&Observation { at: message.at, time, from_user, score }));
-        }
+    scored(sessions).for_each(|(_, observation)| arcs.iter_mut().for_each(|arc| arc.step(&observation)));
+    let verdict = judging.policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
+    StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict, &judging.by)
+}
+
+/// Toward whom a user's evidence is, by what is kept; and how many messages have no text any more.
+pub(super) fn toward(sessions: &[KeptSession], judging: &Judging) -> (Vec<TargetScore>, usize) {
+    let (mut arcs, mut toward, mut unread) = (ArcKind::ALL.map(ArcState::new), Toward::new(), 0);
+    for (message, observation) in scored(sessions) {
+        arcs.iter_mut().for_each(|arc| arc.step(&observation));
+        toward.step(&observation, message.content.as_deref().unwrap_or_default());
+        unread += usize::from(message.content.is_none());
     }
-    let verdict = policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
-    StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict)
+    (targets(&judging.policy, &toward, arcs.each_ref().map(ArcState::evidence)), unread)
+}
+
+/// The messages that have scores.
+fn scored(sessions: &[KeptSession]) -> impl Iterator<Item = (&KeptMessage, Observation)> {
+    sessions.iter().flat_map(|session| {
+        let start = session.started_at.or_else(|| session.messages.iter().find_map(|message| message.time));
+        session.messages.iter().filter_map(move |message| {
+            let (time, from_user) = (message.time.or(start), message.role == Role::User);
+            Some((message, Observation { at: message.at, time, from_user, score: message.score? }))
+        })
+    })
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcNow, Heard};
+use crate::scorer::{ArcNow, Heard, TargetScore};
 use crate::scoring::MessageScore;
 use crate::store::Alarm;
 use crate::transcript::{Message, Role};
@@ -123,6 +123,19 @@ impl ArcOut {
     }
 }
 
+/// By what it was judged.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct JudgedByOut {
+    /// Name and version.
+    pub model: String,
+    /// Of the weights.
+    pub model_sha256: String,
+    /// Name and version.
+    pub policy: String,
+    /// Of the policy's file.
+    pub policy_sha256: String,
+}
+
 /// How a user stands: a signal for human review, not a diagnosis.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StandingOut {
@@ -138,10 +151,11 @@ pub struct StandingOut {
     /// The levels and rules that hold, with the messages that they rest on (`schemas/score.schema.json`, `finding`).
     #[schema(value_type = Vec<Object>)]
     pub findings: serde_json::Value,
+    pub judged_by: JudgedByOut,
 }
 
 impl StandingOut {
-    pub(super) fn of(arcs: &[ArcNow; 2], verdict: &Verdict) -> Self {
+    pub(super) fn of(arcs: &[ArcNow; 2], verdict: &Verdict, by: &JudgedByOut) -> Self {
         let on_failure = serde_json::to_value(verdict.on_failure).ok();
         Self {
             level: verdict.level,
@@ -149,6 +163,7 @@ impl StandingOut {
             mitigations: verdict.mitigations.iter().map(|one| one.as_str().to_owned()).collect(),
             on_failure: on_failure.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
             findings: serde_json::to_value(&verdict.findings).unwrap_or_default(),
+            judged_by: by.clone(),
         }
     }
 }
@@ -253,6 +268,45 @@ pub struct UserOut {
     pub unreadable_alarms: usize,
 }
 
+/// Somebody whom a user's evidence is toward.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TargetOut {
+    /// Of this user's people; the same as long as the history only grows, unless two are found to be one: then the lower.
+    pub id: u32,
+    /// The first name or relation as it was written, or `person ID` where the server keeps names to itself.
+    pub label: String,
+    pub mentions: u32,
+    /// User messages about them, and the first and the last that names them.
+    pub messages: usize,
+    pub first: Place,
+    pub last: Place,
+    /// Harassment, 0 to 1, of the messages about them alone; the user's level is that of the user's own arc.
+    pub score: f32,
+    #[schema(value_type = String)]
+    pub level: Level,
+    pub onset: Option<Place>,
+    /// Their part of the evidence of the user's arcs, 0 to 1.
+    pub harassment_share: f32,
+    pub delusion_share: f32,
+}
+
+impl From<TargetScore> for TargetOut {
+    fn from(target: TargetScore) -> Self {
+        let TargetScore { id, label, mentions, messages, first, last, score, level, onset, .. } = target;
+        let (harassment_share, delusion_share) = (target.harassment_share, target.delusion_share);
+        let (first, last, onset) = (first.into(), last.into(), onset.map(Place::from));
+        Self { id, label, mentions, messages, first, last, score, level, onset, harassment_share, delusion_share }
+    }
+}
+
+/// Toward whom a user's evidence is, whoever has most of it first.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TargetsOut {
+    pub targets: Vec<TargetOut>,
+    /// Messages whose text is not there any more, and that say of nobody.
+    pub unread_messages: usize,
+}
+
 /// An alarm.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AlarmOut {
@@ -265,7 +319,7 @@ pub struct AlarmOut {
     pub at: Place,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub raised_at: Option<Timestamp>,
-    /// What led to it, as it was then.
+    /// What led to it, as it was then, and by what it was judged (`judged_by`).
     #[schema(value_type = Object)]
     pub verdict: serde_json::Value,
     pub acknowledged: Option<AcknowledgedOut>,

@@ -12,6 +12,7 @@ use super::PATIENCE;
 pub struct Asked {
     pub headers: String,
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 /// A server that answers each request as a script says.
@@ -58,8 +59,8 @@ fn answer(mut socket: TcpStream, script: &impl Fn(&Value, &mut TcpStream), sende
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let body = String::from_utf8(body).unwrap();
+    let (bytes, body) = (body.clone(), String::from_utf8_lossy(&body).into_owned());
     let asked = serde_json::from_str(&body).unwrap_or_default();
-    let _ = sender.send(Asked { headers, body });
+    let _ = sender.send(Asked { headers, body, bytes });
     script(&asked, &mut socket);
 }

@@ -207,11 +207,14 @@ fn settings() -> ServerSettings {
     ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: 1 << 20,
+            batch_tokens_max: 1 << 9,
             cache_tokens_max: 1 << 14,
             users_max: 8,
             history_messages_max: 64,
             keep_content: true,
         },
+        policy: None,
+        pseudonymous_targets: false,
         body_bytes_max: 1 << 14,
         turn_bytes_max: 1 << 12,
         retention: Retention::default(),

@@ -65,7 +65,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL", default_value = "embedded")]
     pub model: String,
 
-    /// What levels mean (TOML) [default: the built-in policy]
+    /// What levels mean (TOML); read again when it changes [default: the built-in policy]
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
     pub policy: Option<PathBuf>,
 
@@ -73,6 +73,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_NO_CONTENT", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub no_content: bool,
+
+    /// Say `person 1` for those whom a user's evidence is toward, not what the user calls them
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_PSEUDONYMOUS_TARGETS", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub pseudonymous_targets: bool,
 
     /// Drop what was said so many days after it came; scores, arcs and alarms stay, and what comes after is judged in windows that
     /// begin behind it. A legal hold stops it, and so does an alarm that waits for a person
@@ -102,6 +107,10 @@ pub struct ServeArgs {
     /// Tokens that may wait; beyond that callers are told to come back
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_tokens_max: u32,
+
+    /// Tokens of turns and drafts of several users that are computed side by side; more cores, or a GPU, can take more
+    #[arg(long, value_name = "COUNT", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch_tokens_max: u32,
 
     /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each
     #[arg(long, value_name = "COUNT", default_value_t = 40_000)]
@@ -133,6 +142,10 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub proxy: ProxyArgs,
+
+    /// Where traces of requests go, by OTLP over HTTP: a collector's address, such as http://127.0.0.1:4318; builds with the feature otel
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp: Option<String>,
 
     /// The form of the log on standard error
     #[arg(long, value_name = "FORM", default_value = "text", env = "THROUGHLINE_LOG_FORM")]

@@ -185,7 +185,7 @@ impl App {
             // Of whom nothing can be known now, the worst is to be thought.
             Err(_) => Level::Urgent,
         };
-        self.scorer.policy().levels.of(level).on_failure
+        self.judges.current().policy.levels.of(level).on_failure
     }
 }
 

@@ -7,12 +7,14 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use jiff::Timestamp;
 
+use crate::scorer::TargetScore;
 use crate::server::App;
 use crate::server::auth::Caller;
 use crate::server::front::{Body, UserId, check_id};
 use crate::server::problem::Problem;
-use crate::server::user::standing;
-use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, UserOut};
+use crate::server::user::{standing, toward};
+use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, TargetOut, TargetsOut, UserOut};
+use crate::store::Store;
 
 /// Characters of a reviewer's note.
 const NOTE_CHARS_MAX: usize = 4_096;
@@ -33,10 +35,26 @@ pub(in crate::server) async fn stands(
         messages: row.messages,
         sessions: row.sessions,
         held: row.held,
-        standing: standing(&sessions, app.scorer.policy()),
+        standing: standing(&sessions, &app.judges.current()),
         alarms: alarms.alarms.into_iter().map(AlarmOut::from).collect(),
         unreadable_alarms: alarms.unreadable,
     }))
+}
+
+/// Toward whom a user's evidence is: who is who is read from what was said, with a model of English that is wrong once in thirty links.
+#[utoipa::path(get, path = "/v1/users/{user_id}/targets", tag = "users", params(("user_id" = String, Path)),
+    responses((status = 200, body = TargetsOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub(in crate::server) async fn targets(
+    State(app): State<Arc<App>>,
+    UserId(user_id): UserId,
+) -> Result<Json<TargetsOut>, Problem> {
+    let (judging, pseudonymous) = (app.judges.current(), app.settings.pseudonymous_targets);
+    let read = move |store: &Store| Ok(store.history(&user_id)?.map(|sessions| toward(&sessions, &judging)));
+    let (mut found, unread_messages) = app.store(read).await?.ok_or_else(Problem::unknown_user)?;
+    if pseudonymous {
+        found.iter_mut().for_each(TargetScore::pseudonymise);
+    }
+    Ok(Json(TargetsOut { targets: found.into_iter().map(TargetOut::from).collect(), unread_messages }))
 }
 
 /// Note that a person saw every alarm of a user that waited. The state stays as it is.

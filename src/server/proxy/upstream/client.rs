@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Response, Url};
 
 use crate::server::outbound::{address, client};
+use crate::server::trace;
 
 use super::{Failed, UpstreamError, UpstreamSettings};
 
@@ -51,6 +52,9 @@ impl Upstream {
             self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/json").body(body);
         if let Some(value) = self.authorization.as_ref().or(caller) {
             request = request.header(header::AUTHORIZATION, value.clone());
+        }
+        if let Some(parent) = trace::traceparent() {
+            request = request.header("traceparent", parent);
         }
         Ok(Reply(request.send().await.map_err(failed)?))
     }

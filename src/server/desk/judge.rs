@@ -1,0 +1,275 @@
+//! Turns and drafts of several users, computed side by side.
+//!
+//! A turn is judged on the user's [`Live`](crate::scorer::Live) history, which is held in memory while there is room, and recalled from the
+//! store where it is not; it is kept before it is answered. What is in memory never decides: where the store says otherwise, it is read
+//! again.
+
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use tracing::Span;
+
+use super::super::problem::Problem;
+use super::super::user::{Failed, UserLive};
+use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
+use super::{Answer, Reply, Said, Worker};
+use crate::arc::{ArcKind, MessageAt};
+use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, Turn};
+use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, StoreError, UserRow};
+use crate::transcript::Message;
+use crate::verdict::{Level, Verdict};
+
+/// How often a turn is judged again because another process wrote meanwhile.
+const TRIES: usize = 8;
+
+/// A turn's idempotency key, and the digest of what was asked.
+type Key = Option<(String, [u8; 32])>;
+
+/// What becomes of what is judged.
+pub(super) enum Purpose {
+    /// It is kept.
+    Turn(Key),
+    Check,
+}
+
+/// A turn or a draft.
+pub(super) struct Asked {
+    pub said: Said,
+    pub purpose: Purpose,
+    pub reply: Reply,
+    /// Of the request.
+    pub span: Span,
+}
+
+/// A user's history, to be gone on with.
+struct Open<'a> {
+    user: UserLive<'a>,
+    /// What is kept of the user.
+    row: UserRow,
+    /// Whether a session begins.
+    begins: bool,
+    hearing: Hearing,
+    /// How the user stood, what had been read, and the place of what comes next.
+    level_before: Level,
+    notes_before: ReadingNotes,
+    first: MessageAt,
+}
+
+/// An alarm's verdict as it is kept.
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    judged_by: &'a JudgedByOut,
+}
+
+/// What there is before a turn is judged.
+enum Opened<'a> {
+    History(Box<Open<'a>>),
+    /// The same turn was answered before.
+    Answered(Answer),
+}
+
+impl<'a> Worker<'a> {
+    /// Judges turns and drafts, of a user each, and answers them.
+    pub(super) fn judge(&mut self, mut asked: Vec<Asked>) {
+        for _ in 0..TRIES {
+            asked = self.try_to_judge(asked);
+        }
+        asked.into_iter().for_each(|one| one.answer(Err(StoreError::WentOn.into())));
+    }
+
+    /// Judges and answers them but for those that it returns, which must be judged again.
+    fn try_to_judge(&mut self, asked: Vec<Asked>) -> Vec<Asked> {
+        let (mut open, mut again) = (Vec::new(), Vec::new());
+        for one in asked {
+            match self.open(&one) {
+                Ok(Opened::History(history)) => open.push((one, history)),
+                Ok(Opened::Answered(answer)) => one.answer(Ok(answer)),
+                Err(failed) => again.extend(one.failed(failed)),
+            }
+        }
+        let together = open.len();
+        let span = |(one, _): &(Asked, _)| tracing::info_span!(parent: &one.span, "judge", together);
+        let judging: Vec<Span> = open.iter().map(span).collect();
+        let turns = open.iter_mut().map(|(one, open)| {
+            let hearing = open.hearing;
+            Turn { live: &mut open.user.live, messages: &one.said.messages, hearing }
+        });
+        let heard = self.scorer.hear(&mut turns.collect::<Vec<_>>());
+        drop(judging);
+        for ((one, open), heard) in open.into_iter().zip(heard) {
+            let _closing = tracing::info_span!(parent: &one.span, "close").entered();
+            match heard.map_err(Failed::Score).and_then(|heard| self.close(&one, *open, &heard)) {
+                Ok(answer) => one.answer(Ok(answer)),
+                Err(failed) => again.extend(one.failed(failed)),
+            }
+        }
+        again
+    }
+
+    fn open(&mut self, Asked { said, purpose, .. }: &Asked) -> Result<Opened<'a>, Failed> {
+        if let Purpose::Turn(Some(key)) = purpose
+            && let Some(answer) = self.answered(said, key)?
+        {
+            return Ok(Opened::Answered(answer));
+        }
+        let row = self.store.user(&said.user_id)?;
+        if matches!(purpose, Purpose::Turn(_)) {
+            self.bound(&row, said)?;
+        }
+        let mut user = self.user(&said.user_id, &row)?;
+        let (level_before, notes_before) = (user.live.verdict().level, user.live.notes());
+        let begins = user.session_id.as_deref() != Some(&said.session_id);
+        let hearing = match purpose {
+            Purpose::Turn(_) => {
+                begins.then(|| user.live.begin_session(said.session_started_at));
+                Hearing::Said
+            }
+            Purpose::Check => Hearing::Draft { new_session: begins.then_some(said.session_started_at) },
+        };
+        let first = user.live.next_place();
+        let open = Open { user, row, begins, hearing, level_before, notes_before, first };
+        Ok(Opened::History(Box::new(open)))
+    }
+
+    /// Whether the history has room for a turn.
+    fn bound(&self, row: &UserRow, said: &Said) -> Result<(), Failed> {
+        let messages_max = self.settings.history_messages_max;
+        if row.messages + said.messages.len() as u64 <= messages_max {
+            return Ok(());
+        }
+        tracing::warn!(messages_max, "a user's history is full: turns of theirs are not judged");
+        Err(Failed::Told(Problem::full_history(row.messages, messages_max)))
+    }
+
+    /// The answer to a turn that was given before.
+    fn answered(&self, said: &Said, (key, asked): &(String, [u8; 32])) -> Result<Option<Answer>, Failed> {
+        let Some(answered) = self.store.answered(&said.user_id, key)? else { return Ok(None) };
+        if answered.asked == *asked {
+            return Ok(Some(Answer::Turn(answered.answer, true)));
+        }
+        let detail = "another turn was sent with this idempotency key";
+        Err(Failed::Told(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a new key for each turn")))
+    }
+
+    fn close(&mut self, asked: &Asked, open: Open<'a>, heard: &[Heard]) -> Result<Answer, Failed> {
+        let said = &asked.said;
+        match &asked.purpose {
+            Purpose::Turn(key) => Ok(Answer::Turn(self.keep((said, key), open, heard)?, false)),
+            Purpose::Check => Ok(Answer::Check(self.considered(&said.user_id, open, heard))),
+        }
+    }
+
+    /// Keeps a turn; where that fails, memory does not run ahead of the store.
+    fn keep(&mut self, (said, key): (&Said, &Key), open: Open<'a>, heard: &[Heard]) -> Result<Vec<u8>, Failed> {
+        let Open { mut user, row, begins, level_before, notes_before: before, first, .. } = open;
+        let after = user.live.notes();
+        self.metrics.read(after.tokens - before.tokens, heard.len(), after.split_messages - before.split_messages);
+        let verdict = user.live.verdict();
+        let arcs = user.live.arcs().each_ref().map(ArcNow::of);
+        let kept = self.kept(said, first, heard);
+        kept.iter().for_each(|message| user.step_since(message));
+        let raised = user.raises(&verdict, &self.judging.policy).zip(kept.last().map(|message| message.at));
+        let messages_kept = row.messages + said.messages.len() as u64;
+        let by = &self.judging.by;
+        let answer = |alarm: Option<i64>| {
+            let alarm = alarm.zip(raised).map(|(id, (level, _))| RaisedOut { id, level });
+            let standing = StandingOut::of(&arcs, &verdict, by);
+            let flagged = flagged(level_before, &verdict, heard);
+            let out = TurnOut { messages: messages_out(heard), standing, flagged, alarm, messages_kept };
+            serde_json::to_vec(&out).unwrap_or_default()
+        };
+        let record = serde_json::to_vec(&Record { verdict: &verdict, judged_by: by }).unwrap_or_default();
+        let arc_levels = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
+        let begun = Instant::now();
+        let (id, alarm) = self.store.keep(&NewTurn {
+            user_id: &said.user_id,
+            user: row,
+            new_session: begins.then_some((said.session_id.as_str(), said.session_started_at)),
+            messages: &kept,
+            alarm: raised.map(|(level, at)| NewAlarm { level, arcs: arc_levels, at, verdict: &record }),
+            request: key.as_ref().map(|(key, asked)| Request { key, asked: *asked, answer: &answer }),
+            now: said.now,
+        })?;
+        self.metrics.kept(begun.elapsed(), verdict.level);
+        if let (Some(alarm), Some((level, _))) = (alarm, raised) {
+            self.metrics.alarmed(level);
+            tracing::info!(alarm, level = level.as_str(), "an alarm was raised");
+            // Nobody listens where this fails.
+            let _ = self.alarms.send(alarm);
+        }
+        // What is left of the row is read with the next turn.
+        user.row = UserRow { id, messages: messages_kept, sessions: row.sessions + u64::from(begins), ..row };
+        user.session_id = Some(said.session_id.clone());
+        self.users.put(said.user_id.clone(), user);
+        Ok(answer(alarm))
+    }
+
+    /// The turn's messages as they are kept.
+    fn kept(&self, said: &Said, first: MessageAt, heard: &[Heard]) -> Vec<KeptMessage> {
+        let kept = |(index, message): (usize, &Message)| {
+            let at = MessageAt { message: first.message + index, ..first };
+            let score = heard.iter().find(|one| one.message.at == at).map(|one| one.message.score);
+            let content = self.settings.keep_content.then(|| message.content.clone());
+            KeptMessage { at, role: message.role, content, time: message.timestamp, score }
+        };
+        said.messages.iter().enumerate().map(kept).collect()
+    }
+
+    fn considered(&mut self, user_id: &str, open: Open<'a>, heard: &[Heard]) -> CheckOut {
+        let Open { user, row, level_before, notes_before, .. } = open;
+        self.metrics.read(user.live.notes().tokens - notes_before.tokens, heard.len(), 0);
+        let last = heard.last().map(|one| (one.arcs, one.verdict.clone()));
+        let (arcs, verdict) =
+            last.unwrap_or_else(|| (user.live.arcs().each_ref().map(ArcNow::of), user.live.verdict()));
+        // Drafts of users of whom nothing is kept must not push others out.
+        if row.messages > 0 {
+            self.users.put(user_id.to_owned(), user);
+        }
+        CheckOut {
+            messages: messages_out(heard),
+            standing: StandingOut::of(&arcs, &verdict, &self.judging.by),
+            level_before,
+            flagged: flagged(level_before, &verdict, heard),
+        }
+    }
+
+    /// The user's history, out of memory where it is in step with the store, else recalled.
+    fn user(&mut self, user_id: &str, row: &UserRow) -> Result<UserLive<'a>, Failed> {
+        let held = self.users.pop(user_id).and_then(|user| user.in_step(row));
+        self.metrics.remembered(held.is_some());
+        match held {
+            Some(user) => Ok(user),
+            None => UserLive::recall(self.scorer, &self.store.history(user_id)?.unwrap_or_default(), row),
+        }
+    }
+}
+
+impl Asked {
+    fn answer(self, answer: Result<Answer, Problem>) {
+        // Whoever asked may be gone.
+        let _ = self.reply.send(answer);
+    }
+
+    /// Tells why it was not done, or hands it back where it must be done again.
+    fn failed(self, failed: Failed) -> Option<Self> {
+        match failed {
+            // Another process wrote: what is in memory is old.
+            Failed::Store(StoreError::WentOn) => Some(self),
+            // Whether it was kept is asked of its idempotency key; without one, nobody could tell it from another's turn.
+            Failed::Store(StoreError::Unsure) if matches!(self.purpose, Purpose::Turn(Some(_))) => Some(self),
+            failed => {
+                self.answer(Err(failed.told()));
+                None
+            }
+        }
+    }
+}
+
+/// Whether what was heard raised the level, or is itself what a level of `review` or above rests on.
+fn flagged(before: Level, verdict: &Verdict, heard: &[Heard]) -> bool {
+    let carried = |at: MessageAt| verdict.findings.iter().any(|finding| finding.messages.contains(&at));
+    verdict.level > before || verdict.level >= Level::Review && heard.iter().any(|one| carried(one.message.at))
+}

@@ -1,0 +1,65 @@
+//! What stands in files and is read again when they change, while the server goes on.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often files are looked at for a change.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+
+/// A value that follows its files.
+pub(super) struct Followed<T> {
+    /// What it is, in the log.
+    what: &'static str,
+    files: Vec<PathBuf>,
+    held: Mutex<Held<T>>,
+}
+
+struct Held<T> {
+    value: T,
+    changed: Vec<Option<Changed>>,
+    looked: Instant,
+}
+
+/// What a change of a file shows in: its time and its length.
+type Changed = (SystemTime, u64);
+
+impl<T: Clone> Followed<T> {
+    /// # Errors
+    /// When the value cannot be read.
+    pub fn new<E>(what: &'static str, files: Vec<PathBuf>, read: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
+        // Looked at before they are read: what changes in between is read again.
+        let changed = files.iter().map(|file| changed(file)).collect();
+        let held = Mutex::new(Held { value: read()?, changed, looked: Instant::now() });
+        Ok(Self { what, files, held })
+    }
+
+    /// The value as the files have it: a change counts within a second. One that cannot be used is told to the log, and the value before
+    /// it stays.
+    pub fn current<E: Display>(&self, read: impl FnOnce(&T) -> Result<T, E>) -> T {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.files.is_empty() && held.looked.elapsed() >= RELOAD_AFTER {
+            held.looked = Instant::now();
+            let now: Vec<_> = self.files.iter().map(|file| changed(file)).collect();
+            if now != held.changed {
+                held.changed = now;
+                match read(&held.value) {
+                    Ok(value) => {
+                        held.value = value;
+                        tracing::info!("{} changed and was read again", self.what);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "{} changed and cannot be used: it stays as it was", self.what);
+                    }
+                }
+            }
+        }
+        held.value.clone()
+    }
+}
+
+fn changed(file: &Path) -> Option<Changed> {
+    let found = std::fs::metadata(file).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}

@@ -1,0 +1,65 @@
+//! By what users are judged: the model, and the policy as its file has it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::followed::Followed;
+use super::wire::JudgedByOut;
+use crate::engine::ModelInfo;
+use crate::verdict::{Policy, PolicyFile};
+
+/// The largest policy file that is read, in bytes; what it may say is bounded in [`PolicyFile`].
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A policy and the names of what judges by it.
+pub(super) struct Judging {
+    pub policy: Policy,
+    pub by: JudgedByOut,
+}
+
+/// The policy that judges now.
+pub(super) struct Judges {
+    file: Option<PathBuf>,
+    model: ModelInfo,
+    followed: Followed<Arc<Judging>>,
+}
+
+impl Judges {
+    /// # Errors
+    /// In words, when the policy cannot be used.
+    pub fn new(file: Option<PathBuf>, model: &ModelInfo) -> Result<Self, String> {
+        let read = || judging(file.as_deref(), model);
+        let followed = Followed::new("the policy", file.iter().cloned().collect(), read)?;
+        Ok(Self { followed, model: model.clone(), file })
+    }
+
+    pub fn model(&self) -> &ModelInfo {
+        &self.model
+    }
+
+    /// The policy as its file has it; see [`Followed::current`].
+    pub fn current(&self) -> Arc<Judging> {
+        self.followed.current(|_| judging(self.file.as_deref(), &self.model))
+    }
+}
+
+fn judging(file: Option<&Path>, model: &ModelInfo) -> Result<Arc<Judging>, String> {
+    let PolicyFile { policy, sha256 } = file.map_or_else(|| Ok(PolicyFile::default()), read)?;
+    let by = JudgedByOut {
+        model: [Some(&*model.name), model.version.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "),
+        model_sha256: model.sha256.clone(),
+        policy: format!("{} {}", policy.name, policy.version),
+        policy_sha256: sha256,
+    };
+    Ok(Arc::new(Judging { policy, by }))
+}
+
+fn read(file: &Path) -> Result<PolicyFile, String> {
+    let failed = |error: std::io::Error| format!("policy {}: {error}; hint: check the path", file.display());
+    let bytes = std::fs::metadata(file).map_err(failed)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(format!("policy {}: {bytes} bytes, the limit is {FILE_BYTES_MAX}", file.display()));
+    }
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    PolicyFile::from_toml(&text, &file.display().to_string()).map_err(|error| error.to_string())
+}
