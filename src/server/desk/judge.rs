@@ -67,8 +67,8 @@ struct Record<'a> {
 /// What there is before a turn is judged.
 enum Opened<'a> {
     History(Box<Open<'a>>),
-    /// The same turn was answered before.
-    Answered(Answer),
+    /// The same turn was answered before, so.
+    Answered(Vec<u8>),
 }
 
 impl<'a> Worker<'a> {
@@ -86,7 +86,7 @@ impl<'a> Worker<'a> {
         for one in asked {
             match self.open(&one) {
                 Ok(Opened::History(history)) => open.push((one, history)),
-                Ok(Opened::Answered(answer)) => one.answer(Ok(answer)),
+                Ok(Opened::Answered(answer)) => one.answer(Ok(Answer::Turn(answer, true))),
                 Err(failed) => again.extend(one.failed(failed)),
             }
         }
@@ -145,10 +145,10 @@ impl<'a> Worker<'a> {
     }
 
     /// The answer to a turn that was given before.
-    fn answered(&self, said: &Said, (key, asked): &(String, [u8; 32])) -> Result<Option<Answer>, Failed> {
+    fn answered(&self, said: &Said, (key, asked): &(String, [u8; 32])) -> Result<Option<Vec<u8>>, Failed> {
         let Some(answered) = self.store.answered(&said.user_id, key)? else { return Ok(None) };
         if answered.asked == *asked {
-            return Ok(Some(Answer::Turn(answered.answer, true)));
+            return Ok(Some(answered.answer));
         }
         let detail = "another turn was sent with this idempotency key";
         Err(Failed::Told(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a new key for each turn")))
