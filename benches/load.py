@@ -1,4 +1,4 @@
-"""How the sidecar stands a load: throughput, latency, memory over time; then twice what it can do, and after.
+"""How the sidecar stands a load: throughput, latency, memory over time; then as much as it can do, twice that, and after.
 
     cargo build --release
     python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--overload-seconds 60] [-- SERVE OPTIONS]
@@ -56,8 +56,23 @@ def quantile(values, q):
     return sorted(values)[min(int(q * len(values)), len(values) - 1)] if values else float("nan")
 
 
-async def load(args, server, port, rate, seconds, first, headers=""):
-    """Turns at that rate for that time: [(due, latency, status)]."""
+async def saturate(args, port, seconds, first):
+    """Turns a second where every connection always has one under way, and the number of the next."""
+    begun, number, done = time.monotonic(), first, 0
+
+    async def one():
+        nonlocal number, done
+        connection = Connection(port)
+        while time.monotonic() - begun < seconds:
+            mine, number = number, number + 1
+            done += await connection.post("/v1/turns", turn(mine % args.users, mine // args.users)) == 200
+
+    await asyncio.gather(*(one() for _ in range(args.connections)))
+    return done / (time.monotonic() - begun), number
+
+
+async def load(args, server, port, rate, seconds, first, headers="", memory=None):
+    """Turns at that rate for that time: [(due, latency, status)]; memory of every minute goes to `memory`."""
     done, free = [], asyncio.Queue()
     for _ in range(args.connections):
         free.put_nowait(Connection(port))
@@ -80,6 +95,8 @@ async def load(args, server, port, rate, seconds, first, headers=""):
         task.add_done_callback(tasks.discard)
         if time.monotonic() - begun >= told * 60:
             told += 1
+            if memory is not None:
+                memory.append(memory_mb(server.pid))
             recent = [latency for due_at, latency, status in done if status == 200 and due_at > time.monotonic() - 60]
             print(f"  {int(time.monotonic() - begun):>5} s  {memory_mb(server.pid):6.0f} MB  turns {len(done):>6}  "
                   f"p50 {1e3 * quantile(recent, .5):.0f} ms  p99 {1e3 * quantile(recent, .99):.0f} ms", flush=True)
@@ -108,14 +125,18 @@ async def run(args, serve, folder):
         port = int(found.group(1))
         seconds = args.minutes * 60
         print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, {memory_mb(server.pid):.0f} MB at the start")
-        done, took = await load(args, server, port, args.rate, seconds, 0)
+        memory = []
+        done, took = await load(args, server, port, args.rate, seconds, 0, memory=memory)
         report("steady", done, took)
-        half = [memory for memory in [memory_mb(server.pid)]]
-        print(f"  {half[0]:.0f} MB at the end; database {sum(f.stat().st_size for f in Path(folder).iterdir()) / 1e6:.1f} MB")
-        capacity = statistics.mean([1 / max(quantile([l for _, l, s in done if s == 200], .5), 1e-3)])
-        rate = max(2 * capacity, 2 * args.rate)
-        print(f"overload: {rate:.0f} turns a second, twice what one after another comes to, each waits 2 s at most")
-        first = int(args.rate * seconds)
+        memory.append(memory_mb(server.pid))
+        later = memory[len(memory) // 2:]
+        slope = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else float("nan")
+        size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+        print(f"  {memory[-1]:.0f} MB at the end, {slope:+.2f} MB a minute over the second half; database {size:.1f} MB")
+        capacity, first = await saturate(args, port, args.saturated_seconds, int(args.rate * seconds))
+        print(f"saturated: {args.connections} callers who each wait for an answer get {capacity:.1f} turns a second")
+        rate = 2 * capacity
+        print(f"overload: {rate:.0f} turns a second, twice that; each waits 2 s at most")
         done, took = await load(args, server, port, rate, args.overload_seconds, first, "X-Deadline-Ms: 2000\r\n")
         report("overload", done, took)
         await asyncio.sleep(3)
@@ -134,6 +155,7 @@ def main():
     parser.add_argument("--rate", type=float, default=8.0, help="turns a second")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--overload-seconds", type=float, default=60.0)
+    parser.add_argument("--saturated-seconds", type=float, default=20.0)
     parser.add_argument("--connections", type=int, default=64)
     args = parser.parse_args(sys.argv[1:cut])
     with tempfile.TemporaryDirectory() as folder:

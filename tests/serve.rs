@@ -78,6 +78,37 @@ fn a_restart_changes_nothing() {
 }
 
 #[test]
+fn a_session_that_arrives_late_counts_where_it_stands_in_time() {
+    let home = folder();
+    let server = Server::start(home.path(), &["--kernel", "portable"]);
+    let on = |day: usize, messages: &[Value]| -> Vec<Value> {
+        let dated = |message: &Value| {
+            let mut message = message.clone();
+            message["timestamp"] = json!(format!("2026-03-{day:02}T10:00:00Z"));
+            message
+        };
+        messages.iter().map(dated).collect()
+    };
+    let turns = conversation(9);
+    let mut last = Value::Null;
+    // The second session is older than the first, the third is the newest.
+    for (number, messages) in turns.iter().enumerate() {
+        let day = [20, 2, 28][number / 3];
+        last = server.post("/v1/turns", &turn("ada", &format!("s{}", number / 3), &on(day, messages))).ok();
+        assert_eq!(server.get("/v1/users/ada").ok()["arcs"], last["arcs"], "turn {number}");
+    }
+    let in_order = last["arcs"].clone();
+    assert_eq!(server.stop().0, Some(0));
+    let server = Server::start(home.path(), &["--kernel", "portable"]);
+    assert_eq!(server.get("/v1/users/ada").ok()["arcs"], in_order);
+    // A draft in a session that is older still changes nothing.
+    server.post("/v1/check", &turn("ada", "s9", &on(1, &turns[0]))).ok();
+    assert_eq!(server.get("/v1/users/ada").ok()["arcs"], in_order);
+    let next = server.post("/v1/turns", &turn("ada", "s2", &on(28, &turns[1]))).ok();
+    assert_eq!(server.get("/v1/users/ada").ok()["arcs"], next["arcs"]);
+}
+
+#[test]
 fn a_draft_is_judged_and_not_kept() {
     let home = folder();
     let server = Server::start(home.path(), &[]);

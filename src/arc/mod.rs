@@ -1,7 +1,7 @@
 //! Arcs: evidence of many messages, over time, as one state a user and kind.
 //!
 //! Pure: no IO, no clock (time is an argument), no tensors. [`ArcState::step`] is the only way
-//! evidence enters, so a stream and a batch give the same state.
+//! evidence enters, so a stream and a batch give the same state; [`Arcs`] are both arcs of a user whose sessions may arrive in any order.
 //!
 //! Each user message is worth a *gain*, the logarithm of an e-value (`evidence`): a bet against "this
 //! history is innocent" that on average wins nothing as long as it is. Bets multiply, and one of them
@@ -45,7 +45,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, likeliest};
 
+mod arcs;
 mod evidence;
+
+pub use arcs::{Arcs, ArcsMark};
 
 /// Evidence halves in this time without any.
 const HALF_LIFE_DAYS: f64 = 180.0;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::heads::{HeadReader, HeadStream, Mark, Said, compute};
 use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore, targets};
-use crate::arc::{ArcKind, ArcState, MessageAt, Observation};
+use crate::arc::{ArcKind, ArcState, Arcs, ArcsMark, MessageAt, Observation};
 use crate::engine::EngineError;
 use crate::scoring::MessageScore;
 use crate::target::Toward;
@@ -13,6 +13,9 @@ use crate::verdict::{Facts, Named, Verdict};
 
 /// One user's history on its way.
 ///
+/// Sessions may arrive late: a message is judged in windows of what arrived before it, and counts where its session stands in time
+/// ([`Arcs`]).
+///
 /// What it says of a message is what [`Scorer::score`] says of it in the whole history: the windows are the same, and
 /// of each only what is new is computed, on the keys and values of what was. In f32 scores are equal but for rounding; in bfloat16
 /// as far as [`Scorer`] says of prefixes.
@@ -20,7 +23,7 @@ pub struct Live<'a> {
     scorer: &'a Scorer,
     reader: &'a HeadReader,
     stream: HeadStream,
-    arcs: [ArcState; 2],
+    arcs: Arcs,
     toward: Toward,
     /// The place of the next message, and when its session began; none has begun before the first.
     next: Option<(MessageAt, Option<Timestamp>)>,
@@ -61,7 +64,7 @@ struct Waiting<'t> {
 /// A history as it was before a draft.
 struct Before {
     stream: Mark,
-    arcs: [ArcState; 2],
+    arcs: ArcsMark,
     toward: Toward,
     next: Option<(MessageAt, Option<Timestamp>)>,
 }
@@ -95,7 +98,7 @@ impl Scorer {
             scorer: self,
             reader,
             stream: HeadStream::new(self.spec)?,
-            arcs: ArcKind::ALL.map(ArcState::new),
+            arcs: Arcs::new(),
             toward: Toward::new(),
             next: None,
         })
@@ -233,27 +236,28 @@ impl Live<'_> {
     }
 
     fn before(&mut self) -> Before {
-        Before { stream: self.stream.mark(), arcs: self.arcs.clone(), toward: self.toward.clone(), next: self.next }
+        Before { stream: self.stream.mark(), arcs: self.arcs.mark(), toward: self.toward.clone(), next: self.next }
     }
 
     fn go_back(&mut self, before: Before) {
         self.stream.go_back(before.stream);
-        (self.arcs, self.toward, self.next) = (before.arcs, before.toward, before.next);
+        self.arcs.go_back(before.arcs);
+        (self.toward, self.next) = (before.toward, before.next);
     }
 
     /// Both arcs as they stand.
     pub fn arcs(&self) -> &[ArcState; 2] {
-        &self.arcs
+        self.arcs.states()
     }
 
     /// Toward whom the evidence is, whoever has most of it first; nobody of messages whose text is not there any more.
     pub fn targets(&self) -> Vec<TargetScore> {
-        targets(&self.scorer.policy(), &self.toward, self.arcs.each_ref().map(ArcState::evidence))
+        targets(&self.scorer.policy(), &self.toward, self.arcs().each_ref().map(ArcState::evidence))
     }
 
     /// What the policy makes of them.
     pub fn verdict(&self) -> Verdict {
-        self.scorer.policy().judge(&Facts { arcs: &self.arcs, named: &Named::default() })
+        self.scorer.policy().judge(&Facts { arcs: self.arcs(), named: &Named::default() })
     }
 
     /// The message on its way into the stream, if it is one that is scored; its place is taken in any case.
@@ -269,7 +273,7 @@ impl Live<'_> {
         let time = message.timestamp.or(session_start);
         let from_user = message.role == Role::User;
         let observation = Observation { at, time, from_user, score };
-        self.arcs.iter_mut().for_each(|arc| arc.step(&observation));
+        self.arcs.step(&observation);
         self.toward.step(&observation, &message.content);
     }
 
@@ -280,7 +284,7 @@ impl Live<'_> {
         session_start: Option<Timestamp>,
     ) -> Heard {
         self.step(at, message, score, session_start);
-        let arcs = self.arcs.each_ref().map(ArcNow::of);
+        let arcs = self.arcs().each_ref().map(ArcNow::of);
         let verdict = self.verdict();
         Heard { message: ScoredMessage { at, role: message.role, score, categories: Vec::new() }, arcs, verdict }
     }

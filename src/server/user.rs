@@ -3,7 +3,7 @@
 use super::judging::Judging;
 use super::problem::Problem;
 use super::wire::StandingOut;
-use crate::arc::{ArcKind, ArcState, Observation};
+use crate::arc::{ArcKind, ArcState, Arcs, Observation};
 use crate::scorer::{ArcNow, Live, ScoreError, Scorer, TargetScore, targets};
 use crate::scoring::MessageScore;
 use crate::store::{KeptMessage, KeptSession, StoreError, UserRow};
@@ -19,13 +19,13 @@ pub(super) struct UserLive<'a> {
     pub session_id: Option<String>,
     /// The arcs from the message on that came after a person last acknowledged alarms, by their levels alone: windows, and so the
     /// odds of an open case, still hold what that person saw.
-    since_seen: [ArcState; 2],
+    since_seen: Arcs,
 }
 
 impl<'a> UserLive<'a> {
     /// What is kept of a user, recalled: nothing of it is computed again.
     pub fn recall(scorer: &'a Scorer, sessions: &[KeptSession], row: &UserRow) -> Result<Self, Failed> {
-        let since_seen = ArcKind::ALL.map(ArcState::new);
+        let since_seen = Arcs::new();
         let mut user = Self { live: scorer.live()?, row: *row, session_id: None, since_seen };
         let mut number = 0;
         for session in sessions {
@@ -57,7 +57,7 @@ impl<'a> UserLive<'a> {
             return None;
         }
         if !same_seen {
-            self.since_seen = ArcKind::ALL.map(ArcState::new);
+            self.since_seen = Arcs::new();
         }
         self.row = *row;
         Some(self)
@@ -68,7 +68,7 @@ impl<'a> UserLive<'a> {
         let Some(score) = message.score else { return };
         let score = MessageScore { harassment_case: None, delusion_case: None, ..score };
         let (at, time, from_user) = (message.at, message.time, message.role == Role::User);
-        self.since_seen.iter_mut().for_each(|arc| arc.step(&Observation { at, time, from_user, score }));
+        self.since_seen.step(&Observation { at, time, from_user, score });
     }
 
     /// The level of the alarm that a turn raises, if it does: where an arc, or the user as a whole, comes to a level of `review` or above that
@@ -81,7 +81,7 @@ impl<'a> UserLive<'a> {
         if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
             return Some(verdict.level);
         }
-        let since = self.since_seen.iter().map(|arc| policy.arc_level(arc)).max().unwrap_or(Level::None);
+        let since = self.since_seen.states().iter().map(|arc| policy.arc_level(arc)).max().unwrap_or(Level::None);
         (row.seen_messages > 0 && !row.open_alarm && since >= Level::Review).then_some(since)
     }
 }
@@ -123,21 +123,22 @@ impl From<ScoreError> for Failed {
 
 /// How a user stands by what is kept: the arcs walked again over the scores.
 pub(super) fn standing(sessions: &[KeptSession], judging: &Judging) -> StandingOut {
-    let mut arcs = ArcKind::ALL.map(ArcState::new);
-    scored(sessions).for_each(|(_, observation)| arcs.iter_mut().for_each(|arc| arc.step(&observation)));
-    let verdict = judging.policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
+    let mut arcs = Arcs::new();
+    scored(sessions).for_each(|(_, observation)| arcs.step(&observation));
+    let arcs = arcs.states();
+    let verdict = judging.policy.judge(&Facts { arcs, named: &Named::default() });
     StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict, &judging.by)
 }
 
 /// Toward whom a user's evidence is, by what is kept; and how many messages have no text any more.
 pub(super) fn toward(sessions: &[KeptSession], judging: &Judging) -> (Vec<TargetScore>, usize) {
-    let (mut arcs, mut toward, mut unread) = (ArcKind::ALL.map(ArcState::new), Toward::new(), 0);
+    let (mut arcs, mut toward, mut unread) = (Arcs::new(), Toward::new(), 0);
     for (message, observation) in scored(sessions) {
-        arcs.iter_mut().for_each(|arc| arc.step(&observation));
+        arcs.step(&observation);
         toward.step(&observation, message.content.as_deref().unwrap_or_default());
         unread += usize::from(message.content.is_none());
     }
-    (targets(&judging.policy, &toward, arcs.each_ref().map(ArcState::evidence)), unread)
+    (targets(&judging.policy, &toward, arcs.states().each_ref().map(ArcState::evidence)), unread)
 }
 
 /// The messages that have scores.

@@ -35,7 +35,8 @@ pub(super) fn millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// Messages of a user's session, in the order in which they were said.
+/// Messages of a user's session, in the order in which they were said. A session whose dated messages are older than what is kept counts
+/// where it stands in time.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnIn {
