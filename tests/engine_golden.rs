@@ -301,10 +301,15 @@ fn threads_change_nothing() {
             let batch =
                 [&long, &short].map(|tokens| Sequence { prefix: None, tokens, read: Read::Logits(&[0, 66, 89]) });
             let outputs = pool.install(|| model.backend().forward(&batch)).unwrap();
-            outputs.into_iter().flat_map(|output| output.rows).collect::<Vec<_>>()
+            // And what goes on from keys and values that were made by them.
+            let tokens = &short[..40];
+            let more = Sequence { prefix: Some(&outputs[0].cache), tokens, read: Read::Logits(&[0, 31, 39]) };
+            let more = pool.install(|| model.backend().forward(&[more])).unwrap();
+            outputs.into_iter().chain(more).flat_map(|output| output.rows).collect::<Vec<_>>()
         };
         let one = with(1);
-        for threads in [2, 3, 7] {
+        // More threads than blocks divide their rows.
+        for threads in [2, 3, 7, 16] {
             assert_eq!(delta_max(&with(threads), &one), 0.0, "{kernel} on {threads} threads");
         }
     }

@@ -80,7 +80,9 @@ fn whoever_has_no_token_or_not_that_scope_is_turned_away() {
         (text(&made.stdout), text(&made.stderr).trim().to_owned())
     };
     let (ingest, reader) = (token("bot", &["ingest"]), token("desk", &["read", "review"]));
-    std::fs::write(&tokens, format!("{}\n{}", ingest.0, reader.0)).unwrap();
+    let (viewer, reviewer) = (token("view", &["read"]), token("rev", &["review"]));
+    let all = [&ingest.0, &reader.0, &viewer.0, &reviewer.0].map(String::as_str).join("\n");
+    std::fs::write(&tokens, all).unwrap();
     assert!(!std::fs::read_to_string(&tokens).unwrap().contains(&ingest.1), "the token itself is not kept");
     let mut server = Server::start(home.path(), &["--tokens", tokens.to_str().unwrap()]);
     let asked = turn("ada", "s", &conversation(1)[0]);
@@ -93,7 +95,10 @@ fn whoever_has_no_token_or_not_that_scope_is_turned_away() {
         server.get(path).problem(403);
     }
     server.delete("/v1/users/ada").problem(403);
-    server.with_token(Some(&reader.1)).get("/v1/users/ada").ok();
+    server.with_token(Some(&viewer.1)).get("/v1/users/ada/targets").problem(403);
+    server.with_token(Some(&reviewer.1)).get("/v1/users/ada/targets").problem(403);
+    server.with_token(Some(&reader.1)).get("/v1/users/ada/targets").ok();
+    server.get("/v1/users/ada").ok();
     server.post("/v1/users/ada/acknowledge", &json!({"by": "rev"})).ok();
     server.delete("/v1/users/ada").problem(403);
     server.put("/v1/users/ada/hold", &json!({"held": true})).problem(403);
@@ -226,6 +231,37 @@ fn an_overloaded_server_says_when_to_come_back() {
     assert_eq!(server.get("/readyz").status, 200);
     let metrics = server.get("/metrics").text;
     assert!(metrics.contains("throughline_refused_total") && metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+/// Each is a small history of its own: none is served within another, whose callers would wait for all that come after them.
+#[test]
+fn very_many_texts_at_once_are_answered_one_after_the_other() {
+    let home = folder();
+    let server = Server::start(home.path(), &["--deadline-ms", "60000"]);
+    let asked = json!({"input": "the garden again"});
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..200).map(|_| scope.spawn(|| server.post("/v1/moderations", &asked).status)).collect();
+        assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
+    });
+    // Whoever asks about another text meanwhile is served between windows still.
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_time_to_come_counts_as_now() {
+    let home = folder();
+    let server = Server::start(home.path(), &["--kernel", "portable"]);
+    let at = |time: &str| json!({"role": "user", "content": "the garden again", "timestamp": time});
+    server.post("/v1/turns", &turn("ada", "s1", &[at("9999-01-01T00:00:00Z")])).ok();
+    // The next session is not late, and is judged as it comes.
+    let now = jiff::Timestamp::now().to_string();
+    let next = server.post("/v1/turns", &turn("ada", "s2", &[at(&now)])).ok();
+    let arcs = &server.get("/v1/users/ada").ok()["arcs"];
+    assert_eq!(&next["arcs"], arcs);
+    assert_eq!(arcs[0]["score_now"], next["arcs"][0]["score_now"]);
+    let fresh = server.post("/v1/turns", &turn("bo", "s1", &[at("2026-01-01T00:00:00Z")])).ok();
+    server.post("/v1/turns", &turn("bo", "s2", &[at(&now)])).ok();
+    assert_ne!(fresh["arcs"], next["arcs"]);
 }
 
 #[test]

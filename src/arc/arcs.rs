@@ -1,6 +1,7 @@
 //! Both arcs of one user, whose sessions may arrive in any order.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -18,9 +19,23 @@ pub struct Arcs {
     observations: Vec<Observation>,
     /// Nothing while they are to be walked again.
     states: OnceCell<[ArcState; 2]>,
-    /// When the last session began, if that is known, and the latest of those before it.
+    time: SessionTime,
+}
+
+/// Where the last session stands in time.
+#[derive(Debug, Clone, Copy, Default)]
+struct SessionTime {
+    /// When it began: by its first message with a time, or else with the session before it.
     began: Option<Timestamp>,
+    is_known: bool,
+    /// When the latest of those before it began.
     latest: Option<Timestamp>,
+}
+
+impl SessionTime {
+    fn is_late(&self) -> bool {
+        self.began < self.latest
+    }
 }
 
 /// `Arcs` as they once were.
@@ -28,8 +43,7 @@ pub struct Arcs {
 pub struct ArcsMark {
     observations: usize,
     states: OnceCell<[ArcState; 2]>,
-    began: Option<Timestamp>,
-    latest: Option<Timestamp>,
+    time: SessionTime,
 }
 
 impl Arcs {
@@ -40,16 +54,26 @@ impl Arcs {
     /// Takes in one message; messages of a session come in its order, and one session after another.
     pub fn step(&mut self, observation: &Observation) {
         if self.observations.last().is_some_and(|last| last.at.session != observation.at.session) {
-            self.latest = self.latest.max(self.began.take());
+            let latest = self.time.latest.max(self.time.began);
+            self.time = SessionTime { is_known: false, latest, ..self.time };
         }
-        self.began = self.began.or(observation.time);
+        let moves = !self.time.is_known && observation.time.is_some();
+        if moves {
+            (self.time.began, self.time.is_known) = (observation.time, true);
+        }
+        let begins = self.observations.last().is_none_or(|last| last.at.session != observation.at.session);
         self.observations.push(*observation);
-        let late = self.began.is_some() && self.began < self.latest;
-        if late {
+        // A session that moves after its first message may have stood elsewhere.
+        if self.is_late() || moves && !begins {
             self.states.take();
         } else if let Some(states) = self.states.get_mut() {
             states.iter_mut().for_each(|state| state.step(observation));
         }
+    }
+
+    /// Whether the session of the last message stands before another that arrived earlier.
+    pub fn is_late(&self) -> bool {
+        self.time.is_late()
     }
 
     /// The arcs as they stand.
@@ -59,30 +83,38 @@ impl Arcs {
 
     /// As they are now, to go back to.
     pub fn mark(&self) -> ArcsMark {
-        let Self { observations, states, began, latest } = self;
-        ArcsMark { observations: observations.len(), states: states.clone(), began: *began, latest: *latest }
+        let Self { observations, states, time } = self;
+        ArcsMark { observations: observations.len(), states: states.clone(), time: *time }
     }
 
     /// Forgets everything since the mark.
     pub fn go_back(&mut self, mark: ArcsMark) {
         self.observations.truncate(mark.observations);
-        (self.states, self.began, self.latest) = (mark.states, mark.began, mark.latest);
+        (self.states, self.time) = (mark.states, mark.time);
     }
 }
 
 /// The arcs over all of it, in the order of time.
 fn walked(observations: &[Observation]) -> [ArcState; 2] {
-    let mut sessions: Vec<(Option<Timestamp>, &[Observation])> = Vec::new();
-    for session in observations.chunk_by(|a, b| a.at.session == b.at.session) {
-        let before = sessions.last().and_then(|(began, _)| *began);
-        sessions.push((session.iter().find_map(|one| one.time).or(before), session));
-    }
-    sessions.sort_by_key(|(began, _)| *began);
+    let mut in_order: Vec<&Observation> = observations.iter().collect();
+    sort_by_time(&mut in_order, |one| one);
     let mut states = ArcKind::ALL.map(ArcState::new);
-    for observation in sessions.into_iter().flat_map(|(_, session)| session) {
+    for observation in in_order {
         states.iter_mut().for_each(|state| state.step(observation));
     }
     states
+}
+
+/// Puts what was observed, session by session, into the order of time: sessions by their first message with a time, those without any
+/// behind the one that they stood behind.
+pub(crate) fn sort_by_time<T>(items: &mut [T], of: impl Fn(&T) -> &Observation) {
+    let session = |item: &T| of(item).at.session;
+    let (mut began, mut before) = (HashMap::new(), None);
+    for items in items.chunk_by(|a, b| session(a) == session(b)) {
+        before = items.iter().find_map(|item| of(item).time).or(before);
+        began.insert(session(&items[0]), before);
+    }
+    items.sort_by_key(|item| began[&session(item)]);
 }
 
 #[cfg(test)]
@@ -116,7 +148,7 @@ mod tests {
             delusion_case: case,
         };
         let time = Timestamp::from_second(1_700_000_000 + hour * 3_600 + at.message as i64).ok();
-        Observation { at, time, from_user: at.message % 2 == 0, score }
+        Observation { at, time, from_user: at.message.is_multiple_of(2), score }
     }
 
     /// The arcs where sessions arrive in that order; they keep their places.
@@ -179,8 +211,13 @@ mod tests {
         let undated = |session| Observation { time: None, ..observation(MessageAt { session, message: 0 }, 0, 0.7) };
         let dated = |session, hour| observation(MessageAt { session, message: 0 }, hour, 0.4);
         let all = [dated(0, 500), undated(1), dated(2, 100), undated(3)];
-        let mut arcs = Arcs::new();
-        all.iter().for_each(|one| arcs.step(one));
+        let (mut arcs, mut asked) = (Arcs::new(), Arcs::new());
+        for one in &all {
+            arcs.step(one);
+            asked.step(one);
+            asked.states();
+        }
+        assert_eq!(arcs.states(), asked.states());
         let mut expected = ArcKind::ALL.map(ArcState::new);
         for one in [&all[2], &all[3], &all[0], &all[1]] {
             expected.iter_mut().for_each(|state| state.step(one));

@@ -48,6 +48,7 @@ use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, li
 mod arcs;
 mod evidence;
 
+pub(crate) use arcs::sort_by_time;
 pub use arcs::{Arcs, ArcsMark};
 
 /// Evidence halves in this time without any.

@@ -42,8 +42,8 @@ pub fn begin(form: LogForm, otlp: Option<&str>) -> anyhow::Result<Traces> {
     #[cfg(not(feature = "otel"))]
     {
         log.init();
-        if let Some(address) = otlp {
-            tracing::warn!(address, "this build exports no traces; hint: cargo install --path . --features otel");
+        if otlp.is_some() {
+            tracing::warn!("this build exports no traces; hint: cargo install --path . --features otel");
         }
         Ok(Traces {})
     }
@@ -84,9 +84,7 @@ mod otel {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", address.trim_end_matches('/')))
             .build()
-            .with_context(|| {
-                format!("--otlp {address}: hint: the address of a collector, such as http://127.0.0.1:4318")
-            })?;
+            .context("--otlp; hint: the address of a collector, such as http://127.0.0.1:4318")?;
         let mut resource = Resource::builder();
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("throughline");

@@ -302,6 +302,11 @@ impl HeadStream {
         self.draft = Draft::default();
     }
 
+    /// Tokens of the open window whose keys and values are not held.
+    pub fn cold_tokens(&self) -> usize {
+        self.open.prompt.tokens.len() - self.open.cache.tokens()
+    }
+
     /// Tokens whose keys and values are held.
     pub fn cached_tokens(&self) -> usize {
         self.open.cache.tokens().max(self.draft.cache.tokens())

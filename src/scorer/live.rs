@@ -197,7 +197,17 @@ impl Live<'_> {
     fn judge_all(&mut self, waiting: Vec<Waiting>) -> Vec<Heard> {
         let heard = waiting.into_iter().filter_map(|Waiting { index, message, session_start }| {
             let (at, score) = self.stream.message(index)?;
-            Some(self.judge(at, (message, score), session_start))
+            self.step(at, message, score, session_start);
+            let message = ScoredMessage { at, role: message.role, score, categories: Vec::new() };
+            // Late messages are walked once, not one by one: each is told how it stands after the last.
+            let stands = (!self.arcs.is_late()).then(|| self.stands());
+            Some((message, stands))
+        });
+        let heard: Vec<_> = heard.collect();
+        let last = heard.last().is_some_and(|(_, stands)| stands.is_none()).then(|| self.stands());
+        let heard = heard.into_iter().filter_map(|(message, stands)| {
+            let (arcs, verdict) = stands.or_else(|| last.clone())?;
+            Some(Heard { message, arcs, verdict })
         });
         heard.collect()
     }
@@ -277,22 +287,19 @@ impl Live<'_> {
         self.toward.step(&observation, &message.content);
     }
 
-    fn judge(
-        &mut self,
-        at: MessageAt,
-        (message, score): (&Message, MessageScore),
-        session_start: Option<Timestamp>,
-    ) -> Heard {
-        self.step(at, message, score, session_start);
-        let arcs = self.arcs().each_ref().map(ArcNow::of);
-        let verdict = self.verdict();
-        Heard { message: ScoredMessage { at, role: message.role, score, categories: Vec::new() }, arcs, verdict }
+    fn stands(&self) -> ([ArcNow; 2], Verdict) {
+        (self.arcs().each_ref().map(ArcNow::of), self.verdict())
     }
 
     /// Forgets keys and values, some 25 MB of the embedded model's full window: they are computed again, from the same tokens, when
     /// the next message comes.
     pub fn forget_cache(&mut self) {
         self.stream.forget_cache();
+    }
+
+    /// Tokens of the window whose keys and values are not held: they are computed when the next message comes.
+    pub fn cold_tokens(&self) -> usize {
+        self.stream.cold_tokens()
     }
 
     /// Tokens whose keys and values are held.

@@ -167,6 +167,11 @@ impl Access {
         Ok(token.map_or(Caller::Anyone, |known| Caller::Token(known.token.name)))
     }
 
+    /// Whether this is a token of the file, whatever it may do; without a file, everyone is known.
+    pub(super) fn is_known(&self, bearer: Option<&str>) -> bool {
+        matches!(self.known(bearer, Scope::Read), Ok(_) | Err(Refused::Scope(_)))
+    }
+
     /// As [`Access::check`], and counts a request.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::{Instrument, Span};
 
 /// How many tasks run.
 pub(super) struct Background {
@@ -27,10 +28,11 @@ impl Background {
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.running.send_modify(|running| *running += 1);
         let running = Running(self.running.clone());
-        tokio::spawn(async move {
+        let work = async move {
             work.await;
             drop(running);
-        });
+        };
+        tokio::spawn(work.instrument(Span::current()));
     }
 
     /// Until all is done, or for so long.

@@ -130,9 +130,8 @@ impl Desk {
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let judging = judges.current();
             scorer.set_policy(judging.policy.clone());
-            let mut worker = Worker::new((&scorer, judging), store, settings, (counted, alarms));
+            let mut worker = Worker::new((&scorer, judges, judging), store, settings, (counted, alarms));
             while let Some(job) = jobs.pop() {
-                worker.follow(&judges);
                 let tokens = worker.done(job, &jobs);
                 jobs.done(tokens);
             }
@@ -218,6 +217,7 @@ impl Desk {
 
 struct Worker<'a> {
     scorer: &'a Scorer,
+    judges: Arc<Judges>,
     judging: Arc<Judging>,
     store: Arc<Store>,
     settings: DeskSettings,
@@ -228,19 +228,19 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn new(
-        (scorer, judging): (&'a Scorer, Arc<Judging>),
+        (scorer, judges, judging): (&'a Scorer, Arc<Judges>, Arc<Judging>),
         store: Arc<Store>,
         settings: DeskSettings,
         (metrics, alarms): (Arc<Metrics>, broadcast::Sender<i64>),
     ) -> Self {
         let users =
             LruCache::new(std::num::NonZeroUsize::new(settings.users_max).unwrap_or(std::num::NonZeroUsize::MIN));
-        Self { scorer, judging, store, settings, metrics, alarms, users }
+        Self { scorer, judges, judging, store, settings, metrics, alarms, users }
     }
 
     /// Judges by the policy as it is now.
-    fn follow(&mut self, judges: &Judges) {
-        let judging = judges.current();
+    fn follow(&mut self) {
+        let judging = self.judges.current();
         if !Arc::ptr_eq(&judging, &self.judging) {
             self.scorer.set_policy(judging.policy.clone());
             self.judging = judging;
@@ -249,6 +249,7 @@ impl<'a> Worker<'a> {
 
     /// Does a job, and with a turn or draft those of other users that wait right behind it; how many tokens all of them were taken in as.
     fn done(&mut self, first: (usize, Job), queue: &Queue<Job>) -> usize {
+        self.follow();
         let batch = self.gather(first, queue);
         let taken = batch.iter().map(|(tokens, _)| tokens).sum();
         let whole = matches!(batch[0].1.work, Work::Score(_));
@@ -269,22 +270,38 @@ impl<'a> Worker<'a> {
         taken
     }
 
-    /// The job, and those that can be computed beside it.
+    /// The job, and those that can be computed beside it. Nobody goes before another, and a user's turns go one after the other.
     fn gather(&self, first: (usize, Job), queue: &Queue<Job>) -> Vec<(usize, Job)> {
+        let (mut tokens, mut price) = (first.0, self.price(&first));
         let mut batch = vec![first];
-        let mut tokens = batch[0].0;
+        // The queue is locked while it is asked what fits.
+        let each = queue.expected(1);
         while batch.len() < BATCH_JOBS_MAX {
-            let users = batch.iter().map(|(_, job)| job.user_id());
-            // Nobody goes before another, and a user's turns go one after the other.
+            let others = |user: &str| batch.iter().all(|(_, job)| job.user_id().is_some_and(|other| other != user));
             let next = queue.pop_urgent_if(|more, job| {
-                let fits = tokens + more <= self.settings.batch_tokens_max;
-                fits && job.user_id().is_some_and(|user| users.clone().all(|one| one.is_some_and(|one| one != user)))
+                let fits = price + self.price_of(more, job) <= self.settings.batch_tokens_max;
+                // It must make none of them late.
+                let expected = each * u32::try_from(tokens + more).unwrap_or(u32::MAX);
+                let in_time = || batch.iter().all(|(_, job)| job.came.elapsed() + expected <= job.deadline);
+                fits && job.user_id().is_some_and(others) && in_time()
             });
             let Some(job) = next else { break };
-            tokens += job.0;
+            (tokens, price) = (tokens + job.0, price + self.price(&job));
             batch.push(job);
         }
         batch
+    }
+
+    fn price(&self, (tokens, job): &(usize, Job)) -> usize {
+        self.price_of(*tokens, job)
+    }
+
+    /// About how many tokens must be computed: its own, and those of the user's window whose keys and values are not held. Of a user who
+    /// is not in memory a whole window may be.
+    fn price_of(&self, tokens: usize, job: &Job) -> usize {
+        let Some(user_id) = job.user_id() else { return tokens };
+        let cold = self.users.peek(user_id).map_or(self.scorer.window().tokens_max, |user| user.live.cold_tokens());
+        tokens + cold
     }
 
     /// The job, if somebody still waits for it, and what is expected to take so long comes in time.
@@ -346,7 +363,8 @@ impl<'a> Worker<'a> {
     fn score(&mut self, history: &History, queue: &Queue<Job>) -> Result<Answer, Problem> {
         let scorer = self.scorer;
         let mut serve = |_| {
-            while let Some(job) = queue.pop_urgent() {
+            // Another history would have to be served between its windows, and so on.
+            while let Some(job) = queue.pop_urgent_if(|_, job| !matches!(job.work, Work::Score(_))) {
                 let tokens = self.done(job, queue);
                 queue.done_urgent(tokens);
             }

@@ -20,6 +20,8 @@ struct Held<T> {
     value: T,
     changed: Vec<Option<Changed>>,
     looked: Instant,
+    /// What was told of files that cannot be used: once, not with every look.
+    told: Option<String>,
 }
 
 /// What a change of a file shows in: its time and its length.
@@ -31,7 +33,7 @@ impl<T: Clone> Followed<T> {
     pub fn new<E>(what: &'static str, files: Vec<PathBuf>, read: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
         // Looked at before they are read: what changes in between is read again.
         let changed = files.iter().map(|file| changed(file)).collect();
-        let held = Mutex::new(Held { value: read()?, changed, looked: Instant::now() });
+        let held = Mutex::new(Held { value: read()?, changed, looked: Instant::now(), told: None });
         Ok(Self { what, files, held })
     }
 
@@ -43,14 +45,18 @@ impl<T: Clone> Followed<T> {
             held.looked = Instant::now();
             let now: Vec<_> = self.files.iter().map(|file| changed(file)).collect();
             if now != held.changed {
-                held.changed = now;
                 match read(&held.value) {
                     Ok(value) => {
-                        held.value = value;
+                        (held.value, held.changed, held.told) = (value, now, None);
                         tracing::info!("{} changed and was read again", self.what);
                     }
+                    // It may have been read while it was written, or not at all: it is looked at again.
                     Err(error) => {
-                        tracing::error!(%error, "{} changed and cannot be used: it stays as it was", self.what);
+                        let error = Some(error.to_string());
+                        if held.told != error {
+                            tracing::error!(error, "{} changed and cannot be used: it stays as it was", self.what);
+                            held.told = error;
+                        }
                     }
                 }
             }

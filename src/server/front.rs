@@ -30,7 +30,8 @@ const ID_CHARS_MAX: usize = 256;
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = trace::request(request.method().as_str(), &route, request.headers());
+    let known = app.access.is_known(bearer(request.headers()));
+    let span = trace::request(request.method(), &route, known.then_some(request.headers()));
     let mut response = match app.expects(request.headers()) {
         Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),

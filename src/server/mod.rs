@@ -16,7 +16,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::scorer::Scorer;
@@ -148,6 +148,8 @@ pub struct App {
     proxy: Option<Proxy>,
     /// Until they are sent off.
     senders: Mutex<Vec<Sender>>,
+    /// Who opens a whole history to look at it.
+    opened: Semaphore,
     background: Background,
     alarms: broadcast::Sender<i64>,
     stopping: watch::Sender<bool>,
@@ -182,6 +184,7 @@ impl App {
             tls,
             proxy,
             senders: Mutex::new(senders),
+            opened: Semaphore::new(1),
             background,
             alarms,
             stopping,

@@ -127,17 +127,13 @@ impl<Job> Queue<Job> {
         }
     }
 
-    /// The next urgent job, if there is one: for whoever does batch work and can pause.
-    pub fn pop_urgent(&self) -> Option<(usize, Job)> {
-        self.lock().urgent.pop_front()
-    }
-
-    /// The next urgent job, if it is one that can be done beside those that are being done, by its tokens and itself; it counts as theirs.
+    /// The next urgent job, if there is one and it fits, by its tokens and itself: for whoever does batch work and can pause, or can do it beside
+    /// another.
     pub fn pop_urgent_if(&self, fits: impl FnOnce(usize, &Job) -> bool) -> Option<(usize, Job)> {
         self.lock().urgent.pop_front_if(|(tokens, job)| fits(*tokens, job))
     }
 
-    /// A job is done that [`Queue::pop_urgent`] gave.
+    /// A job is done that [`Queue::pop_urgent_if`] gave.
     pub fn done_urgent(&self, tokens: usize) {
         self.lock().tokens -= tokens;
     }
@@ -253,9 +249,9 @@ mod tests {
         queue.done(10);
         assert_eq!(queue.pop(), Some((900, 'a')));
         queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').unwrap();
-        assert_eq!(queue.pop_urgent(), Some((10, 'c')));
+        assert_eq!(queue.pop_urgent_if(|_, _| true), Some((10, 'c')));
         queue.done_urgent(10);
-        assert_eq!(queue.pop_urgent(), None);
+        assert_eq!(queue.pop_urgent_if(|_, _| true), None);
         queue.done(900);
         assert_eq!(queue.waiting(), (0, 0));
     }

@@ -3,12 +3,15 @@
 //! Spans go nowhere by themselves: builds with the feature `otel` hand them to a subscriber that exports them, and take up the trace that
 //! the caller began (W3C Trace Context, `traceparent`).
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// Of a request that came.
-pub(super) fn request(method: &str, route: &str, headers: &HeaderMap) -> Span {
+/// Of a request that came; with the headers of a caller whose trace is gone on with.
+pub(super) fn request(method: &Method, route: &str, headers: Option<&HeaderMap>) -> Span {
+    // Methods may be of any length: only those that are answered are named (OpenTelemetry's semantic conventions for HTTP).
+    let known = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    let method = if known.contains(method) { method.as_str() } else { "_OTHER" };
     let span = tracing::info_span!(
         "request",
         otel.name = format!("{method} {route}"),
@@ -17,7 +20,7 @@ pub(super) fn request(method: &str, route: &str, headers: &HeaderMap) -> Span {
         http.route = route,
         http.response.status_code = Empty,
     );
-    adopt(&span, headers);
+    headers.into_iter().for_each(|headers| adopt(&span, headers));
     span
 }
 

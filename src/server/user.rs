@@ -65,6 +65,9 @@ impl<'a> UserLive<'a> {
 
     /// Takes in a scored message that came after what a person saw.
     pub fn step_since(&mut self, message: &KeptMessage) {
+        if self.row.seen_messages == 0 {
+            return;
+        }
         let Some(score) = message.score else { return };
         let score = MessageScore { harassment_case: None, delusion_case: None, ..score };
         let (at, time, from_user) = (message.at, message.time, message.role == Role::User);

@@ -19,14 +19,18 @@ pub struct MessageIn {
     #[schema(value_type = String, pattern = "^(user|assistant|system|tool)$")]
     pub role: Role,
     pub content: String,
-    /// When it was written; without it, when it came.
+    /// When it was written, not later than when it came; without it, when it came.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub timestamp: Option<Timestamp>,
 }
 
 impl MessageIn {
     pub(super) fn into_message(self, now: Timestamp) -> Message {
-        Message { role: self.role, content: self.content, timestamp: Some(self.timestamp.map_or(now, millis)) }
+        Message {
+            role: self.role,
+            content: self.content,
+            timestamp: Some(self.timestamp.map_or(now, |time| millis(time).min(now))),
+        }
     }
 }
 
@@ -36,7 +40,7 @@ pub(super) fn millis(time: Timestamp) -> Timestamp {
 }
 
 /// Messages of a user's session, in the order in which they were said. A session whose dated messages are older than what is kept counts
-/// where it stands in time.
+/// where it stands in time; arcs may fall by it, alarms stay.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnIn {
@@ -124,7 +128,7 @@ impl ArcOut {
     }
 }
 
-/// By what it was judged.
+/// The model and the policy that judge now. What was judged before, under others, is told by the records of its alarms.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct JudgedByOut {
     /// Name and version.
@@ -306,6 +310,7 @@ pub struct TargetsOut {
     pub targets: Vec<TargetOut>,
     /// Messages whose text is not there any more, and that say of nobody.
     pub unread_messages: usize,
+    pub judged_by: JudgedByOut,
 }
 
 /// An alarm.

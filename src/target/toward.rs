@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{People, PersonId, Said};
-use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, Evidence, MessageAt, Observation};
+use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, Evidence, MessageAt, Observation, sort_by_time};
 
 /// User messages about somebody that are kept: of more, the last.
 const MESSAGES_KEPT: usize = 4_096;
@@ -92,7 +92,8 @@ impl Toward {
         targets
     }
 
-    /// The messages about those who are surely people and still known, by the ids they have now, without what is said of the whole history.
+    /// The messages about those who are surely people and still known, in the order of time, by the ids they have now, without what is said of
+    /// the whole history.
     fn resolved(&self) -> Vec<(Observation, Vec<PersonId>)> {
         let resolve = |(observation, people): &(Observation, Vec<PersonId>)| {
             let mut people: Vec<PersonId> = people.iter().map(|id| self.people.resolve(*id)).collect();
@@ -103,7 +104,9 @@ impl Toward {
             (observation.score.harassment_case, observation.score.delusion_case) = (None, None);
             (observation, people)
         };
-        self.about.iter().map(resolve).collect()
+        let mut resolved: Vec<_> = self.about.iter().map(resolve).collect();
+        sort_by_time(&mut resolved, |(observation, _)| observation);
+        resolved
     }
 }
 

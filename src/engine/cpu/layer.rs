@@ -11,6 +11,7 @@ use super::{BLOCK, Block, CpuBackend};
 pub(super) struct Scratch<K: Kernel> {
     h: Aligned<K::Element>,         // (R, C): normalised rows
     wide: Aligned<f32>,             // (R, H·D) or (R, 2·K·D): projections before they are rotated
+    kv_elements: usize,             // of keys and values in `wide`
     pub q: Aligned<K::Element>,     // (R, H·D): rotated, scaled queries
     pub mixed: Aligned<K::Element>, // (R, H·D): what attention gives
     gate: Aligned<f32>,             // (R, PANEL)
@@ -31,6 +32,7 @@ impl<K: Kernel> Scratch<K> {
         Self {
             h: Aligned::zeros(BLOCK * depth::<K>(config.hidden_size)),
             wide: Aligned::zeros(BLOCK * wide),
+            kv_elements: 0,
             q: Aligned::zeros(BLOCK * depth::<K>(q)),
             mixed: Aligned::zeros(BLOCK * depth::<K>(q)),
             gate: Aligned::zeros(BLOCK * K::PANEL),
@@ -39,17 +41,17 @@ impl<K: Kernel> Scratch<K> {
             attention: AttentionScratch::new(config),
         }
     }
+
+    /// The keys and values that were made last.
+    pub fn keys_values(&self) -> &[f32] {
+        &self.wide[..self.kv_elements]
+    }
 }
 
 impl<K: Kernel> CpuBackend<K> {
-    /// The keys and values of a block's rows in a layer, from what the layer before left in `x`.
-    pub(super) fn keys_values(
-        &self,
-        scratch: &mut Scratch<K>,
-        layer: usize,
-        block: &Block,
-        kv: &mut KvBlock<K::Element>,
-    ) {
+    /// The keys and values of a block's rows in a layer, from what the layer before left in `x`: in the scratch, until they are
+    /// [put](Self::put) in their places.
+    pub(super) fn keys_values(&self, scratch: &mut Scratch<K>, layer: usize, block: &Block) {
         let weights = &self.weights.layers[layer];
         let (rows, d) = (block.positions.len(), self.config.head_dim);
         self.normalise(block, &weights.attention_norm, &mut scratch.h);
@@ -59,14 +61,36 @@ impl<K: Kernel> CpuBackend<K> {
             #[inline(always)]
             || {
                 for (token, row) in scratch.wide.chunks_exact_mut(stride).take(rows).enumerate() {
-                    let (keys, values) = row[..2 * width].split_at_mut(width);
-                    for (head, (key, value)) in keys.chunks_exact_mut(d).zip(values.chunks_exact(d)).enumerate() {
+                    for key in row[..width].chunks_exact_mut(d) {
                         rows::rotate(key, block.cos(token), block.sin(token));
-                        kv.put::<K>(head, token, (key, value));
                     }
                 }
             },
         );
+        scratch.kv_elements = rows * stride;
+    }
+
+    /// Puts rows of keys and values `(R, 2·K·D)` into a block of them, from that token of it on.
+    pub(super) fn put(&self, made: &[f32], first: usize, kv: &mut KvBlock<K::Element>) {
+        let d = self.config.head_dim;
+        let width = self.config.kv_heads * d;
+        let stride = self.kv_stride();
+        K::with_features(
+            #[inline(always)]
+            || {
+                for (token, row) in made.chunks_exact(stride).enumerate() {
+                    let (keys, values) = row[..2 * width].split_at(width);
+                    for (head, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
+                        kv.put::<K>(head, first + token, (key, value));
+                    }
+                }
+            },
+        );
+    }
+
+    /// Numbers from a row of keys and values to the next, before they are put in their places.
+    fn kv_stride(&self) -> usize {
+        (2 * self.config.kv_heads * self.config.head_dim).next_multiple_of(K::PANEL)
     }
 
     /// A block's rows through a layer: `x` is replaced. `seen`: keys and values of the sequence's tokens, in order.

@@ -3,7 +3,8 @@
 //! Letters in shapes as in `model/llama.rs`; `R` rows of a block. A forward pass cuts every sequence into blocks of
 //! [`BLOCK`] tokens. A block goes through a whole layer by itself, with all that lies between the products in a scratch
 //! the size of a processor's cache; blocks of one layer run side by side and need of each other only keys and values, which
-//! are made one layer ahead. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
+//! are made one layer ahead. Where there would be fewer blocks than threads, their rows are divided; keys and values stay in blocks of as
+//! many tokens as ever, so that attention sums as ever. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
 //! is computed at the rows that are read alone. Every row is summed in an order of its own: what comes out is the same, to
 //! the last bit, for any number of threads and any neighbours in the batch. Of a prefix, blocks begin where its parts
 //! began: sums then group otherwise, and in bfloat16 what is rounded after them may turn.
@@ -28,6 +29,9 @@ use weights::Weights;
 
 /// Tokens of a block, a whole number of panels of any kernel.
 const BLOCK: usize = 64;
+/// Rows into which a block may be divided, and how many more rows a block costs by reading the weights.
+const ROWS: [usize; 3] = [BLOCK, BLOCK / 2, BLOCK / 4];
+const BLOCK_COST: usize = 4;
 
 /// A model in memory, computed by kernel `K`.
 pub(super) struct CpuBackend<K: Kernel> {
@@ -51,6 +55,10 @@ struct Block {
     x: Aligned<f32>, // (R, C), rows padded to panels
     cos: Vec<f32>,   // (R, D/2)
     sin: Vec<f32>,   // (R, D/2)
+    /// The tokens of its sequence, without the prefix, before its first row.
+    first: usize,
+    /// Its keys and values where it shares their block with others.
+    made: Vec<f32>, // (R, 2·K·D)
 }
 
 impl<K: Kernel> CpuBackend<K> {
@@ -83,7 +91,7 @@ impl<K: Kernel> CpuBackend<K> {
         result
     }
 
-    fn block(&self, sequence: usize, positions: Vec<usize>) -> Block {
+    fn block(&self, sequence: usize, first: usize, positions: Vec<usize>) -> Block {
         let half = self.weights.frequencies.len();
         let angles = |f: fn(f32) -> f32| {
             // The product is rounded to f32 before the cosine, as transformers does.
@@ -94,18 +102,18 @@ impl<K: Kernel> CpuBackend<K> {
         };
         let (cos, sin) = (angles(f32::cos), angles(f32::sin));
         let x = Aligned::zeros(positions.len() * self.x_stride());
-        Block { sequence, positions, x, cos, sin }
+        Block { sequence, positions, x, cos, sin, first, made: Vec::new() }
     }
 
-    /// The batch's blocks, embedded.
-    fn embed(&self, batch: &[Sequence]) -> Vec<Block> {
+    /// The batch's blocks of so many rows, embedded.
+    fn embed(&self, batch: &[Sequence], rows: usize) -> Vec<Block> {
         let (c, stride) = (self.config.hidden_size, self.x_stride());
         let mut blocks = Vec::new();
         for (index, sequence) in batch.iter().enumerate() {
             let before = sequence.prefix.map_or(0, KvCache::tokens);
-            for (at, tokens) in sequence.tokens.chunks(BLOCK).enumerate() {
-                let first = before + at * BLOCK;
-                let mut block = self.block(index, (first..first + tokens.len()).collect());
+            for (at, tokens) in sequence.tokens.chunks(rows).enumerate() {
+                let first = before + at * rows;
+                let mut block = self.block(index, at * rows, (first..first + tokens.len()).collect());
                 for (row, &id) in block.x.chunks_exact_mut(stride).zip(tokens) {
                     let embedding = &self.weights.embedding[id as usize * c..][..c];
                     row.iter_mut().zip(embedding).for_each(|(x, e)| *x = e.to_f32());
@@ -116,28 +124,30 @@ impl<K: Kernel> CpuBackend<K> {
         blocks
     }
 
-    /// The blocks that hold the rows asked for alone.
-    fn gather(&self, batch: &[Sequence], blocks: &[Block]) -> Vec<Block> {
+    /// The blocks that hold the rows asked for alone, out of blocks of so many rows.
+    fn gather(&self, batch: &[Sequence], blocks: &[Block], rows: usize) -> Vec<Block> {
         let stride = self.x_stride();
         let mut gathered = Vec::new();
         let mut first = 0;
         for (index, sequence) in batch.iter().enumerate() {
             let before = sequence.prefix.map_or(0, KvCache::tokens);
             for wanted in wanted(sequence.read).chunks(BLOCK) {
-                let mut block = self.block(index, wanted.iter().map(|at| before + at).collect());
+                let mut block = self.block(index, 0, wanted.iter().map(|at| before + at).collect());
                 for (row, at) in block.x.chunks_exact_mut(stride).zip(wanted) {
-                    row.copy_from_slice(&blocks[first + at / BLOCK].x[at % BLOCK * stride..][..stride]);
+                    row.copy_from_slice(&blocks[first + at / rows].x[at % rows * stride..][..stride]);
                 }
                 gathered.push(block);
             }
-            first += sequence.tokens.len().div_ceil(BLOCK);
+            first += sequence.tokens.len().div_ceil(rows);
         }
         gathered
     }
 
     /// Runs all layers. Returns the read rows before the final norm, and keys and values.
     fn layers(&self, batch: &[Sequence], prefixes: &[Vec<&Segment<K::Element>>]) -> (Vec<Block>, Made<K::Element>) {
-        let mut blocks = self.embed(batch);
+        let rows = rows_of_blocks(batch, rayon::current_num_threads());
+        let mut blocks = self.embed(batch, rows);
+        // The first of each sequence's blocks of keys and values.
         let firsts: Vec<usize> = batch
             .iter()
             .scan(0, |next, sequence| {
@@ -146,42 +156,66 @@ impl<K: Kernel> CpuBackend<K> {
                 Some(first)
             })
             .collect();
-        let new = |block: &Block| KvBlock::zeros::<K>(&self.config, block.positions.len());
         let mut made: Made<K::Element> = Vec::with_capacity(self.config.layers);
-        let mut next: Vec<_> = blocks.iter().map(new).collect();
-        blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
-            self.with_scratch(|scratch| self.keys_values(scratch, 0, block, kv));
-        });
-        made.push(next);
+        made.push(self.blocks(batch, &mut blocks, &firsts, |scratch, block| self.keys_values(scratch, 0, block)));
         for layer in 0..self.config.layers {
             let last = layer + 1 == self.config.layers;
             if last {
-                blocks = self.gather(batch, &blocks);
+                blocks = self.gather(batch, &blocks, rows);
             }
-            let mut next: Vec<_> = if last { Vec::new() } else { blocks.iter().map(new).collect() };
             let here = &made[layer];
             let seen = |block: &Block| {
                 let prefix = prefixes[block.sequence].iter().flat_map(|segment| &segment.layers[layer]);
                 let first = firsts[block.sequence];
                 let own = &here[first..first + batch[block.sequence].tokens.len().div_ceil(BLOCK)];
-                prefix.chain(own)
+                prefix.chain(own).collect()
             };
             if last {
                 blocks.par_iter_mut().with_max_len(1).for_each(|block| {
-                    self.with_scratch(|scratch| self.layer(scratch, layer, block, seen(block).collect()));
+                    self.with_scratch(|scratch| self.layer(scratch, layer, block, seen(block)));
                 });
             } else {
-                blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
-                    self.with_scratch(|scratch| {
-                        let seen = seen(block).collect();
-                        self.layer(scratch, layer, block, seen);
-                        self.keys_values(scratch, layer + 1, block, kv);
-                    });
+                let next = self.blocks(batch, &mut blocks, &firsts, |scratch, block| {
+                    self.layer(scratch, layer, block, seen(block));
+                    self.keys_values(scratch, layer + 1, block);
                 });
                 made.push(next);
             }
         }
         (blocks, made)
+    }
+
+    /// Runs `work` on every block, side by side; the keys and values that it leaves in the scratch, in blocks of their own.
+    fn blocks(
+        &self,
+        batch: &[Sequence],
+        blocks: &mut [Block],
+        firsts: &[usize],
+        work: impl Fn(&mut Scratch<K>, &mut Block) + Sync,
+    ) -> Vec<KvBlock<K::Element>> {
+        let each = batch.iter().flat_map(|sequence| sequence.tokens.chunks(BLOCK));
+        let mut next: Vec<_> = each.map(|tokens| KvBlock::zeros::<K>(&self.config, tokens.len())).collect();
+        if blocks.len() == next.len() {
+            blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
+                self.with_scratch(|scratch| {
+                    work(scratch, block);
+                    self.put(scratch.keys_values(), 0, kv);
+                });
+            });
+        } else {
+            blocks.par_iter_mut().with_max_len(1).for_each(|block| {
+                self.with_scratch(|scratch| {
+                    work(scratch, block);
+                    block.made.clear();
+                    block.made.extend_from_slice(scratch.keys_values());
+                });
+            });
+            for block in blocks {
+                let kv = &mut next[firsts[block.sequence] + block.first / BLOCK];
+                self.put(&block.made, block.first % BLOCK, kv);
+            }
+        }
+        next
     }
 
     /// The final norm of every row of the blocks, in order: `(rows, C)` each.
@@ -230,6 +264,15 @@ impl<K: Kernel> CpuBackend<K> {
         };
         (0..hidden.len()).map(row).collect()
     }
+}
+
+/// Rows of each block with which so many threads are done first.
+fn rows_of_blocks(batch: &[Sequence], threads: usize) -> usize {
+    let cost = |rows: &usize| {
+        let blocks: usize = batch.iter().map(|sequence| sequence.tokens.len().div_ceil(*rows)).sum();
+        blocks.div_ceil(threads) * (rows + BLOCK_COST)
+    };
+    ROWS.into_iter().min_by_key(cost).unwrap_or(BLOCK)
 }
 
 /// The rows asked for, each once and in order.

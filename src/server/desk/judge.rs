@@ -4,6 +4,7 @@
 //! store where it is not; it is kept before it is answered. What is in memory never decides: where the store says otherwise, it is read
 //! again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use axum::http::StatusCode;
@@ -15,7 +16,7 @@ use super::super::user::{Failed, UserLive};
 use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
 use super::{Answer, Reply, Said, Worker};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, Turn};
+use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, ScoreError, Turn};
 use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, StoreError, UserRow};
 use crate::transcript::Message;
 use crate::verdict::{Level, Verdict};
@@ -80,25 +81,43 @@ impl<'a> Worker<'a> {
         asked.into_iter().for_each(|one| one.answer(Err(StoreError::WentOn.into())));
     }
 
+    /// What is heard of them; where that ends in a panic, nothing, and none of the histories can be gone on with.
+    fn hear(&self, open: &mut [(Asked, Box<Open<'a>>)]) -> Option<Vec<Result<Vec<Heard>, ScoreError>>> {
+        let together = open.len();
+        let span = |(one, _): &(Asked, _)| tracing::info_span!(parent: &one.span, "judge", together);
+        let _judging: Vec<Span> = open.iter().map(span).collect();
+        let turns = open.iter_mut().map(|(one, open)| {
+            let hearing = open.hearing;
+            Turn { live: &mut open.user.live, messages: &one.said.messages, hearing }
+        });
+        let mut turns: Vec<Turn> = turns.collect();
+        let heard = catch_unwind(AssertUnwindSafe(|| self.scorer.hear(&mut turns)));
+        heard.inspect_err(|_| tracing::error!("judging {together} turns ended in a panic")).ok()
+    }
+
     /// Judges and answers them but for those that it returns, which must be judged again.
     fn try_to_judge(&mut self, asked: Vec<Asked>) -> Vec<Asked> {
         let (mut open, mut again) = (Vec::new(), Vec::new());
         for one in asked {
+            // Whoever went away while others were opened is not waited for.
+            if one.reply.is_closed() {
+                self.metrics.skipped();
+                continue;
+            }
             match self.open(&one) {
                 Ok(Opened::History(history)) => open.push((one, history)),
                 Ok(Opened::Answered(answer)) => one.answer(Ok(Answer::Turn(answer, true))),
                 Err(failed) => again.extend(one.failed(failed)),
             }
         }
-        let together = open.len();
-        let span = |(one, _): &(Asked, _)| tracing::info_span!(parent: &one.span, "judge", together);
-        let judging: Vec<Span> = open.iter().map(span).collect();
-        let turns = open.iter_mut().map(|(one, open)| {
-            let hearing = open.hearing;
-            Turn { live: &mut open.user.live, messages: &one.said.messages, hearing }
-        });
-        let heard = self.scorer.hear(&mut turns.collect::<Vec<_>>());
-        drop(judging);
+        let Some(heard) = self.hear(&mut open) else {
+            // Whose text it was is found out by judging each alone.
+            match open.len() {
+                1 => open.into_iter().for_each(|(one, _)| one.answer(Err(Problem::broken()))),
+                _ => open.into_iter().for_each(|(one, _)| self.judge(vec![one])),
+            }
+            return again;
+        };
         for ((one, open), heard) in open.into_iter().zip(heard) {
             let _closing = tracing::info_span!(parent: &one.span, "close").entered();
             match heard.map_err(Failed::Score).and_then(|heard| self.close(&one, *open, &heard)) {

@@ -63,7 +63,13 @@ impl App {
         let now = millis(Timestamp::now());
         let messages: Vec<Message> = messages.into_iter().map(|message| message.into_message(now)).collect();
         self.bound_turn(&messages)?;
-        Ok(Said { user_id, session_id, session_started_at: session_started_at.map(millis), messages, now })
+        Ok(Said {
+            user_id,
+            session_id,
+            session_started_at: session_started_at.map(|time| millis(time).min(now)),
+            messages,
+            now,
+        })
     }
 }
 

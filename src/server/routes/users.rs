@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 
 use crate::scorer::TargetScore;
 use crate::server::App;
-use crate::server::auth::Caller;
-use crate::server::front::{Body, UserId, check_id};
+use crate::server::auth::{Caller, Scope};
+use crate::server::front::{Body, UserId, bearer, check_id};
 use crate::server::problem::Problem;
 use crate::server::user::{standing, toward};
 use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, TargetOut, TargetsOut, UserOut};
@@ -41,20 +41,26 @@ pub(in crate::server) async fn stands(
     }))
 }
 
-/// Toward whom a user's evidence is: who is who is read from what was said, with a model of English that is wrong once in thirty links.
+/// Toward whom a user's evidence is, for tokens with the scopes `read` and `review`: who is who is read from what was said, with a model of English that is wrong once in thirty links.
 #[utoipa::path(get, path = "/v1/users/{user_id}/targets", tag = "users", params(("user_id" = String, Path)),
     responses((status = 200, body = TargetsOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn targets(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
+    headers: HeaderMap,
 ) -> Result<Json<TargetsOut>, Problem> {
+    // What users call people was said by them: it takes both.
+    app.allow(bearer(&headers), Scope::Read)?;
     let (judging, pseudonymous) = (app.judges.current(), app.settings.pseudonymous_targets);
+    let judged_by = judging.by.clone();
+    // A whole history is opened for it: one at a time. The semaphore is never closed.
+    let _alone = app.opened.acquire().await.map_err(|_| Problem::broken())?;
     let read = move |store: &Store| Ok(store.history(&user_id)?.map(|sessions| toward(&sessions, &judging)));
     let (mut found, unread_messages) = app.store(read).await?.ok_or_else(Problem::unknown_user)?;
     if pseudonymous {
         found.iter_mut().for_each(TargetScore::pseudonymise);
     }
-    Ok(Json(TargetsOut { targets: found.into_iter().map(TargetOut::from).collect(), unread_messages }))
+    Ok(Json(TargetsOut { targets: found.into_iter().map(TargetOut::from).collect(), unread_messages, judged_by }))
 }
 
 /// Note that a person saw every alarm of a user that waited. The state stays as it is.
