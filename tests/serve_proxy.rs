@@ -24,9 +24,13 @@ fn head(socket: &mut TcpStream, status: &str, kind: &str) {
     .unwrap();
 }
 
+fn sent(socket: &mut TcpStream, kind: &str, body: &str) {
+    head(socket, "200 OK", kind);
+    socket.write_all(body.as_bytes()).unwrap();
+}
+
 fn whole(socket: &mut TcpStream, text: &str) {
-    head(socket, "200 OK", "application/json");
-    socket.write_all(completion(text).as_bytes()).unwrap();
+    sent(socket, "application/json", &completion(text));
 }
 
 fn completion(text: &str) -> String {
@@ -205,15 +209,34 @@ fn nothing_of_a_blocked_reply_reaches_the_client() {
     const SECRET: &str = "the garden is mine tonight";
     let home = folder();
     let policy = write(&home, "strict.toml", &strict(-1.0));
-    let upstream = Other::start(|asked, socket| match asked["stream"].as_bool() {
-        Some(true) => streamed(socket, &["the garden ", "is mine ", "tonight"], None),
-        _ => whole(socket, SECRET),
+    let upstream = Other::start(|asked, socket| {
+        // Said in a text, or in what a tool is to send to somebody.
+        let called =
+            |text: &str| json!({"tool_calls": [{"index": 0, "function": {"name": "mail", "arguments": text}}]});
+        let stream = asked["stream"] == true;
+        match (stream, asked["tools"].is_array()) {
+            (true, false) => streamed(socket, &["the garden ", "is mine ", "tonight"], None),
+            (false, false) => whole(socket, SECRET),
+            (true, true) => {
+                let event = |text| json!({"choices": [{"index": 0, "delta": called(text)}]});
+                let events = ["the garden ", "is mine ", "tonight"].map(|text| format!("data: {}\n\n", event(text)));
+                sent(socket, "text/event-stream", &(events.concat() + "data: [DONE]\n\n"));
+            }
+            (false, true) => {
+                let message =
+                    json!({"choices": [{"index": 0, "message": called(SECRET), "finish_reason": "tool_calls"}]});
+                sent(socket, "application/json", &message.to_string());
+            }
+        }
     });
-    for hold in ["whole", "256"] {
+    for (hold, tools) in [("whole", false), ("256", false), ("whole", true), ("256", true)] {
         let home = folder();
         let more = ["--policy", policy.to_str().unwrap(), "--block-at", "senior", "--hold-back", hold];
         let server = proxy(home.path(), &upstream, &more);
         let mut asked = asks(&[("user", ASKED)]);
+        if tools {
+            asked["tools"] = json!([]);
+        }
         let reply = server.post(CHAT, &asked);
         assert_eq!(reply.status, 200);
         assert_eq!(reply.json()["choices"][0]["finish_reason"], "content_filter", "{reply:?}");

@@ -53,7 +53,8 @@ impl Arcs {
 
     /// Takes in one message; messages of a session come in its order, and one session after another.
     pub fn step(&mut self, observation: &Observation) {
-        if self.observations.last().is_some_and(|last| last.at.session != observation.at.session) {
+        let begins = self.observations.last().is_none_or(|last| last.at.session != observation.at.session);
+        if begins {
             let latest = self.time.latest.max(self.time.began);
             self.time = SessionTime { is_known: false, latest, ..self.time };
         }
@@ -61,7 +62,6 @@ impl Arcs {
         if moves {
             (self.time.began, self.time.is_known) = (observation.time, true);
         }
-        let begins = self.observations.last().is_none_or(|last| last.at.session != observation.at.session);
         self.observations.push(*observation);
         // A session that moves after its first message may have stood elsewhere.
         if self.is_late() || moves && !begins {

@@ -31,6 +31,10 @@ pub struct ChatMessage {
     pub role: String,
     #[serde(default)]
     pub content: Option<Content>,
+    /// What an assistant asked tools for: the arguments are read.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tool_calls: Value,
 }
 
 /// A text, or parts of one.
@@ -52,14 +56,16 @@ pub struct ContentPart {
 
 impl ChatMessage {
     fn text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
+        let mut texts: Vec<&str> = match &self.content {
+            None => Vec::new(),
+            Some(Content::Text(text)) => vec![text],
             Some(Content::Parts(parts)) => {
-                let texts = parts.iter().filter_map(|part| part.text.as_deref().or(part.refusal.as_deref()));
-                texts.collect::<Vec<&str>>().join("\n")
+                parts.iter().filter_map(|part| part.text.as_deref().or(part.refusal.as_deref())).collect()
             }
-        }
+        };
+        texts.extend(arguments(&self.tool_calls).map(|(_, text)| text));
+        texts.retain(|text| !text.is_empty());
+        texts.join("\n")
     }
 
     /// Of a user or an assistant, with a text.
@@ -113,12 +119,41 @@ pub(super) fn blocked_prompt() -> Response {
     (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
+/// Where in a reply something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voice {
+    Text,
+    /// The arguments of the tool call of this number: what is sent to others may stand there.
+    Tool(u64),
+    /// What is spoken, as a text.
+    Audio,
+}
+
+/// What a message of a reply says, or the next piece of it says more. Reasoning is not among it.
+pub(super) fn spoken(message: &Value) -> impl Iterator<Item = (Voice, &str)> {
+    let text = |name| message.get(name).and_then(Value::as_str).map(|text| (Voice::Text, text));
+    let called = message.pointer("/function_call/arguments").and_then(Value::as_str);
+    let audio = message.pointer("/audio/transcript").and_then(Value::as_str);
+    let calls = message.get("tool_calls").into_iter().flat_map(arguments);
+    let calls = calls.chain(called.map(|text| (Voice::Tool(0), text)));
+    let all = text("content").into_iter().chain(text("refusal")).chain(calls);
+    all.chain(audio.map(|text| (Voice::Audio, text))).filter(|(_, text)| !text.is_empty())
+}
+
+/// The arguments of tool calls, of functions and of tools that take a text.
+fn arguments(calls: &Value) -> impl Iterator<Item = (Voice, &str)> {
+    calls.as_array().into_iter().flatten().enumerate().filter_map(|(at, call)| {
+        let number = call.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+        let text = call.pointer("/function/arguments").or_else(|| call.pointer("/custom/input"))?;
+        Some((Voice::Tool(number), text.as_str()?))
+    })
+}
+
 /// The texts of a whole reply, by choice; `None` where it is no chat completion.
 pub(super) fn texts(reply: &Value) -> Option<Vec<String>> {
     let text = |choice: &Value| {
-        let message = choice.get("message")?;
-        let part = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
-        Some([part("content"), part("refusal")].concat())
+        let texts: Vec<&str> = spoken(choice.get("message")?).map(|(_, text)| text).collect();
+        Some(texts.join("\n"))
     };
     reply.get("choices")?.as_array()?.iter().map(text).collect()
 }
@@ -164,7 +199,7 @@ mod tests {
         let asked = chat(json!({"model": "x", "temperature": 0, "messages": [
             {"role": "system", "content": "Be kind."},
             {"role": "user", "content": "Good morning"},
-            {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}, "odd"]},
             {"role": "tool", "content": "42", "tool_call_id": "1"},
             {"role": "assistant", "content": "Morning!"},
             {"role": "user", "content": [{"type": "text", "text": "One"}, {"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "two"}]},
@@ -173,6 +208,10 @@ mod tests {
         let texts = |said: Vec<(Role, String)>| said.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(texts(asked.fresh()), ["One\ntwo", "three"]);
         assert_eq!(texts(asked.all()), ["Good morning", "Morning!", "One\ntwo", "three"]);
+        let called =
+            json!([{"id": "1", "type": "function", "function": {"name": "mail", "arguments": "{\"to\": \"her\"}"}}]);
+        let called = chat(json!({"messages": [{"role": "assistant", "content": "Sent.", "tool_calls": called}]}));
+        assert_eq!(texts(called.all()), ["Sent.\n{\"to\": \"her\"}"]);
         let again =
             chat(json!({"messages": [{"role": "assistant", "content": "Hello"}, {"role": "tool", "content": "x"}]}));
         assert!(again.fresh().is_empty());
@@ -202,5 +241,9 @@ mod tests {
         assert_eq!(emptied["choices"][1]["finish_reason"], "content_filter");
         assert_eq!(emptied["usage"]["total_tokens"], 3);
         assert_eq!(texts(&json!({"error": {}})), None);
+        let calls = json!([{"function": {"name": "f", "arguments": "{}"}}, {"custom": {"input": "her street"}}, 7]);
+        let message =
+            json!({"content": null, "reasoning_content": "hm", "tool_calls": calls, "audio": {"transcript": "aloud"}});
+        assert_eq!(texts(&json!({"choices": [{"message": message}]})).unwrap(), ["{}\nher street\naloud"]);
     }
 }

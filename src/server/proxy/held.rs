@@ -5,6 +5,9 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::Value;
+
+use super::chat::{Voice, spoken};
 
 /// The longest event of an upstream, in bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -83,17 +86,13 @@ struct Choice {
     #[serde(default)]
     index: u32,
     #[serde(default)]
-    delta: Option<Delta>,
+    delta: Value,
 }
 
-#[derive(Debug, Deserialize)]
-struct Delta {
-    content: Option<String>,
-    refusal: Option<String>,
-}
+/// What the choices of an event say, by where they say it, and whether it is the last event.
+type Pieces = (Vec<(u32, Vec<(Voice, String)>)>, bool);
 
-/// The text of an event by choice, or that it is the last.
-fn text_of(event: &[u8]) -> Result<(Vec<(u32, String)>, bool), Unread> {
+fn pieces_of(event: &[u8]) -> Result<Pieces, Unread> {
     let lines = std::str::from_utf8(event).map_err(|_| Unread::Form)?.split(['\n', '\r']);
     let data: Vec<&str> = lines.filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
     let data = data.join("\n");
@@ -101,10 +100,10 @@ fn text_of(event: &[u8]) -> Result<(Vec<(u32, String)>, bool), Unread> {
         return Ok((Vec::new(), data == DONE));
     }
     let chunk: Chunk = serde_json::from_str(&data).map_err(|_| Unread::Form)?;
-    let said = chunk.choices.into_iter().map(|choice| {
-        let delta = choice.delta.map(|delta| [delta.content, delta.refusal].into_iter().flatten().collect());
-        (choice.index, delta.unwrap_or_default())
-    });
+    let said = chunk
+        .choices
+        .into_iter()
+        .map(|choice| (choice.index, spoken(&choice.delta).map(|(voice, text)| (voice, text.to_owned())).collect()));
     Ok((said.collect(), false))
 }
 
@@ -112,6 +111,8 @@ fn text_of(event: &[u8]) -> Result<(Vec<(u32, String)>, bool), Unread> {
 #[derive(Default)]
 struct Said {
     text: String,
+    /// Where the last of it was said: what is said elsewhere begins a line.
+    voice: Option<Voice>,
     /// Up to here it was judged, in bytes.
     judged: usize,
 }
@@ -146,16 +147,17 @@ impl Held {
 
     /// Takes in an event.
     pub fn push(&mut self, bytes: Vec<u8>, now: Instant) -> Result<(), Unread> {
-        let (deltas, done) = text_of(&bytes)?;
+        let (deltas, done) = pieces_of(&bytes)?;
         self.done |= done;
         let mut ends = Vec::new();
-        for (index, text) in deltas.into_iter().filter(|(_, text)| !text.is_empty()) {
+        for (index, pieces) in deltas.into_iter().filter(|(_, pieces)| !pieces.is_empty()) {
             if !self.said.contains_key(&index) && self.said.len() == CHOICES_MAX {
                 return Err(Unread::Choices);
             }
             let said = self.said.entry(index).or_default();
-            said.text += &text;
-            self.all += text.len();
+            let before = said.text.len();
+            pieces.iter().for_each(|(voice, text)| said.add(*voice, text));
+            self.all += said.text.len() - before;
             ends.push((index, said.text.len()));
         }
         self.events.push_back(Waiting { bytes, ends, came: now });
@@ -243,6 +245,14 @@ impl Held {
 }
 
 impl Said {
+    fn add(&mut self, voice: Voice, text: &str) {
+        if self.voice.is_some_and(|before| before != voice) {
+            self.text.push('\n');
+        }
+        self.voice = Some(voice);
+        self.text += text;
+    }
+
     /// Where the next judgement reaches: all at the end, or where no word ends in too much; else behind the last whole word.
     fn cut(&self, ended: bool, full: bool) -> Option<usize> {
         let all = self.text.len();

@@ -2,7 +2,7 @@
 //! the operator named, and the reply before the user sees it: whole, or piece by piece as it clears ([`held`]).
 //!
 //! Clients send the whole conversation each time: what the user said since the assistant last spoke is new; of a user of whom nothing is
-//! kept, as much of it is as one turn may hold. A request that comes again within the hour is kept once. Text alone is read: images and tool calls pass.
+//! kept, as much of it is as one turn may hold. A request that comes again within the hour is kept once. Text is read, the arguments of tool calls among it: images and reasoning pass.
 //! Where no verdict can be had, the policy's `on_failure` for the user's highest level so far decides.
 
 use std::sync::Arc;

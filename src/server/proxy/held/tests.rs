@@ -117,3 +117,27 @@ fn what_is_no_chunk_is_not_passed_on() {
     }
     assert_eq!(held.free().len(), 3);
 }
+
+#[test]
+fn arguments_of_tools_are_held_like_text() {
+    let now = Instant::now();
+    let event = |delta: serde_json::Value| {
+        format!("data: {}\n\n", serde_json::json!({"choices": [{"index": 0, "delta": delta}]})).into_bytes()
+    };
+    let call = |arguments: &str| {
+        event(serde_json::json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}))
+    };
+    let named = event(serde_json::json!({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "mail"}}]}));
+    let mut held = held(Some(1_000));
+    held.push(event(serde_json::json!({"reasoning_content": "hm"})), now).unwrap();
+    held.push(chunk(0, "I wrote it."), now).unwrap();
+    held.push(named, now).unwrap();
+    held.push(call("{\"to\": "), now).unwrap();
+    held.push(call("\"her\"}"), now).unwrap();
+    assert_eq!(held.free().len(), 1, "reasoning passes unread");
+    let cuts = held.due(now, true).unwrap();
+    assert_eq!(held.text(cuts[0]), "I wrote it.\n{\"to\": \"her\"}");
+    assert_eq!(held.bytes(), held.text(cuts[0]).len());
+    assert_eq!(held.clear(&cuts).len(), 4);
+    assert_eq!(held.delivered(), ["I wrote it.\n{\"to\": \"her\"}"]);
+}
