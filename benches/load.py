@@ -4,8 +4,9 @@
     python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--overload-seconds 60] [-- SERVE OPTIONS]
 
 Starts `target/release/throughline serve` on a free port and a folder of its own, and sends turns of about 60 tokens (a user's message
-and a reply) of so many users in turn, at a steady rate, over connections that are kept open. Server and load share the machine's
-cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated omission).
+and a reply) of so many users, at a steady rate, over connections that are kept open. Each user comes for a session of some turns, so
+many seconds apart, and then again when all others have been there (`--session-turns 1`: each in turn, the worst for a cache). Server and load
+share the machine's cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated omission).
 """
 
 import argparse
@@ -25,7 +26,17 @@ WORDS = ("garden bread letter window morning train river winter recipe chapter b
          "market question answer weekend sister budget lesson photo travel summer paper kettle corner story").split()
 
 
-def turn(user, number):
+def whose(args, number):
+    """Of the load's turn of that number: the user, and which of the user's own turns it is."""
+    active = min(args.users, max(1, round(args.rate * args.gap_seconds)))
+    place, slot = divmod(number, active)
+    session, place = divmod(place, args.session_turns)
+    visit, user = divmod(session * active + slot, args.users)
+    return user, visit * args.session_turns + place
+
+
+def turn(args, number):
+    user, number = whose(args, number)
     chooser = random.Random(user * 1_000_003 + number)
     say = lambda count: " ".join(chooser.choices(WORDS, k=count))
     messages = [{"role": "user", "content": f"Could you help me with the {say(16)}?"},
@@ -58,17 +69,20 @@ def quantile(values, q):
 
 async def saturate(args, port, seconds, first):
     """Turns a second where every connection always has one under way, and the number of the next."""
-    begun, number, done = time.monotonic(), first, 0
+    begun, number, done, refused = time.monotonic(), first, 0, {}
 
     async def one():
         nonlocal number, done
         connection = Connection(port)
         while time.monotonic() - begun < seconds:
             mine, number = number, number + 1
-            done += await connection.post("/v1/turns", turn(mine % args.users, mine // args.users)) == 200
+            status = await connection.post("/v1/turns", turn(args, mine))
+            done += status == 200
+            if status != 200:
+                refused[status] = refused.get(status, 0) + 1
 
     await asyncio.gather(*(one() for _ in range(args.connections)))
-    return done / (time.monotonic() - begun), number
+    return done / (time.monotonic() - begun), number, refused
 
 
 async def load(args, server, port, rate, seconds, first, headers="", memory=None):
@@ -80,7 +94,7 @@ async def load(args, server, port, rate, seconds, first, headers="", memory=None
     async def one(number, due):
         connection = await free.get()
         try:
-            status = await connection.post("/v1/turns", turn(number % args.users, number // args.users), headers)
+            status = await connection.post("/v1/turns", turn(args, number), headers)
         except (OSError, asyncio.IncompleteReadError) as error:
             status, connection = repr(error), Connection(port)
         done.append((due, time.monotonic() - due, status))
@@ -124,7 +138,7 @@ async def run(args, serve, folder):
             sys.exit("no server")
         port = int(found.group(1))
         seconds = args.minutes * 60
-        print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, {memory_mb(server.pid):.0f} MB at the start")
+        print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, sessions of {args.session_turns} turns {args.gap_seconds:.0f} s apart, {memory_mb(server.pid):.0f} MB at the start")
         memory = []
         done, took = await load(args, server, port, args.rate, seconds, 0, memory=memory)
         report("steady", done, took)
@@ -133,8 +147,8 @@ async def run(args, serve, folder):
         slope = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else float("nan")
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
         print(f"  {memory[-1]:.0f} MB at the end, {slope:+.2f} MB a minute over the second half; database {size:.1f} MB")
-        capacity, first = await saturate(args, port, args.saturated_seconds, int(args.rate * seconds))
-        print(f"saturated: {args.connections} callers who each wait for an answer get {capacity:.1f} turns a second")
+        capacity, first, refused = await saturate(args, port, args.saturated_seconds, int(args.rate * seconds))
+        print(f"saturated: {args.connections} callers who each wait for an answer get {capacity:.1f} turns a second; not kept: {refused or 'none'}")
         rate = 2 * capacity
         print(f"overload: {rate:.0f} turns a second, twice that; each waits 2 s at most")
         done, took = await load(args, server, port, rate, args.overload_seconds, first, "X-Deadline-Ms: 2000\r\n")
@@ -153,6 +167,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=8.0, help="turns a second")
+    parser.add_argument("--session-turns", type=int, default=6)
+    parser.add_argument("--gap-seconds", type=float, default=30.0, help="between two turns of a session")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--overload-seconds", type=float, default=60.0)
     parser.add_argument("--saturated-seconds", type=float, default=20.0)

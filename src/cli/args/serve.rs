@@ -112,8 +112,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch_tokens_max: u32,
 
-    /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each
-    #[arg(long, value_name = "COUNT", default_value_t = 40_000)]
+    /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each. What is let go is computed again
+    /// with the user's next turn: enough is what those who talk at the same time have in their windows
+    #[arg(long, value_name = "COUNT", default_value_t = 160_000)]
     pub cache_tokens_max: u32,
 
     /// Users whose histories are held in memory
