@@ -251,7 +251,7 @@ fn very_many_texts_at_once_are_answered_one_after_the_other() {
 fn a_time_to_come_counts_as_now() {
     let home = folder();
     let server = Server::start(home.path(), &["--kernel", "portable"]);
-    let now = jiff::Timestamp::now().to_string();
+    let now = || jiff::Timestamp::now().to_string();
     // What both said is the same; one of them dates the first of it long after the second.
     let of = |user: &str, first: &str| {
         let say = |session: &str, time: &str| {
@@ -259,9 +259,9 @@ fn a_time_to_come_counts_as_now() {
             server.post("/v1/turns", &turn(user, session, &[said])).ok()["arcs"].clone()
         };
         say("s1", first);
-        say("s2", &now)
+        say("s2", &now())
     };
-    let (early, late) = (of("ada", "9999-01-01T00:00:00Z"), of("bo", &now));
+    let (early, late) = (of("ada", "9999-01-01T00:00:00Z"), of("bo", &now()));
     for (a, b) in early.as_array().unwrap().iter().zip(late.as_array().unwrap()) {
         let score = |arc: &Value| arc["score_now"].as_f64().unwrap();
         assert!((score(a) - score(b)).abs() < 1e-4 && score(a) > 0.1, "{a} {b}");
