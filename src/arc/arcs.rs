@@ -12,7 +12,7 @@ use super::{ArcKind, ArcState, Observation};
 /// Evidence counts in the order of time, not of arrival: a session that arrives after one that began later takes its place before it, and
 /// the arcs are walked again over everything. So the end state depends on what was observed alone, whatever order sessions arrived in
 /// (but for sessions that begin at the same moment, and those without any time, which stay behind the one that they arrived after). In
-/// the order of time a step costs the same however long the history is; a message of a late session costs a walk, some 50 ns a message.
+/// the order of time a step costs the same however long the history is; a message of a late session costs a walk over all of it.
 #[derive(Debug, Clone, Default)]
 pub struct Arcs {
     /// All that was observed, in the order in which it arrived.

@@ -4,8 +4,9 @@
 //! routes (axum) → Access → Desk: Queue{tokens, priority, deadline} → one thread{Scorer, Live histories} → Store → answer
 //! ```
 //!
-//! It listens, and opens no connection itself but to the upstream of its proxy and to webhooks, in builds with the feature `outbound`. No text of
-//! a transcript reaches its log. Must not know files but the store and the token file, nor how a score comes about.
+//! It listens, and opens no connection itself but to the upstream of its proxy and to webhooks, in builds with the feature `outbound`; traces are
+//! exported by the binary. No text of a transcript reaches its log. Must not know files but the store and those that it follows (tokens,
+//! policy, certificate), nor how a score comes about.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -38,7 +38,7 @@ EXIT CODES
 ///
 /// With nothing else said it listens on this machine alone, keeps users' histories in
 /// ./throughline-data, and uses the embedded model. It opens no connection but to
-/// --database, --upstream and the addresses of --webhooks.
+/// --database, --upstream, --otlp and the addresses of --webhooks.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub struct ServeArgs {
