@@ -118,3 +118,35 @@ fn a_new_webhook_begins_with_the_next_alarm() {
     let told = Server::try_start(folder().path(), &["--webhooks", wrong.to_str().unwrap()]).err().unwrap();
     assert!(told.contains("wrong.toml") && told.contains("hint: [[webhooks]]"), "{told}");
 }
+
+#[test]
+fn webhooks_are_those_that_stand_in_the_file_by_now() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let (before, after) =
+        (Other::start(|_, socket| answer(socket, "200 OK")), Other::start(|_, socket| answer(socket, "200 OK")));
+    let hooks = write(&home, "hooks.toml", &file(&before, "pager", "review"));
+    let data = folder();
+    let arguments = ["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()];
+    let server = Server::start(data.path(), &arguments);
+    let id = alarm(&server, "ada");
+    assert_eq!(header(&before.asked(), "webhook-id"), format!("alarm_{id}"));
+    taken(&server, 1);
+    // What cannot be used changes nothing.
+    write(&home, "hooks.toml", "[[webhooks]]\nname = \"x\"");
+    server.until_logged("the file of webhooks changed and cannot be used");
+    let id = alarm(&server, "bo");
+    assert_eq!(header(&before.asked(), "webhook-id"), format!("alarm_{id}"));
+    taken(&server, 2);
+    // The same webhook at another address goes on where it was; a new one begins with the next alarm.
+    write(&home, "hooks.toml", &(file(&after, "pager", "review") + &file(&after, "second", "review")));
+    server.until_logged("the file of webhooks changed and was read again");
+    let id = alarm(&server, "cy");
+    for _ in ["pager", "second"] {
+        assert_eq!(header(&after.asked(), "webhook-id"), format!("alarm_{id}"));
+    }
+    taken(&server, 4);
+    before.was_not_asked();
+    let (status, log) = server.stop();
+    assert_eq!(status, Some(0), "{log}");
+}

@@ -1,15 +1,14 @@
 //! `throughline serve`, `token`.
 
 use std::io::{Write, stderr, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{
-    Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings,
-    WebhookSettings, digest, webhooks,
+    Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings, digest,
 };
 use throughline::store::{MasterKey, Retention};
 use throughline::window::WindowSpec;
@@ -96,18 +95,13 @@ pub fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
         deadline: Duration::from_millis(args.deadline_ms),
         drain: Duration::from_secs(args.drain_seconds.into()),
         tls: args.tls_certificate.clone().zip(args.tls_key.clone()).map(tls_settings),
-        webhooks: args.webhooks.as_deref().map(read_webhooks).transpose()?.unwrap_or_default(),
+        webhooks: args.webhooks.clone(),
         proxy: args.proxy.upstream.clone().map(|url| proxy_settings(url, &args.proxy)).transpose()?,
     })
 }
 
 fn tls_settings((certificate, key): (PathBuf, PathBuf)) -> TlsSettings {
     TlsSettings { certificate, key }
-}
-
-fn read_webhooks(file: &Path) -> anyhow::Result<Vec<WebhookSettings>> {
-    let text = read_small(file).with_context(|| format!("the webhooks {}", file.display()))?;
-    Ok(webhooks(file, &text)?)
 }
 
 fn proxy_settings(base_url: String, args: &ProxyArgs) -> anyhow::Result<(UpstreamSettings, ProxySettings)> {

@@ -56,16 +56,17 @@ impl Gguf {
         // candle 0.11.1 divides by the file's own `general.alignment`: 0 there would end the process.
         let read = std::panic::catch_unwind(|| Content::read(&mut Cursor::new(bytes.as_ref())));
         let content = read.map_err(|_| EngineError::Config("a GGUF header that cannot be read".into()))??;
-        // candle multiplies sizes without looking: a product that overflows would pass for a small tensor.
+        // candle multiplies sizes without looking, where a product that overflows would pass for a small tensor; and takes the
+        // bytes of an empty one for aligned numbers, which they need not be.
         let numbers_max = bytes.as_ref().len().saturating_mul(NUMBERS_PER_BYTE_MAX);
         let held = |info: &TensorInfo| {
             let numbers = info.shape.dims().iter().try_fold(1usize, |numbers, &size| numbers.checked_mul(size));
-            numbers.is_some_and(|numbers| numbers <= numbers_max)
+            numbers.is_some_and(|numbers| (1..=numbers_max).contains(&numbers))
         };
         if let Some((name, info)) = content.tensor_infos.iter().find(|(_, info)| !held(info)) {
             let shape = info.shape.dims();
             return Err(EngineError::Config(format!(
-                "tensor {name} of the shape {shape:?}, which the file does not hold"
+                "tensor {name} of the shape {shape:?}, which is empty or not held by the file"
             )));
         }
         Ok(Self { content, bytes })
@@ -281,16 +282,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_whose_size_overflows_is_refused() {
+    fn a_tensor_that_is_empty_or_whose_size_overflows_is_refused() {
         let tensor = |sizes: [u64; 2]| {
             let [rows, columns] = sizes.map(u64::to_le_bytes);
             // Two dimensions, f32, at the beginning of the data.
             gguf(&named("t", &[&2u32.to_le_bytes()[..], &columns, &rows, &[0; 4], &[0; 8]].concat()), &[])
         };
         assert!(Gguf::parse(Bytes::Static(tensor([2, 3]))).is_ok());
-        for sizes in [[1 << 62, 1], [1 << 32, 1 << 32], [u64::MAX, 2]] {
+        for sizes in [[0, 3], [2, 0], [1 << 62, 1], [1 << 32, 1 << 32], [u64::MAX, 2]] {
             let error = error_of(tensor(sizes));
-            assert!(error.contains("tensor t") && error.contains("does not hold"), "{error}");
+            assert!(error.contains("tensor t") && error.contains("not held by the file"), "{error}");
         }
     }
 }

@@ -10,13 +10,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::followed::Followed;
+use super::followed::{Followed, read_text};
 use crate::config::from_toml;
 
 /// Tokens of one file.
 const TOKENS_MAX: usize = 1_000;
-/// The largest file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What share of a minute's requests may come at once.
 const BURST_SHARE: u32 = 6;
 
@@ -215,11 +213,7 @@ pub fn digest(token: &str) -> [u8; 32] {
 fn read(file: &Path) -> Result<Vec<KnownToken>, TokenError> {
     let open = |cause| TokenError::Open { file: file.to_owned(), cause };
     let form = |found: String| TokenError::Form { file: file.to_owned(), found };
-    let bytes = std::fs::metadata(file).map_err(open)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(form(format!("{bytes} bytes, the limit is {FILE_BYTES_MAX}")));
-    }
-    let text = std::fs::read_to_string(file).map_err(open)?;
+    let text = read_text(file).map_err(open)?;
     let File { tokens } = from_toml(&text).map_err(|error| form(error.to_string()))?;
     if tokens.is_empty() || tokens.len() > TOKENS_MAX {
         return Err(form(format!("{} tokens, the limits are 1 and {TOKENS_MAX}", tokens.len())));

@@ -1,12 +1,29 @@
 //! What stands in files and is read again when they change, while the server goes on.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often files are looked at for a change.
-const RELOAD_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RELOAD_AFTER: Duration = Duration::from_secs(1);
+/// The largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The text of a file of settings.
+///
+/// # Errors
+/// When it cannot be read, is no text, or is longer than any such file.
+pub(super) fn read_text(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("more than {FILE_BYTES_MAX} bytes, the limit")));
+    }
+    Ok(text)
+}
 
 /// A value that follows its files.
 pub(super) struct Followed<T> {

@@ -3,13 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::followed::Followed;
+use super::followed::{Followed, read_text};
 use super::wire::JudgedByOut;
 use crate::engine::ModelInfo;
 use crate::verdict::{Policy, PolicyFile};
-
-/// The largest policy file that is read, in bytes; what it may say is bounded in [`PolicyFile`].
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// A policy and the names of what judges by it.
 pub(super) struct Judging {
@@ -55,11 +52,6 @@ fn judging(file: Option<&Path>, model: &ModelInfo) -> Result<Arc<Judging>, Strin
 }
 
 fn read(file: &Path) -> Result<PolicyFile, String> {
-    let failed = |error: std::io::Error| format!("policy {}: {error}; hint: check the path", file.display());
-    let bytes = std::fs::metadata(file).map_err(failed)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(format!("policy {}: {bytes} bytes, the limit is {FILE_BYTES_MAX}", file.display()));
-    }
-    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let text = read_text(file).map_err(|error| format!("policy {}: {error}; hint: check the path", file.display()))?;
     PolicyFile::from_toml(&text, &file.display().to_string()).map_err(|error| error.to_string())
 }

@@ -6,7 +6,7 @@
 //!
 //! It listens, and opens no connection itself but to the upstream of its proxy and to webhooks, in builds with the feature `outbound`; traces are
 //! exported by the binary. No text of a transcript reaches its log. Must not know files but the store and those that it follows (tokens,
-//! policy, certificate), nor how a score comes about.
+//! policy, certificate, webhooks), nor how a score comes about.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -59,8 +59,8 @@ pub use proxy::{HoldBack, ProxySettings, UpstreamError, UpstreamSettings};
 use proxy::{Proxy, Upstream};
 use routes::{alarms, users};
 pub use tls::{TlsError, TlsSettings};
-use webhooks::Sender;
-pub use webhooks::{WebhookError, WebhookSettings, webhooks};
+pub use webhooks::WebhookError;
+use webhooks::Webhooks;
 
 /// How requests are bounded.
 #[derive(Debug, Clone)]
@@ -82,8 +82,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// The certificate, where it answers over TLS.
     pub tls: Option<TlsSettings>,
-    /// Where alarms are sent.
-    pub webhooks: Vec<WebhookSettings>,
+    /// The file of where alarms are sent, which is read again when it changes.
+    pub webhooks: Option<PathBuf>,
     /// Where replies come from, if it is a proxy.
     pub proxy: Option<(UpstreamSettings, ProxySettings)>,
 }
@@ -97,8 +97,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    #[error("{0}")]
-    Webhook(String),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error("{0}")]
     Policy(String),
 }
@@ -107,7 +107,7 @@ pub enum StartError {
 struct Parts {
     tls: Option<TlsAcceptor>,
     proxy: Option<Proxy>,
-    senders: Vec<Sender>,
+    webhooks: Option<Webhooks>,
 }
 
 impl Parts {
@@ -115,11 +115,10 @@ impl Parts {
         let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
             Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
         });
-        let senders = settings.webhooks.iter().map(Sender::new).collect::<Result<Vec<_>, _>>();
         Ok(Self {
             tls: settings.tls.as_ref().map(tls::acceptor).transpose()?,
             proxy: proxy.transpose()?,
-            senders: senders.map_err(StartError::Webhook)?,
+            webhooks: settings.webhooks.clone().map(Webhooks::new).transpose()?,
         })
     }
 }
@@ -147,8 +146,8 @@ pub struct App {
     settings: ServerSettings,
     tls: Option<TlsAcceptor>,
     proxy: Option<Proxy>,
-    /// Until they are sent off.
-    senders: Mutex<Vec<Sender>>,
+    /// Until it is served.
+    webhooks: Mutex<Option<Webhooks>>,
     /// Who opens a whole history to look at it.
     opened: Semaphore,
     background: Background,
@@ -167,7 +166,7 @@ impl App {
         access: Access,
         settings: ServerSettings,
     ) -> Result<Arc<Self>, StartError> {
-        let Parts { tls, proxy, senders } = Parts::of(&settings)?;
+        let Parts { tls, proxy, webhooks } = Parts::of(&settings)?;
         let judges = Judges::new(settings.policy.clone(), &scorer.model().info).map_err(StartError::Policy)?;
         let (judges, store, metrics) = (Arc::new(judges), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
@@ -184,7 +183,7 @@ impl App {
             settings,
             tls,
             proxy,
-            senders: Mutex::new(senders),
+            webhooks: Mutex::new(webhooks),
             opened: Semaphore::new(1),
             background,
             alarms,
@@ -208,8 +207,9 @@ impl App {
             app.stopping.send_replace(true);
         };
         tokio::spawn(self.clone().retain());
-        let senders = std::mem::take(&mut *self.senders.lock().unwrap_or_else(PoisonError::into_inner));
-        senders.into_iter().for_each(|sender| self.background.spawn(sender.run(self.clone())));
+        if let Some(webhooks) = self.webhooks.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.background.spawn(webhooks.run(self.clone()));
+        }
         listen::serve((listener, self.tls.clone()), self.clone().router(), stopped, self.settings.drain).await?;
         self.background.done(self.settings.drain).await;
         let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;

@@ -5,9 +5,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::App;
+use super::followed::{Followed, RELOAD_AFTER, read_text};
 use super::front::check_id;
 use crate::config::from_toml;
 use crate::verdict::Level;
@@ -18,7 +23,7 @@ mod sender;
 #[path = "webhooks/no_sender.rs"]
 mod sender;
 
-pub(super) use sender::Sender;
+use sender::Sender;
 
 /// Webhooks of one file.
 const WEBHOOKS_MAX: usize = 16;
@@ -28,15 +33,15 @@ const SECRET_CHARS_MAX: usize = 256;
 /// Where alarms are sent.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WebhookSettings {
+struct WebhookSettings {
     /// How far it came is kept under this name: another name begins with the next alarm.
-    pub name: String,
-    pub url: String,
+    name: String,
+    url: String,
     /// `whsec_` and a secret of 24 to 64 bytes in base64.
-    pub secret: String,
+    secret: String,
     /// From this level on.
     #[serde(default = "review")]
-    pub level_min: Level,
+    level_min: Level,
 }
 
 fn review() -> Level {
@@ -65,11 +70,67 @@ pub struct WebhookError {
     found: String,
 }
 
+/// The webhooks of a file, as the file has them.
+pub(super) struct Webhooks {
+    file: PathBuf,
+    senders: Followed<Senders>,
+}
+
+type Senders = Arc<Vec<Arc<Sender>>>;
+
+impl Webhooks {
+    /// # Errors
+    /// When the file cannot be read, or one of them cannot be used.
+    pub fn new(file: PathBuf) -> Result<Self, WebhookError> {
+        let senders = Followed::new("the file of webhooks", vec![file.clone()], || senders(&file))?;
+        Ok(Self { file, senders })
+    }
+
+    /// Sends what was raised and is, to those that stand in the file, until the server stops.
+    pub async fn run(self, app: Arc<App>) {
+        let mut stopping = app.stopping.subscribe();
+        loop {
+            let senders = self.current();
+            let mut running: JoinSet<()> = senders.iter().map(|sender| sender.clone().run(app.clone())).collect();
+            tokio::select! {
+                // What was on its way may be sent twice: nobody knows whether it was taken.
+                () = self.changed(&senders) => running.shutdown().await,
+                () = stopped(&mut stopping) => {
+                    while running.join_next().await.is_some() {}
+                    return;
+                }
+            }
+        }
+    }
+
+    /// As the file has them now; see [`Followed::current`].
+    fn current(&self) -> Senders {
+        self.senders.current(|_| senders(&self.file))
+    }
+
+    /// Until the file has others.
+    async fn changed(&self, senders: &Senders) {
+        while Arc::ptr_eq(senders, &self.current()) {
+            tokio::time::sleep(RELOAD_AFTER).await;
+        }
+    }
+}
+
+/// Resolves when the server stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Whoever would say so is gone, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn senders(file: &Path) -> Result<Senders, WebhookError> {
+    let told = |found: String| WebhookError { file: file.to_owned(), found };
+    let text = read_text(file).map_err(|error| told(error.to_string()))?;
+    let sender = |settings: &WebhookSettings| Sender::new(settings).map(Arc::new).map_err(told);
+    webhooks(file, &text)?.iter().map(sender).collect::<Result<Vec<_>, _>>().map(Arc::new)
+}
+
 /// Reads a file's text.
-///
-/// # Errors
-/// When it is not of the form.
-pub fn webhooks(file: &Path, text: &str) -> Result<Vec<WebhookSettings>, WebhookError> {
+fn webhooks(file: &Path, text: &str) -> Result<Vec<WebhookSettings>, WebhookError> {
     let told = |found: String| WebhookError { file: file.to_owned(), found };
     let File { webhooks } = from_toml(text).map_err(|error| told(error.to_string()))?;
     if webhooks.is_empty() || webhooks.len() > WEBHOOKS_MAX {

@@ -221,7 +221,7 @@ fn settings() -> ServerSettings {
         deadline: Duration::from_secs(5),
         drain: Duration::from_secs(1),
         tls: None,
-        webhooks: Vec::new(),
+        webhooks: None,
         proxy: None,
     }
 }

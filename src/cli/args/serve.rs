@@ -137,7 +137,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
 
-    /// Where alarms are sent, signed (TOML: [[webhooks]] with name, url, secret, level_min); builds with the feature outbound
+    /// Where alarms are sent, signed (TOML: [[webhooks]] with name, url, secret, level_min); read again when it changes; builds with the
+    /// feature outbound
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_WEBHOOKS")]
     pub webhooks: Option<PathBuf>,
 

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use super::WebhookSettings;
 use crate::server::App;
 
-pub(in crate::server) enum Sender {}
+pub(super) enum Sender {}
 
 impl Sender {
     /// # Errors
     /// Always.
     pub fn new(settings: &WebhookSettings) -> Result<Self, String> {
-        let hint = "hint: cargo install --features outbound";
-        Err(format!("the webhook {}: this build opens no connection; {hint}", settings.name))
+        Err(format!(
+            "the webhook {}: this build opens no connection, cargo install --features outbound does",
+            settings.name
+        ))
     }
 
-    pub async fn run(self, _: Arc<App>) {
-        match self {}
+    pub async fn run(self: Arc<Self>, _: Arc<App>) {
+        match *self {}
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::Sha256;
 use tokio::sync::watch;
 
-use super::WebhookSettings;
+use super::{WebhookSettings, stopped};
 use crate::server::App;
 use crate::server::outbound::{address, client};
 use crate::server::wire::AlarmOut;
@@ -31,7 +31,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(15);
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// One webhook.
-pub(in crate::server) struct Sender {
+pub(super) struct Sender {
     name: String,
     url: Url,
     secret: Vec<u8>,
@@ -54,7 +54,7 @@ impl Sender {
     }
 
     /// Sends what was raised and is, until the server stops.
-    pub async fn run(self, app: Arc<App>) {
+    pub async fn run(self: Arc<Self>, app: Arc<App>) {
         let (mut news, mut stopping) = (app.alarms.subscribe(), app.stopping.subscribe());
         loop {
             if let Err(problem) = self.catch_up(&app, &mut stopping).await {
@@ -133,12 +133,6 @@ impl Sender {
         let status: StatusCode = answer.status();
         if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
     }
-}
-
-/// Resolves when the server stops.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // Whoever would say so is gone, too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// `webhook-signature` (Standard Webhooks 1.0, *Signature scheme*): HMAC-SHA256 of id, timestamp and body.
