@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def turn(args, number):
 
 class Connection:
     def __init__(self, port):
-        self.port, self.reader, self.writer = port, None, None
+        self.port, self.reader, self.writer, self.again_s = port, None, None, 0
 
     async def post(self, path, body, headers=""):
         if self.writer is None:
@@ -56,6 +57,8 @@ class Connection:
         answer = await self.reader.readuntil(b"\r\n\r\n")
         length = int(re.search(rb"content-length: (\d+)", answer).group(1))
         await self.reader.readexactly(length)
+        again = re.search(rb"retry-after: (\d+)", answer)
+        self.again_s = int(again.group(1)) if again else 0
         return int(answer[9:12])
 
 
@@ -80,6 +83,8 @@ async def saturate(args, port, seconds, first):
             done += status == 200
             if status != 200:
                 refused[status] = refused.get(status, 0) + 1
+                # As an SDK does: a caller that asks again at once takes from the server the cores that both share.
+                await asyncio.sleep(max(connection.again_s, 1))
 
     await asyncio.gather(*(one() for _ in range(args.connections)))
     return done / (time.monotonic() - begun), number, refused
@@ -137,6 +142,9 @@ async def run(args, serve, folder):
         else:
             sys.exit("no server")
         port = int(found.group(1))
+        # A server whose log nobody reads would wait for its reader.
+        log, reader = [], threading.Thread(target=lambda: log.extend(server.stderr))
+        reader.start()
         seconds = args.minutes * 60
         print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, sessions of {args.session_turns} turns {args.gap_seconds:.0f} s apart, {memory_mb(server.pid):.0f} MB at the start")
         memory = []
@@ -157,7 +165,10 @@ async def run(args, serve, folder):
         done, took = await load(args, server, port, args.rate, 20, first + int(rate * args.overload_seconds))
         report("three seconds after", done, took)
         server.terminate()
-        print(f"stopped with {server.wait(60)}, {len(server.stderr.read().splitlines())} more lines of log")
+        status = server.wait(60)
+        reader.join()
+        troubles = [line for line in log if "WARN" in line or "ERROR" in line]
+        print(f"stopped with {status}, {len(log)} lines of log, {len(troubles)} of them warnings or errors", *troubles[:20], sep="\n")
     finally:
         server.kill()
 

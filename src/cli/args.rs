@@ -97,9 +97,10 @@ pub struct ScoreArgs {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
-    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub [default: embedded]
+    /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub; named several times, each reads by itself, and the highest level
+    /// counts [default: embedded]
     #[arg(long, value_name = "MODEL", env = "THROUGHLINE_MODEL")]
-    pub model: Option<String>,
+    pub model: Vec<String>,
 
     /// The format of every file; told from the content where not given: native, openai, chatgpt,
     /// claude, sharegpt, wildchat, csv, text, parquet

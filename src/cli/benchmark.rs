@@ -20,7 +20,7 @@ use throughline::benchmark::report::{html, terminal};
 use throughline::benchmark::simulate::lives::{LifeSettings, Pool};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::report::{Totals, safe};
-use throughline::scorer::{Scorer, ScorerSettings};
+use throughline::scorer::{Panel, Scorer, ScorerSettings};
 use throughline::scoring::expected_level;
 use throughline::transcript::{History, Role, Session};
 use throughline::verdict::{Level, Policy, PolicyFile};
@@ -224,7 +224,8 @@ fn run_model(
         let score = scorer
             .score(history, &mut |done| progress.at(before + done as u64))
             .with_context(|| format!("history {}", safe::line(&history.user_id, 80)))?;
-        totals.add(history, &score);
+        let panel = Panel::new(std::slice::from_ref(&score)).context("no model")?;
+        totals.add(history, panel);
         let scored = score.messages.iter().map(|one| ScoredMessage { at: one.at, role: one.role, score: one.score });
         scores.insert(history.user_id.clone(), scored.collect());
         alone.insert(history.user_id.clone(), last_by_itself(&scorer, history)?);

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use throughline::engine::{LoadSettings, Model, load_with};
 use throughline::report::terminal::Terminal;
 use throughline::report::{ModelLine, MostUrgent, PolicyLine, RunInfo, Totals, UserView, html, json, safe};
-use throughline::scorer::{Scorer, ScorerSettings};
+use throughline::scorer::{Panel, Scorer, ScorerSettings};
 use throughline::transcript::read::{Corpus, load as read_transcripts};
 use throughline::verdict::{Level, PolicyFile};
 use throughline::window::WindowSpec;
@@ -72,48 +72,74 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     let create = |target: Option<_>| target.as_ref().map(Output::create).transpose();
     let mut outputs = Outputs { lines: create(lines)?, page: create(page)?, closed: None };
     progress.say("loading the model");
-    let source = model::source(&settings.model)?;
-    let model = load_with(&source, &LoadSettings { kernel: settings.kernel, ..LoadSettings::default() })?;
-    let (scorer, run) = scorer(model, &settings, &policy)?;
-    let mut scored = score_all(&scorer, &run, &corpus, (&settings, &progress, &mut outputs))?;
+    let (scorers, run) = scorers(&settings, &policy)?;
+    let mut scored = score_all(&scorers, &run, &corpus, (&settings, &progress, &mut outputs))?;
     progress.done();
     outputs.finish(&run, &mut scored)?;
     tell(&settings, &run, scored)
 }
 
-fn scorer(model: Model, settings: &ScoreSettings, policy: &PolicyFile) -> anyhow::Result<(Scorer, RunInfo)> {
-    let info = model.info.clone();
-    let window = settings.window_tokens.map(WindowSpec::with_tokens);
-    let scorer_settings = ScorerSettings { window, policy: policy.policy.clone() };
-    let read_as = ReadAs { guard: settings.guard.as_deref(), categories: settings.categories.as_deref() };
-    let (scorer, reading) = model::scorer(model, scorer_settings, read_as)?;
-    if let Some(rule) = policy.policy.rule_on_category().filter(|_| !scorer.names_categories()) {
+/// A scorer of every model, and what is run.
+fn scorers(settings: &ScoreSettings, policy: &PolicyFile) -> anyhow::Result<(Vec<Scorer>, RunInfo)> {
+    let load = LoadSettings { kernel: settings.kernel, ..LoadSettings::default() };
+    let loaded = settings.models.iter().map(|name| Ok(load_with(&model::source(name)?, &load)?));
+    let loaded = loaded.collect::<anyhow::Result<Vec<Model>>>()?;
+    // Of several models, what is said of words is said to those that answer in words.
+    let in_words = loaded.iter().any(|model| !model.has_heads());
+    let mut scorers = Vec::new();
+    let mut lines = Vec::new();
+    for model in loaded {
+        let said = !(in_words && model.has_heads());
+        let (scorer, line) = scorer(model, (settings, said), policy)?;
+        scorers.push(scorer);
+        lines.push(line);
+    }
+    if let Some(rule) = policy.policy.rule_on_category().filter(|_| !scorers.iter().any(Scorer::names_categories)) {
         bail!(
             "rule {} of the policy waits for a category, and this model names none; hint: leave the rule out, or use a guard that \
              answers in words (--model)",
             rule.id
         );
     }
+    let mut lines = lines.into_iter();
     let run = RunInfo {
         throughline_version: env!("CARGO_PKG_VERSION"),
-        model: ModelLine {
-            name: info.name,
-            version: info.version,
-            sha256: info.sha256,
-            source: info.source,
-            reading,
-            device: info.device,
-            dtype: info.dtype,
-        },
-        window_tokens: scorer.window().tokens_max,
+        model: lines.next().context("no model")?,
+        other_models: lines.collect(),
+        window_tokens: scorers[0].window().tokens_max,
         policy: PolicyLine::from(policy),
         redacted: settings.redact,
     };
-    Ok((scorer, run))
+    Ok((scorers, run))
+}
+
+fn scorer(
+    model: Model,
+    (settings, said): (&ScoreSettings, bool),
+    policy: &PolicyFile,
+) -> anyhow::Result<(Scorer, ModelLine)> {
+    let info = model.info.clone();
+    let window = settings.window_tokens.map(WindowSpec::with_tokens);
+    let scorer_settings = ScorerSettings { window, policy: policy.policy.clone() };
+    let read_as = ReadAs {
+        guard: settings.guard.as_deref().filter(|_| said),
+        categories: settings.categories.as_deref().filter(|_| said),
+    };
+    let (scorer, reading) = model::scorer(model, scorer_settings, read_as)?;
+    let line = ModelLine {
+        name: info.name,
+        version: info.version,
+        sha256: info.sha256,
+        source: info.source,
+        reading,
+        device: info.device,
+        dtype: info.dtype,
+    };
+    Ok((scorer, line))
 }
 
 fn score_all(
-    scorer: &Scorer,
+    scorers: &[Scorer],
     run: &RunInfo,
     corpus: &Corpus,
     (settings, progress, outputs): (&ScoreSettings, &Progress, &mut Outputs),
@@ -125,23 +151,29 @@ fn score_all(
     let mut order: Vec<usize> = (0..corpus.users().len()).collect();
     order.sort_by_key(|&index| corpus.users()[index].user_id());
     let messages: u64 = corpus.users().iter().map(|user| user.message_count()).sum();
-    progress.scoring(messages);
+    progress.scoring(messages * scorers.len() as u64);
+    let mut before = 0;
     for index in order {
         let history = corpus.history(index)?;
-        let before = scored.totals.messages;
         let user = || format!("user {}", safe::line(&history.user_id, 80));
-        let mut score = scorer.score(&history, &mut |done| progress.at(before + done as u64)).with_context(user)?;
-        if settings.explain {
-            scorer.explain(&history, &mut score).with_context(user)?;
+        let mut scores = Vec::new();
+        for scorer in scorers {
+            let mut score = scorer.score(&history, &mut |done| progress.at(before + done as u64)).with_context(user)?;
+            if settings.explain {
+                scorer.explain(&history, &mut score).with_context(user)?;
+            }
+            if settings.pseudonymous_targets || settings.redact {
+                score.pseudonymise_targets();
+            }
+            before += history.message_count() as u64;
+            scores.push(score);
         }
-        if settings.pseudonymous_targets || settings.redact {
-            score.pseudonymise_targets();
-        }
-        scored.totals.add(&history, &score);
-        scored.level_max = scored.level_max.max(score.level());
-        outputs.line(|out| json::write_history(out, &history, &score))?;
+        let panel = Panel::new(&scores).context("no model")?;
+        scored.totals.add(&history, panel);
+        scored.level_max = scored.level_max.max(panel.level());
+        outputs.line(|out| json::write_history(out, &history, panel))?;
         if people_read {
-            scored.users.add(UserView::new(&history, &score, settings.redact));
+            scored.users.add(UserView::new(&history, panel, run, settings.redact));
         }
     }
     count_reading(corpus, &mut scored.totals);

@@ -13,11 +13,15 @@ use throughline::verdict::Level;
 use super::args::{CsvArgs, ScoreArgs};
 use super::limits::read_small;
 
+/// Models that read the same.
+const MODELS_MAX: usize = 8;
+
 /// What `score` does.
 #[derive(Debug)]
 pub struct ScoreSettings {
     pub source: Source,
-    pub model: String,
+    /// One at least; each reads by itself.
+    pub models: Vec<String>,
     pub output: Option<PathBuf>,
     pub report: Option<PathBuf>,
     pub fail_at: Option<Level>,
@@ -39,7 +43,7 @@ pub struct ScoreSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileSettings {
-    model: Option<String>,
+    model: OneOrSeveral,
     #[serde(deserialize_with = "from_name")]
     format: Option<Format>,
     user: Option<String>,
@@ -62,6 +66,29 @@ struct FileSettings {
     kernel: Option<KernelName>,
 }
 
+/// `model = "a"` or `model = ["a", "b"]`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrSeveral {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for OneOrSeveral {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl From<OneOrSeveral> for Vec<String> {
+    fn from(names: OneOrSeveral) -> Self {
+        match names {
+            OneOrSeveral::One(name) => vec![name],
+            OneOrSeveral::Several(names) => names,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileCsv {
@@ -77,7 +104,7 @@ impl ScoreSettings {
     /// Every file that is read, as far as it is named: none of them may be written over.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let files = [&self.categories, &self.policy, &self.config].into_iter().flatten();
-        self.source.paths.iter().chain(files).cloned().chain([PathBuf::from(&self.model)]).collect()
+        self.source.paths.iter().chain(files).cloned().chain(self.models.iter().map(PathBuf::from)).collect()
     }
 
     /// # Errors
@@ -103,7 +130,7 @@ impl ScoreSettings {
                 csv: columns(args.csv, file.csv)?,
                 ..Source::new(args.paths)
             },
-            model: args.model.or(file.model).unwrap_or_else(|| "embedded".into()),
+            models: models(args.model, file.model.into())?,
             output: args.output.or(file.output),
             report,
             fail_at,
@@ -121,6 +148,20 @@ impl ScoreSettings {
             kernel: args.kernel.or(file.kernel),
         })
     }
+}
+
+fn models(named: Vec<String>, file: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let names = if named.is_empty() { file } else { named };
+    ensure!(
+        names.len() <= MODELS_MAX,
+        "{} models, the limit is {MODELS_MAX}; hint: each is held in memory",
+        names.len()
+    );
+    let twice = (1..names.len()).find(|&at| names[..at].contains(&names[at]));
+    if let Some(at) = twice {
+        bail!("model {} is named twice; hint: it would say the same", names[at]);
+    }
+    Ok(if names.is_empty() { vec!["embedded".into()] } else { names })
 }
 
 fn columns(args: CsvArgs, file: FileCsv) -> anyhow::Result<CsvColumns> {
@@ -176,7 +217,7 @@ mod tests {
         let file = config("model = 'a'\nredact = true\nfail_at = 'senior'\nformat = 'csv'\n[csv]\ndelimiter = 'tab'\n");
         let path = file.path().to_str().unwrap();
         let settings = ScoreSettings::resolve(args(&["--config", path, "--redact=false", "--model", "b"])).unwrap();
-        assert_eq!((settings.model.as_str(), settings.redact), ("b", false));
+        assert_eq!((&settings.models[..], settings.redact), (&["b".to_owned()][..], false));
         assert_eq!(settings.fail_at, Some(Level::Senior));
         assert_eq!(settings.source.format, Some(Format::Csv));
         assert_eq!(settings.source.csv.delimiter, Some(b'\t'));
@@ -184,9 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn models_are_one_or_several() {
+        let models = |text: &str, line: &[&str]| {
+            let file = config(text);
+            let line = [&["--config", file.path().to_str().unwrap()], line].concat();
+            ScoreSettings::resolve(args(&line)).unwrap().models
+        };
+        assert_eq!(models("", &[]), ["embedded"]);
+        assert_eq!(models("model = 'a'", &[]), ["a"]);
+        assert_eq!(models("model = ['a', 'b']", &[]), ["a", "b"]);
+        assert_eq!(models("model = ['a', 'b']", &["--model", "c", "--model", "d"]), ["c", "d"]);
+    }
+
+    #[test]
     fn what_a_file_should_not_say_is_an_error() {
         for (text, says) in [
             ("redacted = true", "unknown field"),
+            ("model = ['a', 'b', 'a']", "named twice"),
+            ("model = ['1', '2', '3', '4', '5', '6', '7', '8', '9']", "limit is 8"),
             ("fail_at = 'high'", "unknown level"),
             ("format = 'word'", "no transcript format"),
             ("[csv]\ndelimiter = ';;'", "limit is 1"),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::svg::{self, Timeline};
-use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, safe, stance_words};
+use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, stance_words};
 use crate::verdict::Level;
 
 /// With more users than this, all are folded.
@@ -17,7 +17,6 @@ struct Page<'a> {
     run: &'a RunInfo,
     users: &'a [UserView],
     totals: &'a Totals,
-    model_name: String,
     levels: Vec<(Level, u64)>,
     remarks: Vec<String>,
     notice: &'static str,
@@ -93,12 +92,10 @@ impl Page<'_> {
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut MostUrgent, totals: &Totals) -> io::Result<()> {
     let (users, left_out) = users.shown();
-    let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
     let page = Page {
         run,
         users,
         totals,
-        model_name: safe::line(&format!("{}{version}", run.model.name), 200),
         levels: Level::ALL.iter().rev().map(|&level| (level, totals.levels.get(level))).collect(),
         remarks: not_shown(left_out).into_iter().chain(totals.remarks()).collect(),
         notice: NOTICE,

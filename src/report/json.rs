@@ -15,7 +15,9 @@ use serde::Serialize;
 
 use super::{RunInfo, Totals};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcScore, Explanation, HistoryScore, Part, ReadingNotes, TargetScore, Without};
+use crate::scorer::{
+    ArcScore, Explanation, HistoryScore, Panel, Part, ReadingNotes, ScoredMessage, TargetScore, Without,
+};
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, OnFailure, Reason};
 
@@ -44,6 +46,16 @@ struct MessageLine<'a> {
     /// When it was written, or its session began.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<Timestamp>,
+    #[serde(flatten)]
+    scores: ScoresLine<'a>,
+    /// By the other models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<ScoresLine<'a>>,
+}
+
+/// What a model says of a message.
+#[derive(Serialize)]
+struct ScoresLine<'a> {
     harassment: [f32; 4],
     delusion: [f32; 4],
     stance: [f32; 4],
@@ -67,18 +79,45 @@ struct Place<'a> {
 #[derive(Serialize)]
 struct HistoryLine<'a> {
     user_id: &'a str,
+    /// The highest that any model gives.
     level: Level,
     sessions: usize,
     messages: usize,
-    arcs: [ArcLine<'a>; 2],
-    /// Recommended by the policy.
-    mitigations: &'a BTreeSet<Mitigation>,
+    /// Recommended by the policy on what any model says.
+    mitigations: BTreeSet<Mitigation>,
     on_failure: OnFailure,
+    #[serde(flatten)]
+    opinion: OpinionLine<'a>,
+    #[serde(flatten)]
+    beside: Option<BesideLine<'a>>,
+}
+
+/// What a model makes of a history.
+#[derive(Serialize)]
+struct OpinionLine<'a> {
+    arcs: [ArcLine<'a>; 2],
     /// What led to the level.
     findings: Vec<FindingLine<'a>>,
     /// Toward whom the evidence is.
     targets: Vec<TargetLine<'a>>,
     notes: ReadingNotes,
+}
+
+/// Where several models read it.
+#[derive(Serialize)]
+struct BesideLine<'a> {
+    agreed_level: Level,
+    disagrees: bool,
+    /// By the first model.
+    own_level: Level,
+    others: Vec<OtherLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct OtherLine<'a> {
+    level: Level,
+    #[serde(flatten)]
+    opinion: OpinionLine<'a>,
 }
 
 #[derive(Serialize)]
@@ -169,40 +208,65 @@ pub fn write_run(out: &mut dyn Write, run: &RunInfo) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_history(out: &mut dyn Write, history: &History, score: &HistoryScore) -> io::Result<()> {
+pub fn write_history(out: &mut dyn Write, history: &History, panel: Panel) -> io::Result<()> {
     let user_id = history.user_id.as_str();
-    for message in &score.messages {
-        let scores = &message.score;
-        write(
-            out,
-            &Line::Message(&MessageLine {
-                user_id,
-                at: place(history, message.at),
-                role: message.role,
-                time: history.time(message.at.session, message.at.message),
-                harassment: scores.harassment,
-                delusion: scores.delusion,
-                stance: scores.stance,
-                imminent: scores.imminent,
-                harassment_case: scores.harassment_case,
-                delusion_case: scores.delusion_case,
-                categories: &message.categories,
-            }),
-        )?;
+    for (index, message) in panel.first().messages.iter().enumerate() {
+        // Every model scores the same messages.
+        let others = panel.others().iter().filter_map(|other| other.messages.get(index)).map(scores_line);
+        let line = MessageLine {
+            user_id,
+            at: place(history, message.at),
+            role: message.role,
+            time: history.time(message.at.session, message.at.message),
+            scores: scores_line(message),
+            others: others.collect(),
+        };
+        write(out, &Line::Message(&line))?;
     }
+    let several = !panel.others().is_empty();
     let line = HistoryLine {
         user_id,
-        level: score.level(),
+        level: panel.level(),
         sessions: history.sessions.len(),
         messages: history.message_count(),
+        mitigations: panel.mitigations(),
+        on_failure: panel.on_failure(),
+        opinion: opinion_line(history, panel.first()),
+        beside: several.then(|| beside_line(history, panel)),
+    };
+    write(out, &Line::History(&line))
+}
+
+fn scores_line(message: &ScoredMessage) -> ScoresLine<'_> {
+    let scores = &message.score;
+    ScoresLine {
+        harassment: scores.harassment,
+        delusion: scores.delusion,
+        stance: scores.stance,
+        imminent: scores.imminent,
+        harassment_case: scores.harassment_case,
+        delusion_case: scores.delusion_case,
+        categories: &message.categories,
+    }
+}
+
+fn opinion_line<'a>(history: &'a History, score: &'a HistoryScore) -> OpinionLine<'a> {
+    OpinionLine {
         arcs: score.arcs.each_ref().map(|arc| arc_line(history, score, arc)),
-        mitigations: &score.verdict.mitigations,
-        on_failure: score.verdict.on_failure,
         findings: score.verdict.findings.iter().map(|finding| finding_line(history, finding)).collect(),
         targets: score.targets.iter().map(|target| target_line(history, target)).collect(),
         notes: score.notes,
-    };
-    write(out, &Line::History(&line))
+    }
+}
+
+fn beside_line<'a>(history: &'a History, panel: Panel<'a>) -> BesideLine<'a> {
+    let other = |score: &'a HistoryScore| OtherLine { level: score.level(), opinion: opinion_line(history, score) };
+    BesideLine {
+        agreed_level: panel.agreed_level(),
+        disagrees: panel.disagrees(),
+        own_level: panel.first().level(),
+        others: panel.others().iter().map(other).collect(),
+    }
 }
 
 /// The last line.

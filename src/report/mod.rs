@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::scorer::{HistoryScore, ReadingNotes};
+use crate::scorer::{HistoryScore, Panel};
 use crate::transcript::History;
 use crate::verdict::{Level, Mitigation, PolicyFile};
 
@@ -18,10 +18,15 @@ mod svg;
 pub mod terminal;
 mod view;
 
-pub use view::{ArcView, EvidenceView, MostUrgent, PlaceView, RuleView, SessionView, TargetView, UserView};
+pub use view::{
+    ArcView, EvidenceView, MostUrgent, OpinionView, PlaceView, RuleView, SessionView, TargetView, UserView,
+};
 
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
+
+/// Characters of a model's name and version that are shown.
+const TITLE_CHARS_MAX: usize = 200;
 
 /// The model that scored.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +39,14 @@ pub struct ModelLine {
     pub reading: String,
     pub device: String,
     pub dtype: String,
+}
+
+impl ModelLine {
+    /// Its name and version, fit to be shown.
+    fn title(&self) -> String {
+        let version = self.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        safe::line(&format!("{}{version}", self.name), TITLE_CHARS_MAX)
+    }
 }
 
 /// The policy that judged.
@@ -72,9 +85,20 @@ impl From<&PolicyFile> for PolicyLine {
 pub struct RunInfo {
     pub throughline_version: &'static str,
     pub model: ModelLine,
+    /// Those that read the same beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_models: Vec<ModelLine>,
+    /// Of the first model.
     pub window_tokens: usize,
     pub policy: PolicyLine,
     pub redacted: bool,
+}
+
+impl RunInfo {
+    /// All of them, in the order in which they were named.
+    fn models(&self) -> impl Iterator<Item = &ModelLine> {
+        std::iter::once(&self.model).chain(&self.other_models)
+    }
 }
 
 /// Histories by level.
@@ -152,19 +176,25 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts one more history.
-    pub fn add(&mut self, history: &History, score: &HistoryScore) {
-        let notes: ReadingNotes = score.notes;
+    /// Counts one more history; what several models had to do to read it, of each.
+    pub fn add(&mut self, history: &History, panel: Panel) {
         self.users += 1;
         self.sessions += history.sessions.len() as u64;
         self.messages += history.message_count() as u64;
-        self.scored_messages += score.messages.len() as u64;
-        *self.levels.slot(score.level()) += 1;
+        self.scored_messages += panel.first().messages.len() as u64;
+        *self.levels.slot(panel.level()) += 1;
+        self.kept_apart += panel.first().notes.kept_apart as u64;
+        for score in panel.all() {
+            self.read(score);
+        }
+    }
+
+    fn read(&mut self, score: &HistoryScore) {
+        let notes = score.notes;
         self.windows += notes.windows as u64;
         self.tokens += notes.tokens as u64;
         self.split_messages += notes.split_messages as u64;
         self.shortened_contexts += notes.shortened_contexts as u64;
-        self.kept_apart += notes.kept_apart as u64;
         self.refused += notes.refused as u64;
         self.unjudged_histories += u64::from(score.is_unjudged());
         self.merged_messages += notes.merged_messages as u64;

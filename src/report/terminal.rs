@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ArcView, EvidenceView, MostUrgent, NOTICE, PlaceView, RunInfo, TargetView, Totals, UserView, count, names,
-    not_shown, safe, stance_words,
+    ArcView, EvidenceView, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView, Totals,
+    UserView, count, names, not_shown, safe, stance_words,
 };
 use crate::verdict::Level;
 
@@ -59,6 +59,12 @@ impl Terminal<'_> {
         for target in &user.targets {
             self.target(target)?;
         }
+        for opinion in &user.opinions {
+            self.opinion(opinion)?;
+        }
+        if user.disagreement {
+            writeln!(self.out, "       the models disagree: a person should read it")?;
+        }
         for rule in &user.rules {
             let raised =
                 if rule.level > Level::None { format!(", {}", self.level(rule.level, 0)) } else { String::new() };
@@ -105,6 +111,14 @@ impl Terminal<'_> {
         )
     }
 
+    fn opinion(&mut self, opinion: &OpinionView) -> io::Result<()> {
+        let [harassment, delusion] = opinion.scores;
+        let shown = if opinion.is_shown { ", shown above" } else { "" };
+        let model = safe::line(&opinion.model, ID_CHARS_MAX);
+        let level = self.level(opinion.level, 0);
+        writeln!(self.out, "       by {model}: {level}, harassment {harassment:.2}, delusion {delusion:.2}{shown}")
+    }
+
     fn evidence(&mut self, evidence: &EvidenceView) -> io::Result<()> {
         let quote = match &evidence.quote {
             Some(quote) => format!("“{}”", safe::line(quote, QUOTE_CHARS_MAX)),
@@ -136,12 +150,13 @@ impl Terminal<'_> {
         for remark in totals.remarks() {
             writeln!(self.out, "{remark}")?;
         }
-        let version = run.model.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-        let model = safe::line(&format!("{}{version}", run.model.name), usize::MAX);
-        let digest = run.model.sha256.get(..12).unwrap_or(&run.model.sha256);
+        let model = |model: &ModelLine| {
+            format!("model {} ({})", model.title(), model.sha256.get(..12).unwrap_or(&model.sha256))
+        };
+        let models = run.models().map(model).collect::<Vec<_>>().join(", ");
         let policy_digest = run.policy.sha256.get(..12).unwrap_or(&run.policy.sha256);
         let policy = format!("policy {} {} ({policy_digest})", run.policy.name, run.policy.version);
-        let about = format!("model {model} ({digest}), window {} tokens, {policy}. {NOTICE}", run.window_tokens);
+        let about = format!("{models}, window {} tokens, {policy}. {NOTICE}", run.window_tokens);
         writeln!(self.out, "{}", self.dim(&about))
     }
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::safe;
+use super::{RunInfo, safe};
 use crate::arc::{ArcKind, Evidence, MessageAt};
-use crate::scorer::{ArcScore, Explanation, HistoryScore, ReadingNotes, TargetScore, Without};
+use crate::scorer::{ArcScore, Explanation, HistoryScore, Panel, ReadingNotes, TargetScore, Without};
 use crate::scoring::expected_stance;
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, Reason};
@@ -28,8 +28,12 @@ pub struct UserView {
     pub level: Level,
     pub messages: usize,
     pub sessions: Vec<SessionView>,
-    /// Harassment, delusion.
+    /// Harassment, delusion; of several models', by the one that gives the highest level.
     pub arcs: [ArcView; 2],
+    /// What each of several models says.
+    pub opinions: Vec<OpinionView>,
+    /// Whether one would have a person read what another sees nothing in.
+    pub disagreement: bool,
     /// Rules of the policy that hold, in words.
     pub rules: Vec<RuleView>,
     /// What the policy recommends.
@@ -37,6 +41,17 @@ pub struct UserView {
     /// Toward whom the evidence is, for users at `review` or above: whoever has most first.
     pub targets: Vec<TargetView>,
     pub notes: ReadingNotes,
+}
+
+/// What one of several models says of a user.
+#[derive(Debug, Clone)]
+pub struct OpinionView {
+    pub model: String,
+    pub level: Level,
+    /// Of harassment and of delusion.
+    pub scores: [f32; 2],
+    /// Whether what is shown of the user is by this one.
+    pub is_shown: bool,
 }
 
 /// Someone a user's evidence is toward.
@@ -121,7 +136,8 @@ pub struct EvidenceView {
 
 impl UserView {
     /// The view of a scored history; without any content when `redacted`.
-    pub fn new(history: &History, score: &HistoryScore, redacted: bool) -> Self {
+    pub fn new(history: &History, panel: Panel, run: &RunInfo, redacted: bool) -> Self {
+        let score = panel.leading();
         let mut user_messages: HashMap<MessageAt, usize> = HashMap::new();
         for message in score.messages.iter().filter(|message| message.role == Role::User) {
             user_messages.insert(message.at, user_messages.len());
@@ -144,7 +160,9 @@ impl UserView {
             sessions: sessions.collect(),
             arcs: score.arcs.each_ref().map(|arc| looking.arc(arc)),
             rules: rules(&score.verdict.findings),
-            mitigations: score.verdict.mitigations.iter().copied().collect(),
+            opinions: opinions(panel, run),
+            disagreement: panel.disagrees(),
+            mitigations: panel.mitigations().into_iter().collect(),
             targets: looking.targets(),
             notes: score.notes,
         }
@@ -161,6 +179,19 @@ impl UserView {
     pub fn score_max(&self) -> f32 {
         self.arcs.iter().fold(0.0, |max, arc| arc.score.max(max))
     }
+}
+
+fn opinions(panel: Panel, run: &RunInfo) -> Vec<OpinionView> {
+    if panel.others().is_empty() {
+        return Vec::new();
+    }
+    let opinion = |(model, score): (_, &HistoryScore)| OpinionView {
+        model,
+        level: score.level(),
+        scores: score.arcs.each_ref().map(|arc| arc.score),
+        is_shown: std::ptr::eq(score, panel.leading()),
+    };
+    run.models().map(super::ModelLine::title).zip(panel.all()).map(opinion).collect()
 }
 
 /// The most urgent users of a run, as many as are shown: memory must not grow with the number of users.
@@ -339,8 +370,19 @@ mod tests {
         };
         let arcs = ArcKind::ALL.map(arc);
         let notes = ReadingNotes::default();
-        let (rules, mitigations, targets) = (Vec::new(), Vec::new(), Vec::new());
-        UserView { user_id, level, messages: 1, sessions: Vec::new(), arcs, rules, mitigations, targets, notes }
+        UserView {
+            user_id,
+            level,
+            messages: 1,
+            sessions: Vec::new(),
+            arcs,
+            opinions: Vec::new(),
+            disagreement: false,
+            rules: Vec::new(),
+            mitigations: Vec::new(),
+            targets: Vec::new(),
+            notes,
+        }
     }
 
     #[test]

@@ -18,11 +18,13 @@ use crate::window::{WindowError, WindowSpec};
 mod explain;
 mod heads;
 mod live;
+mod panel;
 mod toward;
 mod verdict_tokens;
 
 pub use explain::{Explanation, Part, Without};
 pub use live::{ArcNow, Heard, Hearing, Live, Turn};
+pub use panel::Panel;
 pub use toward::{TargetScore, targets};
 pub use verdict_tokens::VerdictReader;
 

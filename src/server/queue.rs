@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// Tokens a second that are assumed before any were read.
 const TOKENS_PER_S_GUESS: f64 = 1_000.0;
-/// The weight of the newest measurement of tokens a second.
-const RATE_NEW: f64 = 0.1;
+/// What is done counts for the rate until about so many seconds of work were done after it.
+const RATE_MEMORY_S: f64 = 5.0;
 
 /// What is done first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,30 @@ struct State<Job> {
     tokens: usize,
     /// Of batch work that is being done, and gives way.
     paused: usize,
-    tokens_per_s: f64,
+    rate: Rate,
     closed: bool,
+}
+
+/// Tokens a second, over the last seconds of work: of a short job as of a long one what they share of the time, not of the count.
+struct Rate {
+    tokens: f64,
+    seconds: f64,
+}
+
+impl Rate {
+    fn guess() -> Self {
+        Self { tokens: TOKENS_PER_S_GUESS, seconds: 1.0 }
+    }
+
+    fn measured(&mut self, tokens: usize, seconds: f64) {
+        let kept = (-seconds / RATE_MEMORY_S).exp();
+        self.tokens = self.tokens * kept + tokens as f64;
+        self.seconds = self.seconds * kept + seconds;
+    }
+
+    fn seconds(&self, tokens: usize) -> f64 {
+        tokens as f64 * self.seconds / self.tokens
+    }
 }
 
 /// Why a job was not taken in.
@@ -54,7 +76,7 @@ impl<Job> Queue<Job> {
             batch: VecDeque::new(),
             tokens: 0,
             paused: 0,
-            tokens_per_s: TOKENS_PER_S_GUESS,
+            rate: Rate::guess(),
             closed: false,
         };
         Self { state: Mutex::new(state), ready: Condvar::new(), tokens_max }
@@ -69,7 +91,7 @@ impl<Job> Queue<Job> {
         if state.closed {
             return Err(Full::Closed);
         }
-        let seconds = |tokens: usize| tokens as f64 / state.tokens_per_s;
+        let seconds = |tokens: usize| state.rate.seconds(tokens);
         let over = (state.tokens + tokens).saturating_sub(self.tokens_max).min(state.tokens);
         // Batch work gives way: whoever is urgent waits for what is urgent, and for what is being done.
         let batch: usize = match priority {
@@ -147,14 +169,13 @@ impl<Job> Queue<Job> {
 
     /// How long a job of about so many tokens takes, by those before it.
     pub fn expected(&self, tokens: usize) -> Duration {
-        Duration::from_secs_f64(tokens as f64 / self.lock().tokens_per_s)
+        Duration::from_secs_f64(self.lock().rate.seconds(tokens))
     }
 
     /// Notes that a job of about so many tokens took so long: what it was taken in as, whatever else had to be read for it.
     pub fn measured(&self, tokens: usize, seconds: f64) {
         if tokens > 0 && seconds > 0.0 {
-            let mut state = self.lock();
-            state.tokens_per_s += RATE_NEW * (tokens as f64 / seconds - state.tokens_per_s);
+            self.lock().rate.measured(tokens, seconds);
         }
     }
 
@@ -268,6 +289,18 @@ mod tests {
         assert_eq!(queue.waiting(), (1, 30), "what is being done counts");
         queue.done(20);
         assert_eq!(queue.waiting(), (1, 10));
+    }
+
+    #[test]
+    fn a_rate_is_of_time_and_not_of_jobs() {
+        let queue = Queue::<()>::new(100);
+        // Nine short jobs and a long one, again and again: 1,000 tokens in 2 s.
+        for _ in 0..100 {
+            (0..9).for_each(|_| queue.measured(100, 0.1));
+            queue.measured(100, 1.1);
+        }
+        let seconds = queue.expected(1_000).as_secs_f64();
+        assert!((1.5..2.7).contains(&seconds), "{seconds}");
     }
 
     #[test]
