@@ -413,3 +413,39 @@ fn a_store_is_looked_after() {
     assert_eq!(code(&nowhere), 2);
     assert!(text(&nowhere.stderr).contains("--folder"), "{nowhere:?}");
 }
+
+#[test]
+fn users_may_be_kept_and_told_under_pseudonyms() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let server = Server::start(home.path(), &["--pseudonymous-users", "--policy", policy.to_str().unwrap()]);
+    let id = "ada@example.org";
+    for messages in conversation(8) {
+        server.post("/v1/turns", &turn(id, "s", &messages)).ok();
+    }
+    let stands = server.get(&format!("/v1/users/{id}")).ok();
+    let pseudonym = stands["user_id"].as_str().unwrap();
+    assert!(pseudonym.starts_with("u_") && pseudonym.len() == 66, "{pseudonym}");
+    // Whoever reads it somewhere asks for it.
+    assert_eq!(server.get(&format!("/v1/users/{pseudonym}")).ok(), stands);
+    let alarms = server.get("/v1/alarms").ok();
+    assert!(alarms["alarms"].as_array().unwrap().iter().all(|alarm| alarm["user_id"] == *pseudonym), "{alarms}");
+    assert!(!alarms["alarms"].as_array().unwrap().is_empty());
+    // Every way in leads to the same user.
+    let draft = json!({"user_id": id, "session_id": "s", "messages": [{"role": "user", "content": "hello"}]});
+    let known = server.post("/v1/check", &draft).ok()["level_before"].clone();
+    let named = json!({"user_id": pseudonym, "session_id": "s", "messages": [{"role": "user", "content": "hello"}]});
+    assert_eq!(
+        (&known, server.post("/v1/check", &named).ok()["level_before"].clone()),
+        (&stands["level"], known.clone())
+    );
+    let litellm = json!({"texts": ["hello"], "input_type": "request", "litellm_trace_id": "t",
+        "request_data": {"user_api_key_end_user_id": id}});
+    server.post("/beta/litellm_basic_guardrail_api", &litellm).ok();
+    let sessions = server.get(&format!("/v1/users/{id}")).ok()["sessions"].as_u64().unwrap();
+    assert_eq!(sessions, stands["sessions"].as_u64().unwrap() + 1);
+    assert_eq!(server.delete(&format!("/v1/users/{id}")).status, 204);
+    assert_eq!(server.get(&format!("/v1/users/{pseudonym}")).status, 404);
+    let (_, log) = server.stop();
+    assert!(!log.contains("ada"), "{log}");
+}

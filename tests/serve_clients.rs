@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use serve_support::cli_support::{calm_policy, folder, text, write};
 use serve_support::other::Other;
-use serve_support::{PATIENCE, Server};
+use serve_support::{EAGER, PATIENCE, Server};
 
 mod serve_support;
 
@@ -175,4 +175,30 @@ fn litellm_asks_before_and_after_the_model() {
     proxy.wait().unwrap();
     assert!(reply.contains("Good morning to you"), "{reply}");
     assert_eq!(server.get("/v1/users/ada").ok()["messages"], 2);
+}
+
+#[test]
+fn litellm_is_told_to_block_what_cannot_be_kept() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let more = ["--policy", policy.to_str().unwrap(), "--history-messages-max", "4"];
+    let server = Server::start(home.path(), &more);
+    let ask = |kind: &str, text: &str, call: &str, block_at: &str| {
+        let asked = json!({
+            "texts": [text], "input_type": kind, "litellm_call_id": call, "litellm_trace_id": "chat-1",
+            "request_data": {"user_api_key_end_user_id": "ada"}, "additional_provider_specific_params": {"block_at": block_at}
+        });
+        server.post("/beta/litellm_basic_guardrail_api", &asked)
+    };
+    let said =
+        [("request", "the garden"), ("response", "rain tonight"), ("request", "she was there"), ("response", "they")];
+    for (number, (kind, text)) in said.into_iter().enumerate() {
+        ask(kind, text, &format!("c{}", number / 2), "none").ok();
+    }
+    let full = "my street, they sent a sign";
+    assert!(ask("request", full, "c3", "none").problem(507).contains("--history-messages-max"));
+    assert_eq!(ask("request", full, "c3", "review").ok()["action"], "BLOCKED");
+    server.until_logged("a turn that is blocked could not be kept");
+    assert!(!server.log().contains("my street"), "{}", server.log());
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], 4);
 }

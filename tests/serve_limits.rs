@@ -174,7 +174,8 @@ fn a_half_sent_request_does_not_keep_the_server() {
 #[test]
 fn whoever_waits_for_a_reply_does_not_wait_for_whole_histories() {
     let home = folder();
-    let server = Server::start(home.path(), &["--queue-tokens-max", "10000000"]);
+    // A history alone may be larger than the queue: the room of turns is their own.
+    let server = Server::start(home.path(), &["--queue-tokens-max", "1000"]);
     let messages: Vec<Value> =
         (0..1_500).map(|i| said("user", &format!("{i} {}", "the garden again, ".repeat(12)))).collect();
     let whole = json!({"sessions": [{"session_id": "s", "messages": messages}]});
@@ -187,10 +188,23 @@ fn whoever_waits_for_a_reply_does_not_wait_for_whole_histories() {
         std::thread::sleep(Duration::from_millis(100));
         let begun = std::time::Instant::now();
         server.post("/v1/turns", &turn("ada", "s", &[said("user", "hello")])).ok();
+        // What is judged without a history of its user's is one to the desk, and a small one.
+        server.post("/v1/moderations", &json!({"input": "hello"})).ok();
         let waited = begun.elapsed();
+        assert_eq!(server.get("/readyz").status, 200);
         let batch = batch.join().unwrap();
         assert!(waited < batch / 3, "{waited:?} beside {batch:?}");
     });
+    // What nobody waits for any more is not read to its end.
+    let late = server.post_with("/v1/score", &[("x-deadline-ms", "100")], &whole);
+    late.problem(503);
+    let begun = std::time::Instant::now();
+    while !server.get("/metrics").text.contains("throughline_skipped_total 1") {
+        assert!(begun.elapsed() < Duration::from_secs(2), "{}", server.get("/metrics").text);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let long = json!({"sessions": [{"session_id": "s", "messages": [said("user", &"x".repeat(300_000))]}]});
+    server.post("/v1/score", &long).problem(413);
     // One that waits longer than it wants is told when the time has come.
     std::thread::scope(|scope| {
         scope.spawn(|| server.post("/v1/score", &whole).ok());

@@ -1,14 +1,16 @@
-//! What becomes of what `serve` keeps: copies put back, old things dropped, holds before the first turn.
+//! What becomes of what `serve` keeps: copies put back, older forms brought forward, old things dropped, holds before the first turn, alarms
+//! that somebody looked at.
 
 #![cfg(feature = "server")]
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use serde_json::json;
-use serve_support::cli_support::{code, folder, text, throughline};
-use serve_support::{Server, conversation, turn};
+use serde_json::{Value, json};
+use serve_support::cli_support::{MODEL, code, folder, text, throughline, write};
+use serve_support::{EAGER, Server, conversation, turn};
 
 mod serve_support;
 
@@ -71,6 +73,112 @@ fn a_copy_is_put_back_once_it_is_known_to_be_whole() {
     let server = Server::start(&to, &["--key-file", key.to_str().unwrap()]);
     assert_eq!(server.get("/v1/users/ada").ok(), before);
     assert_eq!(server.post("/v1/turns", &turn("ada", "s", &turns[3])).ok()["messages_kept"], json!(8));
+}
+
+/// `doctor` on a folder: the exit code, and what it found.
+fn doctor(at: &Path, more: &[&str]) -> (i32, String) {
+    let arguments = ["doctor", "--model", MODEL, "--bind", "127.0.0.1:0", "--folder"];
+    let output = throughline().args(arguments).arg(at).args(more).output().unwrap();
+    (code(&output), text(&output.stdout))
+}
+
+#[test]
+fn an_older_database_is_brought_forward_by_the_server_that_has_the_folder_and_nobody_else() {
+    let home = folder();
+    let (database, copy) = (home.path().join(FILE), home.path().join("copy"));
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/store/form-1.sqlite"), &database).unwrap();
+    let key = write(&home, "key-of-form-1", &"5a".repeat(32));
+    let with_key = ["--key-file", key.to_str().unwrap()];
+    let form = |file: &Path| -> i64 {
+        let connection = Connection::open(file).unwrap();
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    let (status, told) = store(&["check"], home.path(), &key);
+    assert!(status == 2 && told.contains("older form 1, this build's is ") && told.contains("backup first"), "{told}");
+    let (status, told) = store(&["backup", copy.to_str().unwrap()], home.path(), &key);
+    assert!(status == 0 && told.contains("older form 1"), "{told}");
+    let (status, told) = doctor(home.path(), &with_key);
+    assert!(status == 0 && told.contains("note  store") && told.contains("older form 1, this build's is "), "{told}");
+    // An older server may have it open.
+    let lock = File::create(home.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let refused = Server::try_start(home.path(), &with_key).err().unwrap();
+    assert!(refused.contains("another server"), "{refused}");
+    assert_eq!((form(&database), form(&copy)), (1, 1));
+    drop(lock);
+    let server = Server::start(home.path(), &with_key);
+    server.until_logged("from=1 to=");
+    assert!(form(&database) > 1);
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(5));
+    assert_eq!(server.stop().0, Some(0));
+    let again = Server::start(home.path(), &with_key);
+    assert!(!again.log().contains("from=1"), "{}", again.log());
+    let (status, told) = store(&["check"], home.path(), &key);
+    assert!(status == 0 && told.contains("users 2, messages 6"), "{told}");
+}
+
+#[test]
+fn whoever_only_looks_makes_no_database() {
+    let home = folder();
+    let key = write(&home, "a-key", &"5a".repeat(32));
+    for arguments in [&["check"][..], &["backup", "copy"]] {
+        let (status, told) = store(arguments, home.path(), &key);
+        assert!(status == 2 && told.contains(FILE) && told.contains("hint"), "{told}");
+    }
+    assert!(!home.path().join(FILE).exists());
+}
+
+#[cfg(feature = "outbound")]
+#[test]
+fn the_doctor_notes_an_upstream_that_gives_no_replies() {
+    use std::io::Write;
+
+    use serve_support::other::Other;
+
+    let home = folder();
+    let answers = |status: &'static str| {
+        Other::start(move |_, socket| {
+            write!(socket, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        })
+    };
+    let (well, unknown, refused) = (answers("200 OK"), answers("401 Unauthorized"), answers("403 Forbidden"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (upstream, status, lines) in [
+        (well.url.as_str(), 0, ["ok    settings", "ok    upstream", "status 200"]),
+        (&unknown.url, 0, ["ok    settings", "note  upstream", "status 401: there is no key"]),
+        (&refused.url, 0, ["ok    settings", "note  upstream", "status 403: there is no key"]),
+        (&format!("http://{closed}/v1"), 0, ["ok    settings", "note  upstream", "it does not answer"]),
+        ("ftp://127.0.0.1/v1", 2, ["FAIL  settings", "--upstream", "hint"]),
+    ] {
+        let (found, told) = doctor(home.path(), &["--upstream", upstream]);
+        assert!(found == status && lines.iter().all(|line| told.contains(line)), "{upstream}: {told}");
+    }
+}
+
+#[test]
+fn what_nobody_looked_at_is_not_acknowledged() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let server = Server::start(home.path(), &["--policy", policy.to_str().unwrap()]);
+    for messages in conversation(8) {
+        server.post("/v1/turns", &turn("ada", "s", &messages)).ok();
+    }
+    let open = || server.get("/v1/alarms?open=true").ok()["alarms"].as_array().unwrap().clone();
+    let alarms = open();
+    let id = alarms[0]["id"].as_i64().unwrap();
+    let acknowledge =
+        |up_to: Value| server.post("/v1/users/ada/acknowledge", &json!({"by": "rev", "note": "", "up_to": up_to}));
+    assert!(acknowledge(json!(0)).problem(422).contains("up_to is 0"));
+    acknowledge(json!("1")).problem(422);
+    assert_eq!(acknowledge(json!(id + 100)).ok()["acknowledged"], json!(0));
+    assert_eq!(open(), alarms, "that is no alarm of theirs");
+    assert_eq!(acknowledge(json!(id)).ok()["acknowledged"], json!(1));
+    assert_eq!(open(), alarms[1..]);
+    let seen = "SELECT seen_messages, messages FROM users";
+    let connection = Connection::open(home.path().join(FILE)).unwrap();
+    let seen: (i64, i64) = connection.query_row(seen, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(json!(seen.0 - 1), alarms[0]["message_index"]);
+    assert!(seen.0 < seen.1, "a test that can fail: {seen:?}");
 }
 
 #[test]

@@ -147,6 +147,42 @@ fn webhooks_are_those_that_stand_in_the_file_by_now() {
     }
     taken(&server, 4);
     before.was_not_asked();
+    // They may all be taken away.
+    write(&home, "hooks.toml", "# none\n");
+    let begun = Instant::now();
+    while server.log().matches("the file of webhooks changed and was read again").count() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    alarm(&server, "di");
+    after.was_not_asked();
     let (status, log) = server.stop();
     assert_eq!(status, Some(0), "{log}");
+}
+
+#[test]
+fn what_was_erased_while_nobody_listened_is_not_sent() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let fails = Arc::new(AtomicUsize::new(1));
+    let failing = fails.clone();
+    let other = Other::start(move |_, socket| {
+        let fails = failing.load(Ordering::SeqCst) == 1;
+        answer(socket, if fails { "503 Service Unavailable" } else { "204 No Content" });
+    });
+    let hooks = write(&home, "hooks.toml", &file(&other, "pager", "review"));
+    let data = folder();
+    let server =
+        Server::start(data.path(), &["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()]);
+    let first = alarm(&server, "ada");
+    assert_eq!(header(&other.asked(), "webhook-id"), format!("alarm_{first}"));
+    let second = alarm(&server, "bo");
+    assert_eq!(server.delete("/v1/users/ada").status, 204);
+    // What was in the air when she was erased has come by now.
+    std::thread::sleep(Duration::from_millis(100));
+    while other.asked.try_recv().is_ok() {}
+    fails.store(0, Ordering::SeqCst);
+    assert_eq!(header(&other.asked(), "webhook-id"), format!("alarm_{second}"));
+    taken(&server, 1);
 }

@@ -4,7 +4,7 @@
 
 use jiff::{Timestamp, ToSpan};
 use store_support::{alarm, each, key, message, now, turn};
-use throughline::store::{Answered, NewTurn, Request, Retention, StoreError, UserRow};
+use throughline::store::{Answered, NewAlarm, NewTurn, Request, Retention, StoreError, UserRow};
 use throughline::verdict::Level;
 
 #[cfg(all(unix, feature = "postgres"))]
@@ -114,7 +114,49 @@ fn alarms_wait_until_a_person_saw_them() {
         assert_eq!(store.alarms(0, true).unwrap().alarms, [all[1].clone()]);
         assert_eq!(store.alarms(first, false).unwrap().alarms.len(), 1);
         assert_eq!(store.alarms_of("bo").unwrap().alarms, [all[1].clone()]);
-        assert_eq!(store.counts().unwrap(), [2, 2, 1]);
+        assert_eq!((store.counts().unwrap(), store.open_alarms().unwrap()), ([2, 2, 1], 1));
+    });
+}
+
+#[test]
+fn what_came_after_the_alarm_that_was_looked_at_waits_on() {
+    each(|place| {
+        let store = place.open(&key(1)).unwrap();
+        let keep = |user: &str, (session, number), level: Option<Level>| {
+            let messages = [message(session, number, "one")];
+            let raised = level.and_then(alarm).map(|alarm| NewAlarm { at: messages[0].at, ..alarm });
+            store.keep(&NewTurn { alarm: raised, ..turn(&store, user, &messages) }).unwrap().1
+        };
+        let look = |up_to| store.acknowledge_up_to("ada", up_to, "rev", "seen", now()).unwrap();
+        let stands = || {
+            let row = store.user("ada").unwrap();
+            (row.seen_messages, row.open_alarm)
+        };
+        keep("ada", (0, 0), None);
+        let first = keep("ada", (0, 1), Some(Level::Review)).unwrap();
+        keep("ada", (1, 0), None);
+        let urgent = keep("ada", (1, 1), Some(Level::Urgent)).unwrap();
+        keep("ada", (1, 2), None);
+        let others = keep("bo", (0, 0), Some(Level::Urgent)).unwrap();
+        for no_alarm_of_hers in [others, others + 1, 0, -1, i64::MAX] {
+            assert_eq!((look(Some(no_alarm_of_hers)), stands()), (Some(0), (0, true)), "{no_alarm_of_hers}");
+        }
+        // The urgent one came while somebody looked at the first.
+        assert_eq!((look(Some(first)), stands()), (Some(1), (2, true)));
+        assert_eq!((look(Some(first)), stands()), (Some(0), (2, true)));
+        let waiting: Vec<i64> = store.alarms(0, true).unwrap().alarms.iter().map(|alarm| alarm.id).collect();
+        assert_eq!(waiting, [urgent, others]);
+        let retention = Retention { days: Some(1), content_days: Some(1) };
+        assert_eq!(store.retain(&retention, days(9)).unwrap().users, Vec::<i64>::new(), "nobody looked at it yet");
+        assert_eq!((look(Some(urgent)), stands()), (Some(1), (4, false)));
+        // Nothing waits: what was said since stays new.
+        assert_eq!((look(None), stands()), (Some(0), (4, false)));
+        let last = keep("ada", (1, 3), Some(Level::Urgent)).unwrap();
+        keep("ada", (1, 4), None);
+        assert!(last > urgent);
+        assert_eq!((look(None), stands()), (Some(1), (7, false)), "without a number, all that is there");
+        assert_eq!(store.acknowledge_up_to("cy", Some(first), "rev", "", now()).unwrap(), None);
+        assert!(store.user("bo").unwrap().open_alarm);
     });
 }
 

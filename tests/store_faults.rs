@@ -58,6 +58,24 @@ fn a_full_disk_is_told_and_loses_nothing() {
 }
 
 #[test]
+fn a_copy_for_which_there_is_no_room_is_told_and_leaves_nothing_behind() {
+    let Some(disk) = Disk::mount("256k") else { return };
+    let (folder, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path(), &key(1)).unwrap();
+    let text = "x".repeat(4_000);
+    let messages: Vec<_> = (0..200).map(|number| message(0, number, &text)).collect();
+    store.keep(&turn(&store, "ada", &messages)).unwrap();
+    let copy = disk.0.path().join("copy");
+    let error = store.back_up(&copy).unwrap_err().to_string();
+    assert!(error.contains("full") && error.contains("hint"), "{error}");
+    assert_eq!(disk.0.path().read_dir().unwrap().count(), 0, "a part of a copy is no copy");
+    assert!(mount(&["-o", "remount,size=8m"], disk.0.path()));
+    store.back_up(&copy).unwrap();
+    let restored = Store::restore(&copy, restored.path(), &key(1)).unwrap();
+    assert_eq!(restored.history("ada").unwrap().unwrap()[0].messages, messages);
+}
+
+#[test]
 fn a_disk_that_turns_read_only_is_told() {
     let Some(disk) = Disk::mount("8m") else { return };
     let store = Store::open(disk.0.path(), &key(1)).unwrap();
@@ -120,11 +138,39 @@ fn a_folder_that_may_not_be_written_is_told() {
 }
 
 /// What a build of form 1 wrote: five turns of ada's in two sessions, an alarm that was acknowledged after the last, and bo, who is held.
+const FORM_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/store/form-1.sqlite");
+
+#[test]
+fn what_an_older_build_wrote_is_left_as_it_is_and_copied() {
+    let (folder, other, empty) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, copy) = (folder.path().join("throughline.sqlite"), other.path().join("throughline.sqlite"));
+    std::fs::copy(FORM_1, &file).unwrap();
+    let store = Store::open_as_it_is(folder.path(), &key(0x5a)).unwrap();
+    assert_eq!((store.form().found, store.form().is_older()), (1, true));
+    store.back_up(&copy).unwrap();
+    drop(store);
+    assert!(matches!(Store::open_as_it_is(folder.path(), &key(1)), Err(StoreError::OtherKey { .. })));
+    assert!(std::fs::read(&file).unwrap() == std::fs::read(FORM_1).unwrap(), "it was changed");
+    // The copy has the older form, too, and is whole.
+    let opened = |bring_forward: bool| match bring_forward {
+        true => Store::open(other.path(), &key(0x5a)).unwrap(),
+        false => Store::open_as_it_is(other.path(), &key(0x5a)).unwrap(),
+    };
+    assert_eq!(opened(false).form().found, 1);
+    assert_eq!(opened(true).form().found, 1, "the form that it had");
+    let store = opened(false);
+    assert!(!store.form().is_older());
+    assert_eq!((store.check_whole().unwrap(), store.user("ada").unwrap().messages), (None, 5));
+    let error = Store::open_as_it_is(empty.path(), &key(1)).err().unwrap().to_string();
+    assert!(error.contains("is not there") && error.contains("hint"), "{error}");
+    assert_eq!(empty.path().read_dir().unwrap().count(), 0, "nothing is made");
+}
+
 #[test]
 fn what_an_older_build_wrote_is_brought_forward_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let written = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/store/form-1.sqlite");
-    std::fs::copy(written, folder.path().join("throughline.sqlite")).unwrap();
+    std::fs::copy(FORM_1, folder.path().join("throughline.sqlite")).unwrap();
     for _ in 0..2 {
         let store = Store::open(folder.path(), &key(0x5a)).unwrap();
         assert_eq!(store.check_whole().unwrap(), None);

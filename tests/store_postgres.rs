@@ -68,6 +68,22 @@ fn servers_that_start_and_write_together_lose_and_double_nothing() {
 }
 
 #[test]
+fn whoever_only_looks_makes_no_tables() {
+    let Some(server) = Postgres::start(&[]) else { return };
+    let look = |number| Store::connect_as_it_is(&PostgresSettings::new(server.url()), &key(number));
+    let form = look(1).unwrap().form();
+    assert!(form.found == 0 && form.is_older(), "{form:?}");
+    assert_eq!(server.sql("SELECT to_regnamespace('throughline') IS NULL"), "t");
+    connect(&server);
+    let store = look(1).unwrap();
+    assert!(!store.form().is_older());
+    assert_eq!(store.counts().unwrap(), [0; 3]);
+    assert!(matches!(look(2), Err(StoreError::OtherKey { .. })));
+    server.sql("UPDATE throughline.form SET number = 99");
+    assert!(matches!(look(1), Err(StoreError::Newer { found: 99, .. })));
+}
+
+#[test]
 fn whoever_reads_alarms_in_order_misses_none() {
     const EACH: usize = 60;
     let Some(server) = Postgres::start(&[]) else { return };

@@ -1,5 +1,5 @@
-//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is made; a database of an
-//! older form is brought to the present one, as by `serve`.
+//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is made, and a database of an
+//! older form stays as it is.
 
 use std::fmt::Display;
 use std::io::{Write, stdout};
@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use throughline::engine::{LoadSettings, Model, load_with};
 use throughline::scorer::ScorerSettings;
-use throughline::server::{Access, check};
+use throughline::server::{Access, UpstreamError, check};
+use throughline::store::Store;
 use throughline::transcript::{History, Message, Role, Session};
 use throughline::window::WindowSpec;
 
@@ -65,15 +66,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
     report.found("port", TcpListener::bind(args.bind).map_err(anyhow::Error::from), |_| {
         format!("{} is free", args.bind)
     })?;
-    let settings = server_settings(args);
-    let checked = settings.and_then(|settings| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(check(&settings))?)
-    });
-    report.found("settings", checked, |upstream| match upstream {
-        Some(status) => format!("the upstream answers, its list of models with status {status}"),
-        None => "certificate and webhooks, where there are any, can be used".into(),
-    })?;
+    settings(args, &mut report)?;
     Ok(if report.failed == 0 { EXIT_CLEAN } else { EXIT_ERROR })
 }
 
@@ -118,6 +111,36 @@ fn talk() -> History {
     History { user_id: "doctor".into(), sessions: vec![Session { session_id: "1".into(), started_at: None, messages }] }
 }
 
+/// Certificate, webhooks, and whether the upstream answers: without that `serve` starts, and answers all but prompts.
+fn settings(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
+    let mut upstream = None;
+    report.found("settings", checked(args), |asked| {
+        upstream = asked;
+        "certificate, webhooks and upstream, where there are any, can be used".into()
+    })?;
+    match upstream {
+        None => Ok(()),
+        Some(Ok(status @ (401 | 403))) => report.note(
+            "upstream",
+            &format!(
+                "its list of models is answered with status {status}: there is no key, or none that it accepts; \
+                 hint: --upstream-key-file or THROUGHLINE_UPSTREAM_KEY"
+            ),
+        ),
+        Some(Ok(status)) => {
+            report.line("ok", "upstream", format!("it answers, its list of models with status {status}"))
+        }
+        Some(Err(error)) => report.note("upstream", &format!("it does not answer, and prompts would fail: {error}")),
+    }
+}
+
+/// With which status the upstream's list of models is answered, or why it is not.
+fn checked(args: &ServeArgs) -> anyhow::Result<Option<Result<u16, UpstreamError>>> {
+    let settings = server_settings(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(check(&settings))?)
+}
+
 /// What is kept, and who may read it.
 fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
     let at = &args.store;
@@ -125,16 +148,11 @@ fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
         report.note("store", &format!("{} has no database: `serve` makes one", at.folder.display()))?;
         return Ok(());
     }
-    let opened = store::open(at, false).and_then(|store| {
-        store.check_writable()?;
-        let [users, messages, alarms] = store.counts()?;
-        Ok(format!(
-            "{}: its key fits, it can be written; users {users}, messages {messages}, alarms that wait {alarms} (`throughline store check` \
-             goes through all of it)",
-            store.place()
-        ))
-    });
-    report.found("store", opened, |told| told)?;
+    let opened = store::open(at);
+    match opened.as_ref().ok().and_then(store::older) {
+        Some(older) => report.note("store", &older)?,
+        None => report.found("store", opened.and_then(|store| well(&store)), |told| told)?,
+    }
     if at.database.is_none() && at.key_file.is_none() && at.folder.join("key").exists() {
         report
             .note("key", "it lies beside the data: a copy of the folder is a copy of everything; hint: --key-file")?;
@@ -143,6 +161,17 @@ fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
         report.note("folder", &format!("others may read {}; hint: chmod 700", at.folder.display()))?;
     }
     Ok(())
+}
+
+/// That a store can be used, and how much there is.
+fn well(store: &Store) -> anyhow::Result<String> {
+    store.check_writable()?;
+    let [users, messages, alarms] = store.counts()?;
+    Ok(format!(
+        "{}: its key fits, it can be written; users {users}, messages {messages}, alarms that wait {alarms} (`throughline store check` \
+         goes through all of it)",
+        store.place()
+    ))
 }
 
 #[cfg(unix)]

@@ -97,3 +97,12 @@ mod otel {
         Ok((tracing_opentelemetry::layer().with_tracer(tracer).with_filter(spans), Provider(provider)))
     }
 }
+
+/// What a panic says may quote the text that it was about: the log has its place alone.
+pub fn tell_panics_by_place() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(std::string::ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        tracing::error!(place, thread = thread.name().unwrap_or_default(), "a panic");
+    }));
+}

@@ -18,7 +18,7 @@ use tokio::signal;
 use super::args::{ProxyArgs, ServeArgs, TokenArgs};
 use super::limits::{read_small, use_threads};
 use super::model::ReadAs;
-use super::store::{alone, open};
+use super::store::open_to_serve;
 use super::{EXIT_CLEAN, EXIT_ERROR, log, model, policy};
 
 /// The key of the proxy's upstream.
@@ -27,6 +27,7 @@ const UPSTREAM_KEY_VARIABLE: &str = "THROUGHLINE_UPSTREAM_KEY";
 pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
     let _traces = log::begin(args.log, args.otlp.as_deref())?;
+    log::tell_panics_by_place();
     ensure!(
         args.tokens.is_some() || args.bind.ip().is_loopback(),
         "--bind {} reaches beyond this machine, and there are no tokens; hint: throughline token NAME --scope ingest >> tokens.toml, \
@@ -38,9 +39,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         tracing::warn!(bind = %args.bind, "tokens and chats go over the network as they are; hint: --tls-certificate, or a proxy that speaks TLS");
     }
     let policy = policy::load(args.policy.as_deref())?;
-    let store = open(&args.store, true)?;
-    // A database of several servers sees to it that they do not meet.
-    let _alone = args.store.database.is_none().then(|| alone(&args.store.folder)).transpose()?;
+    let (store, _alone) = open_to_serve(&args.store)?;
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded = load_with(&model::source(&args.model)?, &settings)?;
     let scoring =
@@ -88,6 +87,7 @@ pub fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
             keep_content: !args.no_content,
         },
         policy: args.policy.clone(),
+        pseudonymous_users: args.pseudonymous_users,
         pseudonymous_targets: args.pseudonymous_targets,
         body_bytes_max: args.body_bytes_max as usize,
         turn_bytes_max: args.turn_bytes_max as usize,

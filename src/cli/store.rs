@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use throughline::store::{MasterKey, Store};
+use throughline::store::{Form, MasterKey, Store};
 
 use super::args::{StoreArgs, StoreAt, StoreCommand};
 use super::limits::read_small;
@@ -17,7 +17,11 @@ const KEY_VARIABLE: &str = "THROUGHLINE_KEY";
 pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
     match args.command {
         StoreCommand::Check(at) => {
-            let store = open(&at, false)?;
+            let store = open(&at)?;
+            if let Some(older) = older(&store) {
+                writeln!(stdout(), "{older}")?;
+                return Ok(EXIT_ERROR);
+            }
             if let Some(found) = store.check_whole()? {
                 writeln!(stdout(), "damaged: {found}; hint: keep a copy of the folder, and restore a backup")?;
                 return Ok(EXIT_ERROR);
@@ -28,10 +32,14 @@ pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
             writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
         }
         StoreCommand::Backup(args) => {
-            let store = open(&args.store, false)?;
-            ensure!(!args.to.exists(), "{} exists; hint: a backup is never written over", args.to.display());
+            let store = open(&args.store)?;
+            let Form { found, known } = store.form();
+            ensure!(found > 0, "{} has no tables yet; hint: `serve` makes them", store.place());
             store.back_up(&args.to)?;
             writeln!(stdout(), "{}: a whole copy; its key is that of {}", args.to.display(), store.place())?;
+            if found < known {
+                writeln!(stdout(), "it has the older form {found}, as the original does; this build's is {known}")?;
+            }
         }
         StoreCommand::Restore(args) => {
             let at = &args.store;
@@ -39,7 +47,6 @@ pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
                 at.database.is_none(),
                 "a copy of PostgreSQL is put back by its own pg_restore; hint: leave --database out for a copy of SQLite"
             );
-            private_folder(&at.folder).with_context(|| format!("cannot make {}", at.folder.display()))?;
             let _alone = alone(&at.folder)?;
             let store = Store::restore(&args.from, &at.folder, &key(at, false)?)?;
             let [users, messages, alarms] = store.counts()?;
@@ -50,8 +57,11 @@ pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
     Ok(EXIT_CLEAN)
 }
 
-/// One server a folder: what it holds in memory is in step with what is kept. The lock goes with the process.
-pub fn alone(folder: &Path) -> anyhow::Result<File> {
+/// One server a folder, which is made where there is none: what it holds in memory is in step with what is kept. The lock goes with the
+/// process.
+fn alone(folder: &Path) -> anyhow::Result<File> {
+    private_folder(folder)
+        .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
     match file.try_lock() {
@@ -63,29 +73,56 @@ pub fn alone(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Opens the store; a folder is made where that is asked.
-pub fn open(at: &StoreAt, make: bool) -> anyhow::Result<Store> {
+/// Opens the store for a server, made where there is none and brought to this build's form, and the folder's lock, which is taken before
+/// anything is changed. A database of several servers sees to it that they do not meet.
+pub fn open_to_serve(at: &StoreAt) -> anyhow::Result<(Store, Option<File>)> {
+    let (store, alone) = match &at.database {
+        Some(url) => (connect(url, at, true)?, None),
+        None => {
+            let alone = alone(&at.folder)?;
+            (Store::open(&at.folder, &key(at, true)?)?, Some(alone))
+        }
+    };
+    let form = store.form();
+    if form.found > 0 && form.is_older() {
+        tracing::info!(from = form.found, to = form.known, "the database was brought to this build's form");
+    }
+    Ok((store, alone))
+}
+
+/// Opens the store as it is, beside the server that may have it.
+pub fn open(at: &StoreAt) -> anyhow::Result<Store> {
     if let Some(url) = &at.database {
-        return connect(url, at);
+        return connect(url, at, false);
     }
     let folder = &at.folder;
-    if make {
-        private_folder(folder)
-            .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
-    }
     ensure!(folder.is_dir(), "{} is no folder; hint: --folder names the one that `serve` was given", folder.display());
-    Ok(Store::open(folder, &key(at, make)?)?)
+    Ok(Store::open_as_it_is(folder, &key(at, false)?)?)
+}
+
+/// What is told of a store of an older form, of which nothing else can be.
+pub fn older(store: &Store) -> Option<String> {
+    let (place, form) = (store.place(), store.form());
+    match form.found {
+        0 => Some(format!("{place} has no tables yet; hint: `serve` makes them")),
+        found if form.is_older() => Some(format!(
+            "{place}: older form {found}, this build's is {}; hint: `serve` brings it forward; make a backup first",
+            form.known
+        )),
+        _ => None,
+    }
 }
 
 #[cfg(feature = "postgres")]
-fn connect(url: &str, at: &StoreAt) -> anyhow::Result<Store> {
+fn connect(url: &str, at: &StoreAt, to_serve: bool) -> anyhow::Result<Store> {
     let ca_file = at.database_ca.clone();
     let settings = throughline::store::PostgresSettings { ca_file, ..throughline::store::PostgresSettings::new(url) };
-    Ok(Store::connect(&settings, &key(at, false)?)?)
+    let key = key(at, false)?;
+    Ok(if to_serve { Store::connect(&settings, &key)? } else { Store::connect_as_it_is(&settings, &key)? })
 }
 
 #[cfg(not(feature = "postgres"))]
-fn connect(_: &str, _: &StoreAt) -> anyhow::Result<Store> {
+fn connect(_: &str, _: &StoreAt, _: bool) -> anyhow::Result<Store> {
     bail!("this build opens no connection to a database; hint: cargo build --release --features postgres")
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer as HfTokenizer;
 
 use super::EngineError;
@@ -31,7 +32,7 @@ impl Tokenizer {
             });
         }
         let bad = |error: String| EngineError::Tokenizer(error);
-        let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
+        let mut value: Map<String, Value> = serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
         let controls = added_tokens(&value);
         strip_added_tokens(&mut value, &controls);
         let plain = serde_json::to_vec(&value).map_err(|error| bad(error.to_string()))?;
@@ -62,8 +63,8 @@ impl Tokenize for Tokenizer {
     }
 }
 
-fn added_tokens(tokenizer: &serde_json::Value) -> BTreeMap<String, u32> {
-    let added = tokenizer["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+fn added_tokens(tokenizer: &Map<String, Value>) -> BTreeMap<String, u32> {
+    let added = tokenizer.get("added_tokens").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     added
         .iter()
         .filter_map(|token| {
@@ -75,13 +76,14 @@ fn added_tokens(tokenizer: &serde_json::Value) -> BTreeMap<String, u32> {
 
 /// Takes away whatever turns text into control tokens or adds them around it: the added tokens
 /// themselves, their entries in the vocabulary (the unknown token's excepted), the post-processor.
-fn strip_added_tokens(tokenizer: &mut serde_json::Value, controls: &BTreeMap<String, u32>) {
-    tokenizer["added_tokens"] = serde_json::json!([]);
-    tokenizer["post_processor"] = serde_json::Value::Null;
-    tokenizer["truncation"] = serde_json::Value::Null;
-    tokenizer["padding"] = serde_json::Value::Null;
-    let unknown = tokenizer["model"]["unk_token"].as_str().map(str::to_owned);
-    if let Some(vocabulary) = tokenizer["model"]["vocab"].as_object_mut() {
+fn strip_added_tokens(tokenizer: &mut Map<String, Value>, controls: &BTreeMap<String, u32>) {
+    tokenizer.insert("added_tokens".into(), Value::Array(Vec::new()));
+    for name in ["post_processor", "truncation", "padding"] {
+        tokenizer.insert(name.into(), Value::Null);
+    }
+    let Some(model) = tokenizer.get_mut("model") else { return };
+    let unknown = model.get("unk_token").and_then(Value::as_str).map(str::to_owned);
+    if let Some(vocabulary) = model.get_mut("vocab").and_then(Value::as_object_mut) {
         vocabulary.retain(|token, _| !controls.contains_key(token) || Some(token) == unknown.as_ref());
     }
 }
@@ -89,6 +91,22 @@ fn strip_added_tokens(tokenizer: &mut serde_json::Value, controls: &BTreeMap<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_tokenizer_is_an_error() {
+        for json in [
+            "\"by\"",
+            "[]",
+            "7",
+            "null",
+            "{}",
+            r#"{"model": "by"}"#,
+            r#"{"model": ["vocab"]}"#,
+            r#"{"added_tokens": 7, "model": {}}"#,
+        ] {
+            assert!(Tokenizer::from_json(json.as_bytes()).is_err(), "{json}");
+        }
+    }
 
     #[test]
     fn every_id_is_less_than_the_size_though_control_tokens_come_first() {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::{Reading, ReadingNotes, ScoreError, ScoredMessage};
+use super::{GoOn, Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
 use crate::engine::{GoesOn, HeadLogits, KvCache, Model, Tokenizer};
 use crate::guard::message_heads::{Format, NOTE_EARLIER, NOTE_LATER, Prompt, Turn, gap_note};
@@ -119,7 +119,7 @@ impl HeadReader {
         model: &Model,
         spec: &WindowSpec,
         history: &History,
-        progress: &mut dyn FnMut(usize),
+        go_on: GoOn,
     ) -> Result<Reading, ScoreError> {
         let mut stream = HeadStream::new(*spec)?;
         let mut windows = 0;
@@ -127,11 +127,13 @@ impl HeadReader {
             stream.push(self, model, said)?;
             if stream.windows > windows {
                 windows = stream.windows;
-                progress(stream.entries.len().saturating_sub(1));
+                if !go_on(stream.entries.len().saturating_sub(1)) {
+                    return Err(ScoreError::Stopped);
+                }
             }
         }
         stream.flush(model)?;
-        progress(stream.entries.len());
+        go_on(stream.entries.len());
         let notes = ReadingNotes { kept_apart: history.message_count() - stream.entries.len(), ..stream.notes() };
         Ok((stream.messages().collect(), notes))
     }

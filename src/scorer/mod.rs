@@ -37,7 +37,12 @@ pub enum ScoreError {
     Guard(#[from] GuardError),
     #[error(transparent)]
     Window(#[from] WindowError),
+    #[error("nobody waits for the score any more")]
+    Stopped,
 }
+
+/// Called while a history is read, with the number of messages done so far; whether to go on.
+type GoOn<'a> = &'a mut dyn FnMut(usize) -> bool;
 
 /// How the scorer works.
 #[derive(Debug, Clone)]
@@ -227,7 +232,22 @@ impl Scorer {
     /// # Errors
     /// When the engine fails. A message the guard refuses to judge is no error: it is counted.
     pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
-        let (messages, notes) = self.read(history, progress)?;
+        self.score_while(history, &mut |done| {
+            progress(done);
+            true
+        })
+    }
+
+    /// The same for as long as it is wanted: `go_on` is asked after every window, with the number of messages done so far.
+    ///
+    /// # Errors
+    /// [`ScoreError::Stopped`] where it is wanted no longer; as [`Self::score`].
+    pub fn score_while(
+        &self,
+        history: &History,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<HistoryScore, ScoreError> {
+        let (messages, notes) = self.read(history, go_on)?;
         let policy = self.policy();
         let walks = ArcKind::ALL.map(|kind| walk((kind, &policy), history, &messages));
         let mut named = Named::default();
@@ -239,10 +259,10 @@ impl Scorer {
         Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, targets, notes })
     }
 
-    fn read(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<Reading, ScoreError> {
+    fn read(&self, history: &History, go_on: GoOn) -> Result<Reading, ScoreError> {
         match &self.reader {
-            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, progress),
-            Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, progress),
+            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, go_on),
+            Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, go_on),
         }
     }
 }

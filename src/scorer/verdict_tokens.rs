@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Reading, ReadingNotes, ScoreError, ScoredMessage};
+use super::{GoOn, Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
 use crate::engine::{Backend, EngineError, KvCache, Model, Read, Sequence};
 use crate::guard::categories::Risk;
@@ -61,9 +61,9 @@ impl VerdictReader {
         model: &Model,
         spec: &WindowSpec,
         history: &History,
-        progress: &mut dyn FnMut(usize),
+        go_on: GoOn,
     ) -> Result<Reading, ScoreError> {
-        self.read_with(&Engine(model.backend()), &model.tokenizer, spec, history, progress)
+        self.read_with(&Engine(model.backend()), &model.tokenizer, spec, history, go_on)
     }
 
     /// Reads a history with any model of the next token.
@@ -73,7 +73,7 @@ impl VerdictReader {
         tokenizer: &dyn Tokenize,
         spec: &WindowSpec,
         history: &History,
-        progress: &mut dyn FnMut(usize),
+        go_on: GoOn,
     ) -> Result<Reading, ScoreError>
     where
         ScoreError: From<N::Error>,
@@ -97,10 +97,14 @@ impl VerdictReader {
             ..ReadingNotes::default()
         };
         let mut judged: Vec<Judged> = entries.iter().map(|_| Judged::default()).collect();
+        let mut done = 0;
         for window in &plan.windows {
             for (item, answer) in reader.window(window, spec.tokens_max)? {
                 judged[item].take(answer.map(|verdict| self.score(entries[item].role, &verdict)));
-                progress(item + 1);
+                done = item + 1;
+            }
+            if !go_on(done) {
+                return Err(ScoreError::Stopped);
             }
         }
         let mut notes = reader.notes;

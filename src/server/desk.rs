@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::queue::{Full, Priority, Queue};
 use super::user::{Failed, UserLive};
 use super::wire::{CheckOut, MessageOut, ScoreOut, StandingOut};
-use crate::scorer::{ArcNow, Scorer};
+use crate::scorer::{ArcNow, ScoreError, Scorer};
 use crate::store::Store;
 use crate::transcript::{History, Message};
 
@@ -33,7 +33,7 @@ pub(super) const ALARMS_BEHIND_MAX: usize = 256;
 /// What the desk may hold.
 #[derive(Debug, Clone)]
 pub struct DeskSettings {
-    /// Tokens that may wait.
+    /// Tokens of turns and drafts that may wait, and as many of these and whole histories together.
     pub queue_tokens_max: usize,
     /// Tokens of turns and drafts, about, that are computed side by side.
     pub batch_tokens_max: usize,
@@ -198,6 +198,12 @@ impl Desk {
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
+    /// Whether there is room for a turn: the tokens that wait before it, where there is none.
+    pub fn full_of(&self) -> Option<usize> {
+        let before = self.queue.urgent_tokens();
+        (before >= self.queue.tokens_max()).then_some(before)
+    }
+
     /// Jobs and tokens that wait.
     pub fn waiting(&self) -> (usize, usize) {
         self.queue.waiting()
@@ -224,6 +230,10 @@ struct Worker<'a> {
     metrics: Arc<Metrics>,
     alarms: broadcast::Sender<i64>,
     users: LruCache<String, UserLive<'a>>,
+    /// While a whole history is read, which pauses for others.
+    pausing: bool,
+    /// Whether everything of the work under way was judged, none of it refused or answered before: then its time says how fast it goes.
+    all_judged: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -235,7 +245,8 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let users =
             LruCache::new(std::num::NonZeroUsize::new(settings.users_max).unwrap_or(std::num::NonZeroUsize::MIN));
-        Self { scorer, judges, judging, store, settings, metrics, alarms, users }
+        let (pausing, all_judged) = (false, true);
+        Self { scorer, judges, judging, store, settings, metrics, alarms, users, pausing, all_judged }
     }
 
     /// Judges by the policy as it is now.
@@ -257,13 +268,15 @@ impl<'a> Worker<'a> {
         let batch: Vec<_> = batch.into_iter().filter_map(|job| self.wanted(job, expected)).collect();
         let tokens = batch.iter().map(|(tokens, _)| tokens).sum();
         let begun = Instant::now();
+        self.all_judged = true;
         // Whoever's answer was not given is told that something broke.
         if catch_unwind(AssertUnwindSafe(|| self.work(batch, queue))).is_err() {
             tracing::error!("a job ended in a panic; histories in memory are dropped and read again");
             self.users.clear();
+            (self.pausing, self.all_judged) = (false, false);
         }
         // A whole history pauses for others: its time is not its own.
-        if !whole {
+        if !whole && self.all_judged {
             queue.measured(tokens, begun.elapsed().as_secs_f64());
         }
         self.bound_cache();
@@ -336,7 +349,7 @@ impl<'a> Worker<'a> {
                     asked.push(Asked { said, purpose: Purpose::Check, reply, span });
                     continue;
                 }
-                Work::Score(history) => self.score(&history, queue),
+                Work::Score(history) => self.score(&history, &reply, queue),
                 Work::Erase(user_id) => {
                     self.users.pop(&user_id);
                     self.store.erase(&user_id).map(Answer::Erased).map_err(|error| Failed::Store(error).told())
@@ -359,17 +372,23 @@ impl<'a> Worker<'a> {
         !gone.is_empty()
     }
 
-    /// A whole history. Between its windows, whoever waits for a reply is served.
-    fn score(&mut self, history: &History, queue: &Queue<Job>) -> Result<Answer, Problem> {
-        let scorer = self.scorer;
-        let mut serve = |_| {
-            // Another history would have to be served between its windows, and so on.
-            while let Some(job) = queue.pop_urgent_if(|_, job| !matches!(job.work, Work::Score(_))) {
+    /// A whole history, for as long as somebody waits for it. Between its windows, whoever waits for a reply is served.
+    fn score(&mut self, history: &History, reply: &Reply, queue: &Queue<Job>) -> Result<Answer, Problem> {
+        let (scorer, pausing) = (self.scorer, std::mem::replace(&mut self.pausing, true));
+        let mut go_on = |_| {
+            // Of those, another history has none served between its windows that is one too, and so on.
+            while let Some(job) = queue.pop_urgent_that(|job| !pausing || !matches!(job.work, Work::Score(_))) {
                 let tokens = self.done(job, queue);
                 queue.done_urgent(tokens);
             }
+            !reply.is_closed()
         };
-        let score = scorer.score(history, &mut serve).map_err(|error| Failed::Score(error).told())?;
+        let score = scorer.score_while(history, &mut go_on);
+        self.pausing = pausing;
+        if matches!(score, Err(ScoreError::Stopped)) {
+            self.metrics.skipped();
+        }
+        let score = score.map_err(|error| Failed::Score(error).told())?;
         self.metrics.read(score.notes.tokens, score.messages.len(), score.notes.split_messages);
         let arcs = score.arcs.each_ref().map(|arc| ArcNow {
             kind: arc.kind,

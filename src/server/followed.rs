@@ -1,7 +1,7 @@
 //! What stands in files and is read again when they change, while the server goes on.
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -41,8 +41,8 @@ struct Held<T> {
     told: Option<String>,
 }
 
-/// What a change of a file shows in: its time and its length.
-type Changed = (SystemTime, u64);
+/// What a change of a file shows in: its times, its length, and which file it is.
+type Changed = (SystemTime, u64, [i128; 2]);
 
 impl<T: Clone> Followed<T> {
     /// # Errors
@@ -84,5 +84,18 @@ impl<T: Clone> Followed<T> {
 
 fn changed(file: &Path) -> Option<Changed> {
     let found = std::fs::metadata(file).ok()?;
-    Some((found.modified().ok()?, found.len()))
+    Some((found.modified().ok()?, found.len(), identity(&found)))
+}
+
+/// Another file may have been put there with the length and the time of the one before it (`cp -p`, `mv`): it is another all the same.
+#[cfg(unix)]
+fn identity(found: &Metadata) -> [i128; 2] {
+    use std::os::unix::fs::MetadataExt;
+    const NANOS: i128 = 1_000_000_000;
+    [i128::from(found.ino()), i128::from(found.ctime()) * NANOS + i128::from(found.ctime_nsec())]
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> [i128; 2] {
+    [0; 2]
 }

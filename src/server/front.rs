@@ -106,6 +106,11 @@ impl App {
         Err(Problem::new(StatusCode::FORBIDDEN, detail, hint))
     }
 
+    /// What a user is called from here on, in all that is kept and told.
+    pub(super) fn known_as(&self, user_id: String) -> String {
+        if self.settings.pseudonymous_users { self.store.pseudonym(&user_id) } else { user_id }
+    }
+
     /// Who asks, if they may.
     pub(super) fn allow(&self, bearer: Option<&str>, scope: Scope) -> Result<Caller, Problem> {
         self.access.check(bearer, scope).map_err(refused)
@@ -215,7 +220,7 @@ impl FromRequestParts<Arc<App>> for UserId {
             .await
             .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the user's id is no UTF-8", "percent-encode it"))?;
         check_id("the user's id", &id)?;
-        Ok(Self(id))
+        Ok(Self(app.known_as(id)))
     }
 }
 

@@ -89,9 +89,10 @@ pub struct GuardrailOut {
 
 /// Judge a prompt or a reply for LiteLLM.
 #[utoipa::path(post, path = "/beta/litellm_basic_guardrail_api", tag = "drop-ins", request_body = GuardrailIn,
+    params(("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
     responses((status = 200, body = GuardrailOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"),
               (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"),
-              (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+              (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn guardrail(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -120,6 +121,7 @@ pub(super) async fn guardrail(
         return Ok(Json(decided(out.standing.level, out.standing.level >= Level::Review, params.block_at)));
     };
     check_id("the user's id", &user_id)?;
+    let user_id = app.known_as(user_id);
     let session_id = asked.litellm_trace_id.filter(|id| !id.is_empty()).unwrap_or_else(|| "litellm".into());
     check_id("litellm_trace_id", &session_id)?;
     let said = || Said {
@@ -130,6 +132,7 @@ pub(super) async fn guardrail(
         now,
     };
     let out = app.considered(said(), deadline).await?;
+    let decided = decided(out.standing.level, out.flagged, params.block_at);
     if params.keep != Some(false) {
         // The same call may be asked about again: it is kept once.
         let key = asked.litellm_call_id.filter(|id| check_id("litellm_call_id", id).is_ok());
@@ -140,10 +143,14 @@ pub(super) async fn guardrail(
         if let Err(problem) = kept
             && problem.status != StatusCode::UNPROCESSABLE_ENTITY.as_u16()
         {
-            return Err(problem);
+            // What is to be blocked is, whatever else fails: an error lets it pass where LiteLLM is to fail open.
+            if decided.blocked_reason.is_none() {
+                return Err(problem);
+            }
+            tracing::warn!(detail = problem.detail, "a turn that is blocked could not be kept");
         }
     }
-    Ok(Json(decided(out.standing.level, out.flagged, params.block_at)))
+    Ok(Json(decided))
 }
 
 /// Blocks what a level rests on that is high enough.

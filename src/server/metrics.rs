@@ -70,6 +70,8 @@ pub struct Metrics {
     users: Gauge,
     queue_jobs: Gauge,
     queue_tokens: Gauge,
+    store_answers: Gauge,
+    unkept: Counter,
     open_alarms: Gauge<u64, AtomicU64>,
 }
 
@@ -100,6 +102,8 @@ impl Default for Metrics {
             users: Gauge::default(),
             queue_jobs: Gauge::default(),
             queue_tokens: Gauge::default(),
+            store_answers: Gauge::default(),
+            unkept: Counter::default(),
             open_alarms: Gauge::default(),
         };
         all.register();
@@ -148,14 +152,20 @@ impl Metrics {
         registry.register("users_in_memory", "Users whose histories are held", self.users.clone());
         registry.register("queue_jobs", "Jobs that wait", self.queue_jobs.clone());
         registry.register("queue_tokens", "Tokens that wait, about", self.queue_tokens.clone());
+        registry.register("store_answers", "Whether the database answers", self.store_answers.clone());
+        registry.register("unkept_texts", "Texts that went out and could not be kept", self.unkept.clone());
         registry.register("open_alarms", "Alarms that wait for a person", self.open_alarms.clone());
     }
 
-    /// Everything as text, with what is only known when asked: jobs and tokens that wait, and alarms that do.
-    pub fn text(&self, (jobs, tokens): (usize, usize), open_alarms: u64) -> String {
+    /// Everything as text, with what is only known when asked: jobs and tokens that wait, and alarms that do, where the database
+    /// answers; else they stay what they were.
+    pub fn text(&self, (jobs, tokens): (usize, usize), open_alarms: Option<u64>) -> String {
         self.queue_jobs.set(jobs as i64);
         self.queue_tokens.set(tokens as i64);
-        self.open_alarms.set(open_alarms);
+        self.store_answers.set(i64::from(open_alarms.is_some()));
+        if let Some(open_alarms) = open_alarms {
+            self.open_alarms.set(open_alarms);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -221,6 +231,11 @@ impl Metrics {
         self.held.observe(time.as_secs_f64());
     }
 
+    /// A text that went out could not be kept.
+    pub(super) fn lost(&self) {
+        self.unkept.inc();
+    }
+
     #[cfg(feature = "outbound")]
     pub(super) fn sent(&self, result: &str) {
         self.webhooks.get_or_create(&ByResult { result: result.into() }).inc();
@@ -244,7 +259,7 @@ mod tests {
         metrics.proxied("ok");
         metrics.added("prompt", Duration::ZERO);
         metrics.webhooks.get_or_create(&ByResult { result: "taken".into() }).inc();
-        let text = metrics.text((0, 0), 0);
+        let text = metrics.text((0, 0), Some(0));
         let mut asked = 0;
         for file in [include_str!("../../deploy/grafana.json"), include_str!("../../deploy/prometheus-rules.yml")] {
             let words = file.split(|c: char| !c.is_ascii_lowercase() && c != '_');

@@ -68,6 +68,8 @@ pub struct ServerSettings {
     pub desk: DeskSettings,
     /// The policy's file, which is read again when it changes; without one, the default.
     pub policy: Option<PathBuf>,
+    /// Whether users are kept and told under an HMAC of their ids.
+    pub pseudonymous_users: bool,
     /// Whether people are numbers to those who ask toward whom a user's evidence is.
     pub pseudonymous_targets: bool,
     /// The longest body of a request, in bytes.
@@ -113,7 +115,7 @@ struct Parts {
 impl Parts {
     fn of(settings: &ServerSettings) -> Result<Self, StartError> {
         let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
-            Ok(Proxy { upstream: Upstream::new(&upstream)?, settings })
+            Ok(Proxy::new(Upstream::new(&upstream)?, settings))
         });
         Ok(Self {
             tls: settings.tls.as_ref().map(tls::acceptor).transpose()?,
@@ -123,15 +125,15 @@ impl Parts {
     }
 }
 
-/// Whether a server could be started with these settings, and its upstream, where there is one, answers: with which status its list
-/// of models is answered. Nothing is started.
+/// Whether a server could be started with these settings, and with which status its upstream, where there is one, answers for the list of its
+/// models, or why it does not answer. Nothing is started.
 ///
 /// # Errors
-/// What would keep it from starting, or that the upstream does not answer.
-pub async fn check(settings: &ServerSettings) -> Result<Option<u16>, StartError> {
+/// What would keep it from starting.
+pub async fn check(settings: &ServerSettings) -> Result<Option<Result<u16, UpstreamError>>, StartError> {
     let parts = Parts::of(settings)?;
     match &parts.proxy {
-        Some(proxy) => Ok(Some(proxy.upstream.status().await?)),
+        Some(proxy) => Ok(Some(proxy.upstream.status().await)),
         None => Ok(None),
     }
 }

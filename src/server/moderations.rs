@@ -93,8 +93,9 @@ pub struct ResultOut {
 /// Judge texts in the shape of OpenAI's moderation.
 #[utoipa::path(post, path = "/v1/moderations", tag = "drop-ins", request_body = ModerationIn,
     params(("X-Throughline-User" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Judge each text as this user's next message"),
-           ("X-Throughline-Session" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "In this session; without it, in a new one")),
-    responses((status = 200, body = ModerationOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+           ("X-Throughline-Session" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "In this session; without it, in a new one"),
+           ("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
+    responses((status = 200, body = ModerationOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn moderations(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -106,7 +107,7 @@ pub(super) async fn moderations(
         let detail = format!("{bytes} bytes of text, the limit is {}", app.settings.turn_bytes_max);
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, "several requests"));
     }
-    let user = text_header(&headers, "x-throughline-user")?;
+    let user = text_header(&headers, "x-throughline-user")?.map(|id| app.known_as(id));
     let session = text_header(&headers, "x-throughline-session")?;
     let deadline = app.deadline(&headers)?;
     let mut results = Vec::with_capacity(texts.len());

@@ -30,7 +30,9 @@ struct State<Job> {
     batch: VecDeque<(usize, Job)>,
     /// Of jobs that wait, and of those that are being done.
     tokens: usize,
-    /// Of batch work that is being done, and gives way.
+    /// Of these, those of batch work, which gives way.
+    batch_tokens: usize,
+    /// Those of batch work that is being done.
     paused: usize,
     rate: Rate,
     closed: bool,
@@ -75,6 +77,7 @@ impl<Job> Queue<Job> {
             urgent: VecDeque::new(),
             batch: VecDeque::new(),
             tokens: 0,
+            batch_tokens: 0,
             paused: 0,
             rate: Rate::guess(),
             closed: false,
@@ -92,25 +95,25 @@ impl<Job> Queue<Job> {
             return Err(Full::Closed);
         }
         let seconds = |tokens: usize| state.rate.seconds(tokens);
-        let over = (state.tokens + tokens).saturating_sub(self.tokens_max).min(state.tokens);
         // Batch work gives way: whoever is urgent waits for what is urgent, and for what is being done.
-        let batch: usize = match priority {
-            Priority::Urgent => state.batch.iter().map(|(tokens, _)| tokens).sum::<usize>() + state.paused,
-            Priority::Batch => 0,
+        let before = match priority {
+            Priority::Urgent => state.tokens - state.batch_tokens,
+            Priority::Batch => state.tokens,
         };
+        let over = (before + tokens).saturating_sub(self.tokens_max).min(before);
         // Whoever is next is not turned away, however long it may take.
-        let late = match state.tokens.saturating_sub(batch) {
-            0 => 0.0,
-            before => seconds(before + tokens) - patience.as_secs_f64(),
-        };
+        let late = if before == 0 { 0.0 } else { seconds(before + tokens) - patience.as_secs_f64() };
         if over > 0 || late > 0.0 {
             let retry_after_s = seconds(over).max(late).ceil().clamp(1.0, 600.0) as u64;
-            return Err(Full::Busy { waiting_tokens: state.tokens, retry_after_s });
+            return Err(Full::Busy { waiting_tokens: before, retry_after_s });
         }
         state.tokens += tokens;
         match priority {
             Priority::Urgent => state.urgent.push_back((tokens, job)),
-            Priority::Batch => state.batch.push_back((tokens, job)),
+            Priority::Batch => {
+                state.batch_tokens += tokens;
+                state.batch.push_back((tokens, job));
+            }
         }
         self.ready.notify_one();
         Ok(())
@@ -149,13 +152,20 @@ impl<Job> Queue<Job> {
         }
     }
 
-    /// The next urgent job, if there is one and it fits, by its tokens and itself: for whoever does batch work and can pause, or can do it beside
+    /// The next urgent job, if there is one and it fits, by its tokens and itself: for whoever can do it beside another. Nobody goes before
     /// another.
     pub fn pop_urgent_if(&self, fits: impl FnOnce(usize, &Job) -> bool) -> Option<(usize, Job)> {
         self.lock().urgent.pop_front_if(|(tokens, job)| fits(*tokens, job))
     }
 
-    /// A job is done that [`Queue::pop_urgent_if`] gave.
+    /// The first urgent job that fits, whatever waits before it: for whoever does batch work, pauses, and cannot do all there is.
+    pub fn pop_urgent_that(&self, fits: impl Fn(&Job) -> bool) -> Option<(usize, Job)> {
+        let mut state = self.lock();
+        let at = state.urgent.iter().position(|(_, job)| fits(job))?;
+        state.urgent.remove(at)
+    }
+
+    /// A job is done that came while batch work paused.
     pub fn done_urgent(&self, tokens: usize) {
         self.lock().tokens -= tokens;
     }
@@ -164,7 +174,7 @@ impl<Job> Queue<Job> {
     pub fn done(&self, tokens: usize) {
         let mut state = self.lock();
         state.tokens -= tokens;
-        state.paused = 0;
+        state.batch_tokens -= std::mem::take(&mut state.paused);
     }
 
     /// How long a job of about so many tokens takes, by those before it.
@@ -175,7 +185,8 @@ impl<Job> Queue<Job> {
     /// Notes that a job of about so many tokens took so long: what it was taken in as, whatever else had to be read for it.
     pub fn measured(&self, tokens: usize, seconds: f64) {
         if tokens > 0 && seconds > 0.0 {
-            self.lock().rate.measured(tokens, seconds);
+            // A database that stood still once says little about what comes next.
+            self.lock().rate.measured(tokens, seconds.min(RATE_MEMORY_S));
         }
     }
 
@@ -189,6 +200,12 @@ impl<Job> Queue<Job> {
     pub fn waiting(&self) -> (usize, usize) {
         let state = self.lock();
         (state.urgent.len() + state.batch.len(), state.tokens)
+    }
+
+    /// Of these, the tokens of those for which somebody waits.
+    pub fn urgent_tokens(&self) -> usize {
+        let state = self.lock();
+        state.tokens - state.batch_tokens
     }
 
     pub fn tokens_max(&self) -> usize {
@@ -236,10 +253,11 @@ mod tests {
         for _ in 0..200 {
             queue.measured(100, 1.0);
         }
-        push(&queue, Priority::Batch, 500, ()).unwrap();
+        push(&queue, Priority::Urgent, 500, ()).unwrap();
         // 410 tokens must go before another 10 fit; at 100 tokens a second that takes 5 s, rounded up.
         let full = Full::Busy { waiting_tokens: 500, retry_after_s: 5 };
         assert_eq!(push(&queue, Priority::Urgent, 10, ()), Err(full), "the large one was taken since nothing waited");
+        assert_eq!(push(&queue, Priority::Batch, 10, ()), Err(full));
         let (tokens, ()) = queue.pop().unwrap();
         assert!(push(&queue, Priority::Urgent, 10, ()).is_err(), "what is being read counts");
         queue.done(tokens);
@@ -259,11 +277,15 @@ mod tests {
         assert_eq!(queue.push(Priority::Urgent, (10, Duration::from_secs(1)), 'b'), Err(late));
         queue.push(Priority::Urgent, (10, Duration::from_secs(5)), 'c').unwrap();
         // Batch work in front of it does not make an urgent job late, whether it waits or is being done.
-        let queue = Queue::new(2_000);
+        let queue = Queue::new(800);
         for _ in 0..200 {
             queue.measured(100, 1.0);
         }
         push(&queue, Priority::Batch, 900, 'a').unwrap();
+        assert!(
+            push(&queue, Priority::Batch, 10, 'x').is_err(),
+            "it has all the room there is for histories, and leaves that for turns"
+        );
         queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'b').unwrap();
         assert_eq!(queue.pop(), Some((10, 'b')));
         assert!(queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').is_err(), "b is not done");
@@ -289,6 +311,18 @@ mod tests {
         assert_eq!(queue.waiting(), (1, 30), "what is being done counts");
         queue.done(20);
         assert_eq!(queue.waiting(), (1, 10));
+    }
+
+    #[test]
+    fn whoever_pauses_takes_the_first_that_it_can_do() {
+        let queue = Queue::new(100);
+        for job in ['a', 'b', 'c'] {
+            push(&queue, Priority::Urgent, 10, job).unwrap();
+        }
+        assert_eq!(queue.pop_urgent_that(|job| *job != 'a'), Some((10, 'b')));
+        assert_eq!(queue.pop_urgent_that(|job| *job == 'x'), None);
+        assert_eq!(queue.pop(), Some((10, 'a')), "whoever was passed over keeps the place");
+        assert_eq!(queue.urgent_tokens(), 30, "what is being done counts");
     }
 
     #[test]

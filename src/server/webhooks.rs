@@ -80,9 +80,13 @@ type Senders = Arc<Vec<Arc<Sender>>>;
 
 impl Webhooks {
     /// # Errors
-    /// When the file cannot be read, or one of them cannot be used.
+    /// When the file cannot be read, has none, or one of them cannot be used. While the server runs, they may all go.
     pub fn new(file: PathBuf) -> Result<Self, WebhookError> {
-        let senders = Followed::new("the file of webhooks", vec![file.clone()], || senders(&file))?;
+        let some = || match senders(&file)? {
+            none if none.is_empty() => Err(WebhookError { file: file.clone(), found: "there is none".into() }),
+            some => Ok(some),
+        };
+        let senders = Followed::new("the file of webhooks", vec![file.clone()], some)?;
         Ok(Self { file, senders })
     }
 
@@ -133,8 +137,8 @@ fn senders(file: &Path) -> Result<Senders, WebhookError> {
 fn webhooks(file: &Path, text: &str) -> Result<Vec<WebhookSettings>, WebhookError> {
     let told = |found: String| WebhookError { file: file.to_owned(), found };
     let File { webhooks } = from_toml(text).map_err(|error| told(error.to_string()))?;
-    if webhooks.is_empty() || webhooks.len() > WEBHOOKS_MAX {
-        return Err(told(format!("{} webhooks, the limits are 1 and {WEBHOOKS_MAX}", webhooks.len())));
+    if webhooks.len() > WEBHOOKS_MAX {
+        return Err(told(format!("{} webhooks, the limit is {WEBHOOKS_MAX}", webhooks.len())));
     }
     for (number, webhook) in webhooks.iter().enumerate() {
         check_id("a webhook's name", &webhook.name).map_err(|problem| told(problem.detail))?;
@@ -160,8 +164,10 @@ mod tests {
         assert_eq!(read(ONE).unwrap()[0].level_min, Level::Review);
         let two = ONE.to_owned() + &ONE.replace("pager", "other") + "level_min = \"urgent\"\n";
         assert_eq!(read(&two).unwrap()[1].level_min, Level::Urgent);
+        assert_eq!(read("").unwrap().len(), 0);
+        let many: String = (0..17).map(|number| ONE.replace("pager", &format!("pager{number}"))).collect();
+        assert!(read(&many).unwrap_err().to_string().contains("17 webhooks"));
         for (text, told) in [
-            (String::new(), "0 webhooks"),
             (ONE.to_owned() + ONE, "two webhooks"),
             (ONE.replace("whsec_", ""), "secret of pager"),
             (ONE.replace("\"pager\"", "\"\""), "0 characters"),

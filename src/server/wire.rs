@@ -384,7 +384,7 @@ pub struct AlarmsOut {
     pub unreadable: usize,
 }
 
-/// That a person saw a user's alarms.
+/// That a person saw a user's alarms: all, or those up to one.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcknowledgeIn {
@@ -394,9 +394,13 @@ pub struct AcknowledgeIn {
     #[serde(default)]
     #[schema(max_length = 4096)]
     pub note: String,
+    /// The last alarm that the person looked at: those after it wait on, and what was said after it can raise one again. Without it, all
+    /// there is counts as seen, what came meanwhile among it.
+    #[schema(minimum = 1)]
+    pub up_to: Option<i64>,
 }
 
-/// How many alarms had waited.
+/// How many alarms had waited; 0 where `up_to` is no alarm of the user's.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AcknowledgeOut {
     pub acknowledged: usize,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::database::{Row, Value, values};
+use super::database::{Row, Statements, Value, values};
 use super::turns::{of, text};
 use super::{Store, StoreError, time};
 use crate::arc::MessageAt;
@@ -137,10 +137,27 @@ impl Store {
         note: &str,
         now: Timestamp,
     ) -> Result<Option<usize>, StoreError> {
+        self.acknowledge_up_to(user_id, None, by, note, now)
+    }
+
+    /// The same of the alarm of that number and those before it, where one is named: what came after it nobody looked at, and it counts
+    /// as new. Of a number that is no alarm of the user's, none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn acknowledge_up_to(
+        &self,
+        user_id: &str,
+        up_to: Option<i64>,
+        by: &str,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<Option<usize>, StoreError> {
         self.database.write(|on| {
             let Some(user) = self.known_alone(on, user_id)? else { return Ok(None) };
-            let query = "SELECT id FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL";
-            let open = on.query(query, values![user.id])?;
+            let Some(seen) = seen_messages(on, user.id, up_to)? else { return Ok(Some(0)) };
+            let query = "SELECT id FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL AND id <= ?2";
+            let open = on.query(query, values![user.id, up_to.unwrap_or(i64::MAX)])?;
             for row in &open {
                 let id = row.number(0)?;
                 let by = user.key.seal(by.as_bytes(), &of("by", id))?;
@@ -151,11 +168,26 @@ impl Store {
                 )?;
             }
             if !open.is_empty() {
-                on.execute("UPDATE users SET seen_messages = messages WHERE id = ?1", values![user.id])?;
+                on.execute("UPDATE users SET seen_messages = ?2 WHERE id = ?1", values![user.id, seen])?;
             }
             Ok(Some(open.len()))
         })
     }
+}
+
+/// How many messages of a user's a person saw who looked at that alarm: those that were kept with it, the last of which it was raised at;
+/// without one, all there are. `None` where the user has no such alarm.
+fn seen_messages(on: &mut dyn Statements, owner: i64, up_to: Option<i64>) -> Result<Option<i64>, StoreError> {
+    let found = match up_to {
+        None => on.first("SELECT messages FROM users WHERE id = ?1", values![owner])?,
+        Some(alarm) => {
+            let query = "SELECT number + 1 FROM alarms JOIN messages ON messages.owner = alarms.owner \
+                         AND messages.session = alarms.session AND messages.message = alarms.message \
+                         WHERE alarms.owner = ?1 AND alarms.id = ?2";
+            on.first(query, values![owner, alarm])?
+        }
+    };
+    found.map(|row| row.number(0)).transpose()
 }
 
 fn raw(mut row: Row) -> Result<Raw, StoreError> {

@@ -6,18 +6,30 @@ use super::database::values;
 use super::turns::text;
 use super::{Store, StoreError};
 
+/// Read from an index of those alone: neither users nor alarms that somebody saw are gone through.
+pub(super) const OPEN_ALARMS: &str = "SELECT COUNT(*) FROM alarms WHERE acknowledged_ms IS NULL";
+
 impl Store {
     /// The number of users, messages, and alarms that wait for a person.
     ///
     /// # Errors
     /// When the database fails.
     pub fn counts(&self) -> Result<[u64; 3], StoreError> {
-        let of = "SELECT (SELECT COUNT(*) FROM users), (SELECT CAST(COALESCE(SUM(messages), 0) AS BIGINT) FROM users), \
-                  (SELECT COUNT(*) FROM alarms WHERE acknowledged_ms IS NULL)";
+        let of = format!(
+            "SELECT (SELECT COUNT(*) FROM users), (SELECT CAST(COALESCE(SUM(messages), 0) AS BIGINT) FROM users), ({OPEN_ALARMS})"
+        );
         self.database.read(|on| {
-            let row = on.first(of, &[])?.ok_or(StoreError::Sealed)?;
+            let row = on.first(&of, &[])?.ok_or(StoreError::Sealed)?;
             Ok([row.number(0)? as u64, row.number(1)? as u64, row.number(2)? as u64])
         })
+    }
+
+    /// The number of alarms that wait for a person, without going through anything else.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn open_alarms(&self) -> Result<u64, StoreError> {
+        self.database.read(|on| Ok(on.first(OPEN_ALARMS, &[])?.ok_or(StoreError::Sealed)?.number(0)? as u64))
     }
 
     /// Whether it can be written now.
@@ -62,7 +74,8 @@ impl Store {
         Ok((broken > 0).then(|| format!("of {broken} of {all} users something that is sealed does not open")))
     }
 
-    /// Writes a whole copy to a new file, while others go on.
+    /// Writes a whole copy to a new file, while others go on; a database of an older form is copied as it is. It has that name once it is
+    /// whole and on the disk; until then it is written to FILE.partial beside it.
     ///
     /// # Errors
     /// When the file exists or cannot be written; of PostgreSQL, which has a tool of its own for it.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::StoreError;
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;
+use super::schema::Form;
 use super::sqlite::Sqlite;
 
 /// A value of a row, or one bound to a statement.
@@ -156,6 +157,15 @@ impl Database {
             Self::Sqlite(sqlite) => sqlite.file().display().to_string(),
             #[cfg(feature = "postgres")]
             Self::Postgres(postgres) => postgres.place().to_owned(),
+        }
+    }
+
+    /// The form of its tables.
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.form,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => postgres.form,
         }
     }
 

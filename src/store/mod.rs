@@ -41,12 +41,18 @@ pub use error::StoreError;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresSettings;
 pub use retention::{Retained, Retention};
+pub use schema::Form;
 use seal::Keys;
 pub use seal::MasterKey;
 use sqlite::Sqlite;
 
 /// The database's file in its folder.
 const FILE: &str = "throughline.sqlite";
+/// What is sealed once under the operator's key, and what that is of.
+const KEY_WORD: &[u8] = b"throughline";
+const KEY_CHECK: &[u8] = b"key check";
+/// How pseudonyms of users begin.
+const PSEUDONYM: &str = "u_";
 
 /// A message as it is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +153,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database in a folder, and makes it where there is none.
+    /// Opens the database in a folder, makes it where there is none, and brings an older form to the present one. The caller sees to it
+    /// that no other server has the folder.
     ///
     /// # Errors
     /// When the folder cannot be written, the key is not the one it was begun with, or a newer build wrote it.
@@ -155,7 +162,16 @@ impl Store {
         Self::of(Database::Sqlite(Sqlite::open(folder.join(FILE))?), key)
     }
 
-    /// Connects to a PostgreSQL database, and makes the tables where there are none.
+    /// Opens the database in a folder beside whoever has it: it is neither made nor brought forward. Of an older form
+    /// ([`Form::is_older`]) nothing can be asked but for a copy.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, the key is not the one it was begun with, or a newer build wrote it.
+    pub fn open_as_it_is(folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
+        Self::of_as_it_is(Database::Sqlite(Sqlite::open_as_it_is(folder.join(FILE))?), key)
+    }
+
+    /// Connects to a PostgreSQL database, makes the tables where there are none, and brings older ones to the present form.
     ///
     /// # Errors
     /// When it cannot be reached or written, the key is not the one it was begun with, or a newer build wrote it.
@@ -164,10 +180,34 @@ impl Store {
         Self::of(Database::Postgres(Box::new(postgres::Postgres::connect(settings)?)), key)
     }
 
+    /// Connects to a PostgreSQL database as [`Store::open_as_it_is`] opens a folder's.
+    ///
+    /// # Errors
+    /// When it cannot be reached, the key is not the one it was begun with, or a newer build wrote it.
+    #[cfg(feature = "postgres")]
+    pub fn connect_as_it_is(settings: &PostgresSettings, key: &MasterKey) -> Result<Self, StoreError> {
+        Self::of_as_it_is(Database::Postgres(Box::new(postgres::Postgres::connect_as_it_is(settings)?)), key)
+    }
+
     fn of(database: Database, key: &MasterKey) -> Result<Self, StoreError> {
         let store = Self { database, keys: Keys::of(key) };
+        store.begin_key()?;
         store.check_key()?;
         Ok(store)
+    }
+
+    fn of_as_it_is(database: Database, key: &MasterKey) -> Result<Self, StoreError> {
+        let store = Self { database, keys: Keys::of(key) };
+        // Without tables nothing was begun.
+        if store.form().found > 0 {
+            store.check_key()?;
+        }
+        Ok(store)
+    }
+
+    /// The form that the database had when it was opened, and this build's.
+    pub fn form(&self) -> Form {
+        self.database.form()
     }
 
     /// Where it is, for people: the file, or the database's address without a password.
@@ -185,20 +225,35 @@ impl Store {
         self.keys.digest(of)
     }
 
-    /// Whether the key is the one that the database was begun with; a new database is begun with it.
-    fn check_key(&self) -> Result<(), StoreError> {
-        const WORD: &[u8] = b"throughline";
+    /// What stands in the place of a user's id where nobody is to know it: `u_` and HMAC-SHA256 under a key of the operator's, in
+    /// hexadecimal. What is a pseudonym already stays as it is, so that whoever reads one can ask for it.
+    pub fn pseudonym(&self, user_id: &str) -> String {
+        let digits = user_id.strip_prefix(PSEUDONYM).unwrap_or_default().as_bytes();
+        if digits.len() == 64 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return user_id.to_owned();
+        }
+        let bytes = self.keys.pseudonym(user_id);
+        bytes.iter().fold(PSEUDONYM.to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    }
+
+    /// A new database is begun with the key.
+    fn begin_key(&self) -> Result<(), StoreError> {
         self.database.write(|on| {
-            let sealed = self.keys.wrap.seal(WORD, b"key check")?;
+            let sealed = self.keys.wrap.seal(KEY_WORD, KEY_CHECK)?;
             let begin = "INSERT INTO meta (name, value) VALUES ('key_check', ?1) ON CONFLICT (name) DO NOTHING";
-            on.execute(begin, values![sealed])?;
-            let row = on.first("SELECT value FROM meta WHERE name = 'key_check'", &[])?;
-            let sealed = row.ok_or(StoreError::Sealed)?.bytes(0)?;
-            match self.keys.wrap.open(&sealed, b"key check") {
-                Ok(word) if word == WORD => Ok(()),
-                _ => Err(StoreError::OtherKey { place: self.place() }),
-            }
+            on.execute(begin, values![sealed]).map(|_| ())
         })
+    }
+
+    /// Whether the key is the one that the database was begun with; any is of one that was not begun.
+    fn check_key(&self) -> Result<(), StoreError> {
+        let query = "SELECT value FROM meta WHERE name = 'key_check'";
+        let found = self.database.read(|on| on.first(query, &[])?.map(|mut row| row.bytes(0)).transpose())?;
+        match found.map(|sealed| self.keys.wrap.open(&sealed, KEY_CHECK)) {
+            None => Ok(()),
+            Some(Ok(word)) if word == KEY_WORD => Ok(()),
+            Some(_) => Err(StoreError::OtherKey { place: self.place() }),
+        }
     }
 }
 

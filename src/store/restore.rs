@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::database::Database;
-use super::sqlite::{Sqlite, make_private};
+use super::sqlite::{Sqlite, cannot_open, make_private, put_in_place, with_ending};
 use super::{FILE, MasterKey, Store, StoreError};
 
 /// What a copy is called until it is known to be whole.
@@ -22,13 +22,8 @@ impl Store {
     pub fn restore(copy: &Path, folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
         let (file, unproven) = (folder.join(FILE), folder.join(UNPROVEN));
         refuse_what_is_there(copy, &file)?;
-        let proven = prove(copy, &unproven, key).and_then(|()| {
-            let cannot = |cause: io::Error| cannot_open(&file, &cause);
-            File::open(&unproven).and_then(|file| file.sync_all()).map_err(cannot)?;
-            fs::rename(&unproven, &file).map_err(cannot)?;
-            // The name, too, is on the disk when this is done; not every system lets folders be opened for it.
-            File::open(folder).and_then(|folder| folder.sync_all()).or_else(unsupported).map_err(cannot)
-        });
+        let proven = prove(copy, &unproven, key)
+            .and_then(|()| put_in_place(&unproven, &file).map_err(|cause| cannot_open(&file, &cause)));
         // What did not prove whole is not left behind.
         beside(&unproven).iter().chain([&unproven]).for_each(|file| drop(fs::remove_file(file)));
         proven?;
@@ -91,17 +86,5 @@ fn prove(copy: &Path, unproven: &Path, key: &MasterKey) -> Result<(), StoreError
 
 /// What SQLite keeps beside a file while it is in use.
 fn beside(file: &Path) -> [PathBuf; 3] {
-    ["-wal", "-shm", "-journal"].map(|ending| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(ending);
-        name.into()
-    })
-}
-
-fn cannot_open(place: &Path, cause: &io::Error) -> StoreError {
-    StoreError::Open { place: place.display().to_string(), cause: cause.to_string() }
-}
-
-fn unsupported(cause: io::Error) -> io::Result<()> {
-    if cfg!(unix) { Err(cause) } else { Ok(()) }
+    ["-wal", "-shm", "-journal"].map(|ending| with_ending(file, ending))
 }

@@ -1,5 +1,6 @@
 //! The tables, and how older ones become the present ones. Statements read both databases' tables alike: they have the same names and columns.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -7,6 +8,30 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 #[cfg(feature = "postgres")]
 use super::database::{Statements, values};
+
+/// The form of a database's tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Form {
+    /// That it had when it was opened; 0 without tables.
+    pub found: i64,
+    /// That this build reads.
+    pub known: i64,
+}
+
+impl Form {
+    fn of(found: i64, known: usize, place: impl Display) -> Result<Self, StoreError> {
+        let known = known as i64;
+        if found > known || found < 0 {
+            return Err(StoreError::Newer { place: place.to_string(), found, known });
+        }
+        Ok(Self { found, known })
+    }
+
+    /// Whether it must be brought forward before anything else.
+    pub fn is_older(self) -> bool {
+        self.found < self.known
+    }
+}
 
 /// Each brings an SQLite database from the form of its place to the next; none is ever changed.
 const SQLITE: [&str; 2] = ["
@@ -79,29 +104,35 @@ const SQLITE: [&str; 2] = ["
     CREATE INDEX users_aging ON users (last_ms);
 "];
 
-/// What every connection is set to.
+/// What a database is set to, and every connection to it.
 pub(super) fn settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection_settings(connection)
+}
+
+/// What every connection is set to, of which nothing stays in the file.
+pub(super) fn connection_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF; \
          PRAGMA cell_size_check = ON;",
     )
 }
 
-/// Brings the database to the present form; all of it or nothing.
-pub(super) fn migrate_sqlite(connection: &mut Connection, file: &Path) -> Result<(), StoreError> {
+pub(super) fn form_of_sqlite(connection: &Connection, file: &Path) -> Result<Form, StoreError> {
+    let found = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Form::of(found, SQLITE.len(), file.display())
+}
+
+/// Brings the database to the present form, all of it or nothing; the form that it had.
+pub(super) fn migrate_sqlite(connection: &mut Connection, file: &Path) -> Result<Form, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let known = SQLITE.len() as i64;
-    if found > known || found < 0 {
-        return Err(StoreError::Newer { place: file.display().to_string(), found, known });
-    }
-    for migration in &SQLITE[found as usize..] {
+    let form = form_of_sqlite(&transaction, file)?;
+    for migration in &SQLITE[form.found as usize..] {
         transaction.execute_batch(migration)?;
     }
-    transaction.execute_batch(&format!("PRAGMA user_version = {known}"))?;
+    transaction.execute_batch(&format!("PRAGMA user_version = {}", form.known))?;
     transaction.commit()?;
-    Ok(())
+    Ok(form)
 }
 
 /// The schema in a PostgreSQL database that has everything.
@@ -173,31 +204,43 @@ const POSTGRES: [&[&str]; 1] = [&[
     "CREATE INDEX users_aging ON users (last_ms)",
 ]];
 
-/// Brings the database to the present form; all of it or nothing. Servers that start together do it one after another.
+/// The table of the form, if it is there.
 #[cfg(feature = "postgres")]
-pub(super) fn migrate_postgres(on: &mut dyn Statements, place: &str) -> Result<(), StoreError> {
-    let there = |on: &mut dyn Statements, what: &str| -> Result<bool, StoreError> {
-        Ok(on.first(&format!("SELECT {what} WHERE {what} IS NOT NULL"), &[])?.is_some())
+const FORM_TABLE: &str = "CAST(to_regclass('throughline.form') AS TEXT)";
+
+#[cfg(feature = "postgres")]
+fn is_there(on: &mut dyn Statements, what: &str) -> Result<bool, StoreError> {
+    Ok(on.first(&format!("SELECT {what} WHERE {what} IS NOT NULL"), &[])?.is_some())
+}
+
+#[cfg(feature = "postgres")]
+pub(super) fn form_of_postgres(on: &mut dyn Statements, place: &str) -> Result<Form, StoreError> {
+    let found = match is_there(on, FORM_TABLE)? {
+        true => on.first("SELECT number FROM form", &[])?.ok_or(StoreError::Sealed)?.number(0)?,
+        false => 0,
     };
+    Form::of(found, POSTGRES.len(), place)
+}
+
+/// Brings the database to the present form, all of it or nothing; the form that it had. Servers that start together do it one after
+/// another.
+#[cfg(feature = "postgres")]
+pub(super) fn migrate_postgres(on: &mut dyn Statements, place: &str) -> Result<Form, StoreError> {
     on.query("SELECT CAST(pg_advisory_xact_lock(?1) AS TEXT)", values![i64::from_be_bytes(*b"throughl")])?;
     // Whoever may not make one has it made by somebody else.
-    if !there(on, "CAST(to_regnamespace('throughline') AS TEXT)")? {
+    if !is_there(on, "CAST(to_regnamespace('throughline') AS TEXT)")? {
         on.execute(&format!("CREATE SCHEMA {SCHEMA}"), &[])?;
     }
-    if !there(on, "CAST(to_regclass('throughline.form') AS TEXT)")? {
+    if !is_there(on, FORM_TABLE)? {
         on.execute("CREATE TABLE form (number BIGINT NOT NULL)", &[])?;
         on.execute("INSERT INTO form (number) VALUES (0)", &[])?;
     }
-    let found = on.first("SELECT number FROM form", &[])?.ok_or(StoreError::Sealed)?.number(0)?;
-    let known = POSTGRES.len() as i64;
-    if found > known || found < 0 {
-        return Err(StoreError::Newer { place: place.to_owned(), found, known });
-    }
-    for statement in POSTGRES[found as usize..].iter().copied().flatten() {
+    let form = form_of_postgres(on, place)?;
+    for statement in POSTGRES[form.found as usize..].iter().copied().flatten() {
         on.execute(statement, &[])?;
     }
-    if found < known {
-        on.execute("UPDATE form SET number = ?1", values![known])?;
+    if form.is_older() {
+        on.execute("UPDATE form SET number = ?1", values![form.known])?;
     }
-    Ok(())
+    Ok(form)
 }

@@ -58,6 +58,7 @@ impl fmt::Debug for MasterKey {
 pub(super) struct Keys {
     lookup: Zeroizing<[u8; KEY_BYTES]>,
     digest: Zeroizing<[u8; KEY_BYTES]>,
+    pseudonym: Zeroizing<[u8; KEY_BYTES]>,
     /// Of the users' own keys.
     pub wrap: DataKey,
 }
@@ -67,6 +68,7 @@ impl Keys {
         Self {
             lookup: Zeroizing::new(mac(&master.0, b"throughline lookup 1")),
             digest: Zeroizing::new(mac(&master.0, b"throughline digest 1")),
+            pseudonym: Zeroizing::new(mac(&master.0, b"throughline pseudonym 1")),
             wrap: DataKey::new(&mac(&master.0, b"throughline wrap 1")),
         }
     }
@@ -79,6 +81,11 @@ impl Keys {
     /// HMAC-SHA256 of anything that is only compared.
     pub fn digest(&self, of: &[u8]) -> [u8; KEY_BYTES] {
         mac(&self.digest, of)
+    }
+
+    /// HMAC-SHA256 of an id, which stands in its place.
+    pub fn pseudonym(&self, id: &str) -> [u8; KEY_BYTES] {
+        mac(&self.pseudonym, id.as_bytes())
     }
 
     /// A new key for a user, and the same sealed.

@@ -1,14 +1,18 @@
 //! SQLite: a file in a folder, one connection; writes of one process never meet.
 
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
 
 use super::database::{Row, Statements, Value};
+use super::schema::Form;
 use super::{StoreError, schema};
 
 /// How long a write waits for another process's.
@@ -19,6 +23,8 @@ const PREPARED_MAX: usize = 64;
 pub(super) struct Sqlite {
     connection: Mutex<Connection>,
     file: PathBuf,
+    /// That the database had.
+    pub form: Form,
     /// Whether the log of writes still has pages of something that was deleted.
     uncut: AtomicBool,
 }
@@ -26,18 +32,23 @@ pub(super) struct Sqlite {
 impl Sqlite {
     /// Opens the database, makes it where there is none, and brings it to the present form.
     pub fn open(file: PathBuf) -> Result<Self, StoreError> {
-        let cannot =
-            |cause: rusqlite::Error| StoreError::Open { place: file.display().to_string(), cause: cause.to_string() };
         make_private(&file);
-        let mut connection = Connection::open(&file).map_err(cannot)?;
-        connection.busy_timeout(LOCK_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
-        schema::settings(&connection).map_err(|error| match StoreError::from(error) {
-            StoreError::Other(cause) => StoreError::Open { place: file.display().to_string(), cause },
-            other => other,
-        })?;
-        schema::migrate_sqlite(&mut connection, &file)?;
-        Ok(Self { connection: Mutex::new(connection), file, uncut: AtomicBool::new(false) })
+        let mut connection = connect(&file, OpenFlags::default(), schema::settings)?;
+        let form = schema::migrate_sqlite(&mut connection, &file)?;
+        Ok(Self { connection: Mutex::new(connection), file, form, uncut: AtomicBool::new(false) })
+    }
+
+    /// Opens a database that is there, and leaves it as it is.
+    pub fn open_as_it_is(file: PathBuf) -> Result<Self, StoreError> {
+        if !file.exists() {
+            let told =
+                format!("{} is not there; hint: `serve` makes it, in the folder that --folder names", file.display());
+            return Err(StoreError::Refused(told));
+        }
+        let there = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = connect(&file, there, schema::connection_settings)?;
+        let form = schema::form_of_sqlite(&connection, &file)?;
+        Ok(Self { connection: Mutex::new(connection), file, form, uncut: AtomicBool::new(false) })
     }
 
     pub fn file(&self) -> &Path {
@@ -93,11 +104,29 @@ impl Sqlite {
 
     /// Writes a whole copy to a new file, while others go on.
     pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
-        let cannot =
-            |cause: rusqlite::Error| StoreError::Open { place: to.display().to_string(), cause: cause.to_string() };
-        // An empty file is written into; any other is refused.
-        make_private(to);
-        self.lock().execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(cannot)?;
+        if to.exists() {
+            let told = format!("{} exists; hint: a backup is never written over", to.display());
+            return Err(StoreError::Refused(told));
+        }
+        let partial = with_ending(to, ".partial");
+        // One that an earlier run left would be refused; an empty file is written into.
+        let _ = std::fs::remove_file(&partial);
+        make_private(&partial);
+        let written = self
+            .write_into(&partial)
+            .and_then(|()| put_in_place(&partial, to).map_err(|cause| cannot_open(to, &cause)));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&partial);
+        }
+        written
+    }
+
+    fn write_into(&self, file: &Path) -> Result<(), StoreError> {
+        // Under another name than was asked for, nobody would find it.
+        let name = file.to_str().ok_or_else(|| {
+            StoreError::Refused(format!("the name {} is no UTF-8; hint: another name", file.display()))
+        })?;
+        self.lock().execute("VACUUM INTO ?1", [name]).map_err(|cause| cannot_open(file, &cause))?;
         Ok(())
     }
 
@@ -111,6 +140,21 @@ impl Sqlite {
         // A panic within a transaction rolled it back: the connection is as good as before.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn connect(
+    file: &Path,
+    flags: OpenFlags,
+    settings: fn(&Connection) -> rusqlite::Result<()>,
+) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(file, flags).map_err(|cause| cannot_open(file, &cause))?;
+    connection.busy_timeout(LOCK_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
+    settings(&connection).map_err(|error| match StoreError::from(error) {
+        StoreError::Other(cause) => cannot_open(file, &cause),
+        other => other,
+    })?;
+    Ok(connection)
 }
 
 struct OnSqlite<'a>(&'a Connection);
@@ -181,10 +225,31 @@ impl From<rusqlite::Error> for StoreError {
 
 /// Makes an empty file that nobody else may read, unless there is one; the database's own files beside it take after it.
 pub(super) fn make_private(file: &Path) {
-    let mut options = std::fs::OpenOptions::new();
+    let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     // Where it cannot be made, opening it tells why.
     let _ = options.open(file);
+}
+
+/// Gives a file that is whole the name that it is to have, in the same folder; both are on the disk when this is done.
+pub(super) fn put_in_place(file: &Path, name: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).open(file)?.sync_all()?;
+    std::fs::rename(file, name)?;
+    let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Not every system lets folders be opened for it.
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    if cfg!(unix) { synced } else { Ok(()) }
+}
+
+/// The name with something behind it.
+pub(super) fn with_ending(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+pub(super) fn cannot_open(place: &Path, cause: &dyn Display) -> StoreError {
+    StoreError::Open { place: place.display().to_string(), cause: cause.to_string() }
 }

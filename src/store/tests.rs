@@ -145,6 +145,41 @@ fn a_copy_is_a_whole_database() {
 }
 
 #[test]
+fn what_a_copy_that_broke_off_left_is_in_nobodys_way() {
+    let (folder, store) = store();
+    store.keep(&turn(&store, "ada", &[message(0, 0, "one")])).unwrap();
+    let (copy, partial) = (folder.path().join("copy"), folder.path().join("copy.partial"));
+    std::fs::write(&partial, "half of one").unwrap();
+    store.back_up(&copy).unwrap();
+    assert!(copy.exists() && !partial.exists());
+    let written = std::fs::read(&copy).unwrap();
+    assert!(matches!(store.back_up(&copy), Err(StoreError::Refused(_))), "a copy is never written over");
+    assert_eq!((std::fs::read(&copy).unwrap(), partial.exists()), (written, false));
+    let error = store.back_up(&folder.path().join("nowhere").join("copy")).unwrap_err().to_string();
+    assert!(error.contains("nowhere") && error.contains("hint"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_whose_name_is_no_utf_8_is_refused() {
+    let (folder, store) = store();
+    let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"copy\xff");
+    let error = store.back_up(&folder.path().join(name)).unwrap_err().to_string();
+    assert!(error.contains("UTF-8") && error.contains("hint"), "{error}");
+    let left = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().contains("copy")));
+}
+
+#[test]
+fn alarms_that_wait_are_counted_by_their_index() {
+    let (_folder, store) = store();
+    let plan = format!("EXPLAIN QUERY PLAN {}", check::OPEN_ALARMS);
+    let rows = store.database.read(|on| on.query(&plan, &[])).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].text(3).unwrap().contains("INDEX alarms_open"), "{rows:?}");
+}
+
+#[test]
 fn what_does_not_open_hides_nothing_else() {
     for (change, what) in [
         ("UPDATE users SET name = x'00' WHERE id = 1", "a name"),

@@ -16,6 +16,7 @@ use ureq::http::Method;
 #[path = "../cli_support/mod.rs"]
 pub mod cli_support;
 pub mod other;
+pub mod proxied;
 
 use cli_support::{MODEL, throughline};
 

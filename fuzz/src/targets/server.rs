@@ -214,6 +214,7 @@ fn settings() -> ServerSettings {
             keep_content: true,
         },
         policy: None,
+        pseudonymous_users: false,
         pseudonymous_targets: false,
         body_bytes_max: 1 << 14,
         turn_bytes_max: 1 << 12,

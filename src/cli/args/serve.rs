@@ -74,6 +74,12 @@ pub struct ServeArgs {
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub no_content: bool,
 
+    /// Keep and tell users under an HMAC of their ids: callers go on saying the ids; the database, alarms and webhooks have pseudonyms
+    /// alone, which may be asked for as ids may. Users that are kept under their ids are not found under it
+    #[arg(long, value_name = "BOOL", env = "THROUGHLINE_PSEUDONYMOUS_USERS", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub pseudonymous_users: bool,
+
     /// Say `person 1` for those whom a user's evidence is toward, not what the user calls them
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_PSEUDONYMOUS_TARGETS", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]

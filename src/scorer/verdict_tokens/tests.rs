@@ -151,7 +151,7 @@ fn history(sessions: &[&[(Role, &str)]]) -> History {
 fn read(judge: &Judge, history: &History, tokens_max: usize) -> Reading {
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(tokens_max) };
     let tokenizer = bytes();
-    reader(&tokenizer).read_with(judge, &tokenizer, &spec, history, &mut |_| {}).unwrap()
+    reader(&tokenizer).read_with(judge, &tokenizer, &spec, history, &mut |_| true).unwrap()
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
         [(Role::User, "hello there"), (Role::Assistant, "yes"), (Role::User, "and then"), (Role::Assistant, "so")];
     let history = history(&[&messages]);
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(900) };
-    let (scored, notes) = reader.read_with(&engine, &tokenizer, &spec, &history, &mut |_| {}).unwrap();
+    let (scored, notes) = reader.read_with(&engine, &tokenizer, &spec, &history, &mut |_| true).unwrap();
     assert_eq!(notes.refused, 0);
     for (index, scored) in scored.iter().enumerate() {
         let one = |(role, text): &(Role, &str)| GuardMessage {
@@ -337,7 +337,7 @@ fn a_long_message_is_not_tokenised_again_for_every_cut() {
     let long = "a few words ".repeat(4_000);
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(1_200) };
     let history = history(&[&[(Role::User, &long)]]);
-    let (_, notes) = reader(&tokenizer).read_with(&Judge::new(), &tokenizer, &spec, &history, &mut |_| {}).unwrap();
+    let (_, notes) = reader(&tokenizer).read_with(&Judge::new(), &tokenizer, &spec, &history, &mut |_| true).unwrap();
     // Once to count its tokens and once for where they begin; then the prompts, which are within the window.
     let most = 2 * long.len() + 3 * 1_200 * (notes.windows + 2);
     assert!(*tokenizer.1.borrow() < most, "{} bytes, at most {most}", tokenizer.1.borrow());

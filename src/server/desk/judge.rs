@@ -106,8 +106,14 @@ impl<'a> Worker<'a> {
             }
             match self.open(&one) {
                 Ok(Opened::History(history)) => open.push((one, history)),
-                Ok(Opened::Answered(answer)) => one.answer(Ok(Answer::Turn(answer, true))),
-                Err(failed) => again.extend(one.failed(failed)),
+                Ok(Opened::Answered(answer)) => {
+                    self.all_judged = false;
+                    one.answer(Ok(Answer::Turn(answer, true)));
+                }
+                Err(failed) => {
+                    self.all_judged = false;
+                    again.extend(one.failed(failed));
+                }
             }
         }
         let Some(heard) = self.hear(&mut open) else {
@@ -122,7 +128,10 @@ impl<'a> Worker<'a> {
             let _closing = tracing::info_span!(parent: &one.span, "close").entered();
             match heard.map_err(Failed::Score).and_then(|heard| self.close(&one, *open, &heard)) {
                 Ok(answer) => one.answer(Ok(answer)),
-                Err(failed) => again.extend(one.failed(failed)),
+                Err(failed) => {
+                    self.all_judged = false;
+                    again.extend(one.failed(failed));
+                }
             }
         }
         again

@@ -54,18 +54,28 @@ pub struct ContentPart {
     pub refusal: Option<String>,
 }
 
+impl Content {
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Text(text) => vec![text],
+            Self::Parts(parts) => {
+                let texts = parts.iter().flat_map(|part| [&part.text, &part.refusal]);
+                texts.flatten().map(String::as_str).collect()
+            }
+        }
+    }
+}
+
 impl ChatMessage {
     fn text(&self) -> String {
-        let mut texts: Vec<&str> = match &self.content {
-            None => Vec::new(),
-            Some(Content::Text(text)) => vec![text],
-            Some(Content::Parts(parts)) => {
-                parts.iter().filter_map(|part| part.text.as_deref().or(part.refusal.as_deref())).collect()
-            }
-        };
+        let mut texts: Vec<&str> = self.content.iter().flat_map(Content::texts).collect();
         texts.extend(arguments(&self.tool_calls).map(|(_, text)| text));
         texts.retain(|text| !text.is_empty());
         texts.join("\n")
+    }
+
+    fn asks_tools(&self) -> bool {
+        self.tool_calls.as_array().is_some_and(|calls| !calls.is_empty())
     }
 
     /// Of a user or an assistant, with a text.
@@ -88,15 +98,24 @@ pub(super) struct Ids {
 }
 
 impl ChatIn {
-    /// Everything that was said, in order.
-    pub(super) fn all(&self) -> Vec<(Role, String)> {
-        self.messages.iter().filter_map(ChatMessage::said).collect()
+    /// The messages without what the assistant says at their end, where it asks no tools there: that is a reply which the upstream is to go on
+    /// with. It answers nothing yet.
+    fn asked(&self) -> &[ChatMessage] {
+        let ends = |message: &ChatMessage| message.role == "user" || message.asks_tools();
+        let end = self.messages.iter().rposition(ends).map_or(0, |last| last + 1);
+        &self.messages[..end]
     }
 
-    /// What the user said since the assistant last spoke.
+    /// Everything that was said, in order, but for a reply that was only begun.
+    pub(super) fn all(&self) -> Vec<(Role, String)> {
+        self.asked().iter().filter_map(ChatMessage::said).collect()
+    }
+
+    /// What the user said since the assistant last spoke: the last of all.
     pub(super) fn fresh(&self) -> Vec<(Role, String)> {
-        let since = self.messages.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
-        self.messages[since..].iter().filter_map(ChatMessage::said).collect()
+        let asked = self.asked();
+        let since = asked.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
+        asked[since..].iter().filter_map(ChatMessage::said).collect()
     }
 
     pub(super) fn ids(&self, headers: &HeaderMap) -> Result<Ids, Problem> {
@@ -127,17 +146,35 @@ pub(super) enum Voice {
     Tool(u64),
     /// What is spoken, as a text.
     Audio,
+    /// In a whole message, beside pieces of it.
+    Whole,
 }
 
-/// What a message of a reply says, or the next piece of it says more. Reasoning is not among it.
-pub(super) fn spoken(message: &Value) -> impl Iterator<Item = (Voice, &str)> {
-    let text = |name| message.get(name).and_then(Value::as_str).map(|text| (Voice::Text, text));
+/// What a message of a reply says, or the next piece of it says more; `None` where that cannot be read. Reasoning is not among it.
+pub(super) fn spoken(message: &Value) -> Option<Vec<(Voice, String)>> {
+    if !message.is_object() && !message.is_null() {
+        return None;
+    }
+    let mut all = Vec::new();
+    for field in [message.get("content"), message.get("refusal")].into_iter().flatten() {
+        let content = Option::<Content>::deserialize(field).ok()?;
+        let texts = content.iter().flat_map(Content::texts);
+        all.extend(texts.map(|text| (Voice::Text, text.to_owned())));
+    }
     let called = message.pointer("/function_call/arguments").and_then(Value::as_str);
     let audio = message.pointer("/audio/transcript").and_then(Value::as_str);
     let calls = message.get("tool_calls").into_iter().flat_map(arguments);
     let calls = calls.chain(called.map(|text| (Voice::Tool(0), text)));
-    let all = text("content").into_iter().chain(text("refusal")).chain(calls);
-    all.chain(audio.map(|text| (Voice::Audio, text))).filter(|(_, text)| !text.is_empty())
+    let others = calls.chain(audio.map(|text| (Voice::Audio, text)));
+    all.extend(others.map(|(voice, text)| (voice, text.to_owned())));
+    all.retain(|(_, text)| !text.is_empty());
+    Some(all)
+}
+
+/// All that a whole message says; `None` where that cannot be read.
+pub(super) fn said_in(message: &Value) -> Option<String> {
+    let texts: Vec<String> = spoken(message)?.into_iter().map(|(_, text)| text).collect();
+    Some(texts.join("\n"))
 }
 
 /// The arguments of tool calls, of functions and of tools that take a text.
@@ -151,11 +188,7 @@ fn arguments(calls: &Value) -> impl Iterator<Item = (Voice, &str)> {
 
 /// The texts of a whole reply, by choice; `None` where it is no chat completion.
 pub(super) fn texts(reply: &Value) -> Option<Vec<String>> {
-    let text = |choice: &Value| {
-        let texts: Vec<&str> = spoken(choice.get("message")?).map(|(_, text)| text).collect();
-        Some(texts.join("\n"))
-    };
-    reply.get("choices")?.as_array()?.iter().map(text).collect()
+    reply.get("choices")?.as_array()?.iter().map(|choice| said_in(choice.get("message")?)).collect()
 }
 
 /// A whole reply with nothing left in it.
@@ -218,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_is_only_begun_answers_nothing() {
+        let texts = |said: Vec<(Role, String)>| said.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let (user, begun) =
+            (json!({"role": "user", "content": "X"}), json!({"role": "assistant", "content": "Well, "}));
+        let (empty, system) =
+            (json!({"role": "assistant", "content": ""}), json!({"role": "system", "content": "Go on."}));
+        for more in [vec![&empty], vec![&begun], vec![&begun, &empty], vec![&begun, &system]] {
+            let messages: Vec<&Value> = [&begun, &user].into_iter().chain(more).collect();
+            let asked = chat(json!({"messages": messages}));
+            assert_eq!(texts(asked.fresh()), ["X"], "{messages:?}");
+            assert_eq!(texts(asked.all()), ["Well, ", "X"], "{messages:?}");
+        }
+        let called =
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1", "function": {"arguments": "{}"}}]});
+        let tool = json!({"role": "tool", "content": "42"});
+        let asked = chat(json!({"messages": [user, called, tool, begun]}));
+        assert!(asked.fresh().is_empty(), "it was judged when the tools were asked");
+        assert_eq!(texts(asked.all()), ["X", "{}"]);
+    }
+
+    #[test]
     fn the_header_says_whose_it_is_before_the_body_does() {
         let mut headers = HeaderMap::new();
         let asked = chat(json!({"messages": [], "user": "b", "safety_identifier": "a"}));
@@ -245,5 +299,20 @@ mod tests {
         let message =
             json!({"content": null, "reasoning_content": "hm", "tool_calls": calls, "audio": {"transcript": "aloud"}});
         assert_eq!(texts(&json!({"choices": [{"message": message}]})).unwrap(), ["{}\nher street\naloud"]);
+    }
+
+    #[test]
+    fn parts_of_a_reply_are_read_and_what_cannot_be_is_no_reply() {
+        let of = |message: Value| texts(&json!({"choices": [{"message": message}]}));
+        let parts = json!([{"type": "text", "text": "her"}, {"type": "thinking", "thinking": []}, {"type": "refusal", "refusal": "no"},
+            {"type": "text", "text": "street"}]);
+        assert_eq!(of(json!({"content": parts})).unwrap(), ["her\nno\nstreet"]);
+        assert_eq!(of(json!({"content": null, "refusal": null})).unwrap(), [""]);
+        for content in
+            [json!(7), json!(true), json!({"text": "her"}), json!(["her", 7]), json!([{"text": {"value": "her"}}])]
+        {
+            assert_eq!(of(json!({"content": content})), None, "{content}");
+        }
+        assert_eq!(of(json!("her street")), None);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::chat::{Voice, spoken};
+use super::chat::{Voice, said_in, spoken};
 
 /// The longest event of an upstream, in bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -87,6 +87,21 @@ struct Choice {
     index: u32,
     #[serde(default)]
     delta: Value,
+    /// All that was said, which some upstreams send beside the pieces.
+    #[serde(default)]
+    message: Value,
+}
+
+impl Choice {
+    /// What is said; `None` where that cannot be read.
+    fn pieces(&self) -> Option<Vec<(Voice, String)>> {
+        let mut pieces = spoken(&self.delta)?;
+        let whole = said_in(&self.message)?;
+        if !whole.is_empty() {
+            pieces.push((Voice::Whole, whole));
+        }
+        Some(pieces)
+    }
 }
 
 /// What the choices of an event say, by where they say it, and whether it is the last event.
@@ -100,11 +115,8 @@ fn pieces_of(event: &[u8]) -> Result<Pieces, Unread> {
         return Ok((Vec::new(), data == DONE));
     }
     let chunk: Chunk = serde_json::from_str(&data).map_err(|_| Unread::Form)?;
-    let said = chunk
-        .choices
-        .into_iter()
-        .map(|choice| (choice.index, spoken(&choice.delta).map(|(voice, text)| (voice, text.to_owned())).collect()));
-    Ok((said.collect(), false))
+    let said: Option<Vec<_>> = chunk.choices.iter().map(|choice| Some((choice.index, choice.pieces()?))).collect();
+    Ok((said.ok_or(Unread::Form)?, false))
 }
 
 /// What one choice said so far.
@@ -129,6 +141,8 @@ struct Waiting {
 pub(super) struct Held {
     hold: HoldBack,
     events: VecDeque<Waiting>,
+    /// These in bytes.
+    event_bytes: usize,
     said: BTreeMap<u32, Said>,
     /// Text in bytes.
     all: usize,
@@ -142,7 +156,8 @@ pub(super) type Cuts = Vec<(u32, usize)>;
 
 impl Held {
     pub fn new(hold: HoldBack) -> Self {
-        Self { hold, events: VecDeque::new(), said: BTreeMap::new(), all: 0, gone: BTreeMap::new(), done: false }
+        let (said, gone) = (BTreeMap::new(), BTreeMap::new());
+        Self { hold, events: VecDeque::new(), event_bytes: 0, said, all: 0, gone, done: false }
     }
 
     /// Takes in an event.
@@ -160,6 +175,7 @@ impl Held {
             self.all += said.text.len() - before;
             ends.push((index, said.text.len()));
         }
+        self.event_bytes += bytes.len();
         self.events.push_back(Waiting { bytes, ends, came: now });
         Ok(())
     }
@@ -172,6 +188,11 @@ impl Held {
     /// Text in bytes, of all choices.
     pub fn bytes(&self) -> usize {
         self.all
+    }
+
+    /// Events that wait, in bytes.
+    pub fn event_bytes(&self) -> usize {
+        self.event_bytes
     }
 
     /// Whether so much waits that no more is to be read before some of it was judged.
@@ -190,15 +211,26 @@ impl Held {
         Some(first.came + self.hold.time)
     }
 
-    /// What is to be judged now: everything once the reply has ended; else what has waited long enough, up to the last whole word.
+    /// How far the text reaches that has waited long enough, by choice.
+    fn overdue(&self, now: Instant) -> BTreeMap<u32, usize> {
+        let waited = |event: &&Waiting| self.hold.bytes.is_some() && event.came + self.hold.time <= now;
+        self.events.iter().take_while(waited).flat_map(|event| event.ends.iter().copied()).collect()
+    }
+
+    /// What is to be judged now: everything once the reply has ended; else, where some of it has waited long enough or there is much, up to the
+    /// last whole word. What has waited long enough is judged though no word ends behind it.
     pub fn due(&self, now: Instant, ended: bool) -> Option<Cuts> {
-        let waited = self.judge_at().is_some_and(|at| at <= now);
+        let overdue = self.overdue(now);
         let much = self.hold.bytes.is_some_and(|bytes| self.unjudged() >= bytes);
-        if !(ended || waited || much) {
+        if !(ended || much || !overdue.is_empty()) {
             return None;
         }
-        let cuts: Cuts =
-            self.said.iter().filter_map(|(index, said)| Some((*index, said.cut(ended, self.is_full())?))).collect();
+        let full = self.is_full();
+        let cut = |(index, said): (&u32, &Said)| {
+            let least = overdue.get(index).copied().unwrap_or_default();
+            Some((*index, if ended { said.rest() } else { said.cut(least, full) }?))
+        };
+        let cuts: Cuts = self.said.iter().filter_map(cut).collect();
         (!cuts.is_empty()).then_some(cuts)
     }
 
@@ -226,6 +258,7 @@ impl Held {
         let count = self.events.iter().take_while(|event| judged(event)).count();
         let mut free = Vec::with_capacity(count);
         for event in self.events.drain(..count) {
+            self.event_bytes -= event.bytes.len();
             self.gone.extend(event.ends);
             free.push((event.bytes, event.came));
         }
@@ -246,6 +279,9 @@ impl Held {
 
 impl Said {
     fn add(&mut self, voice: Voice, text: &str) {
+        if voice == Voice::Whole && self.text.starts_with(text) {
+            return;
+        }
         if self.voice.is_some_and(|before| before != voice) {
             self.text.push('\n');
         }
@@ -253,13 +289,20 @@ impl Said {
         self.text += text;
     }
 
-    /// Where the next judgement reaches: all at the end, or where no word ends in too much; else behind the last whole word.
-    fn cut(&self, ended: bool, full: bool) -> Option<usize> {
-        let all = self.text.len();
-        let behind = |(at, space): (usize, &str)| at + space.len();
-        let word = self.text.rmatch_indices(char::is_whitespace).next().map(behind).filter(|word| *word > self.judged);
-        let cut = if ended { all } else { word.or(full.then_some(all))? };
-        (cut > self.judged).then_some(cut)
+    /// All, where some of it was not judged.
+    fn rest(&self) -> Option<usize> {
+        Some(self.text.len()).filter(|all| *all > self.judged)
+    }
+
+    /// Where the next judgement reaches: behind the last whole word, or to the end where that is too short of what must be judged, or where no word
+    /// ends in too much.
+    fn cut(&self, least: usize, full: bool) -> Option<usize> {
+        let behind = |(at, space): (usize, &str)| self.judged + at + space.len();
+        let word = self.text.get(self.judged..)?.rmatch_indices(char::is_whitespace).next().map(behind);
+        match word.filter(|word| *word >= least) {
+            None if full || least > self.judged => self.rest(),
+            word => word,
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 //! the operator named, and the reply before the user sees it: whole, or piece by piece as it clears ([`held`]).
 //!
 //! Clients send the whole conversation each time: what the user said since the assistant last spoke is new; of a user of whom nothing is
-//! kept, as much of it is as one turn may hold. A request that comes again within the hour is kept once. Text is read, the arguments of tool calls among it: images and reasoning pass.
-//! Where no verdict can be had, the policy's `on_failure` for the user's highest level so far decides.
+//! kept, as much of it is as one turn may hold. A reply that the client begins for the upstream to go on with passes, and is not kept. A request that
+//! comes again within the hour is kept once. Text is read, the arguments of tool calls among it: images and reasoning pass.
+//! Where no verdict can be had, the policy's `on_failure` for the user's highest level so far decides; what was said is then kept as soon as it can be
+//! ([`later`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,11 +30,13 @@ use crate::verdict::{Level, OnFailure};
 
 mod chat;
 mod held;
+mod later;
 mod stream;
 mod upstream;
 
 pub use chat::ChatIn;
 pub use held::HoldBack;
+use later::{Later, Place, Turn};
 pub(super) use upstream::Upstream;
 use upstream::{Failed, passed_on};
 pub use upstream::{UpstreamError, UpstreamSettings};
@@ -41,9 +45,9 @@ const LEVEL: HeaderName = HeaderName::from_static("x-throughline-level");
 const ALARM: HeaderName = HeaderName::from_static("x-throughline-alarm");
 /// What a user says twice in the same words within this time is a request that came again.
 const SAME_REQUEST: Duration = Duration::from_secs(3_600);
-/// How long what was delivered waits to be kept, each time it is tried, and how often it is.
+/// How long what was said waits to be kept, each time it is tried, and seconds after which it is tried again: some two minutes in all.
 const KEEP_PATIENCE: Duration = Duration::from_secs(60);
-const KEEP_TRIES: u32 = 5;
+const KEEP_PAUSES_S: [u64; 7] = [1, 2, 4, 8, 16, 32, 60];
 
 /// How replies are proxied.
 #[derive(Debug, Clone)]
@@ -59,6 +63,13 @@ pub struct ProxySettings {
 pub(super) struct Proxy {
     pub upstream: Upstream,
     pub settings: ProxySettings,
+    later: Later,
+}
+
+impl Proxy {
+    pub fn new(upstream: Upstream, settings: ProxySettings) -> Self {
+        Self { upstream, settings, later: Later::default() }
+    }
 }
 
 /// One conversation on its way through.
@@ -75,6 +86,12 @@ struct Conversation {
 struct Judged {
     level: Level,
     blocked: bool,
+}
+
+impl Judged {
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_static(self.level.as_str())
+    }
 }
 
 /// What is read of the answer to a turn.
@@ -94,8 +111,9 @@ struct KeptAlarm {
 
 /// Ask the upstream for a reply, both sides judged.
 ///
-/// The body goes to the upstream as it is. Headers of the answer: `X-Throughline-Level`, and `X-Throughline-Alarm` where the prompt raised one. A
-/// prompt that is blocked is answered with status 400 and code `content_filter`; a reply that is, ends with that finish reason.
+/// The body goes to the upstream as it is. Headers of the answer: `X-Throughline-Level`, the user's level after the reply, or after the prompt where
+/// the reply is streamed, since headers go before it; and `X-Throughline-Alarm` where the prompt raised one. A prompt that is blocked is answered
+/// with status 400 and code `content_filter`; a reply that is, ends with that finish reason.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "drop-ins", request_body = ChatIn,
     params(("X-Throughline-User" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Whose conversation it is; without it, `safety_identifier` or `user` of the body"),
            ("X-Throughline-Session" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "Which conversation; without it, one for each first message"),
@@ -139,9 +157,10 @@ fn no_upstream() -> Problem {
     Problem::new(StatusCode::NOT_IMPLEMENTED, "this server has no upstream to ask for replies", hint)
 }
 
+/// Says the level that the prompt came to, where none stands there after the reply, and the alarm that it raised.
 fn with_level(mut response: Response, prompt: Option<(Judged, Option<i64>)>) -> Response {
     if let Some((judged, alarm)) = prompt {
-        response.headers_mut().insert(LEVEL, HeaderValue::from_static(judged.level.as_str()));
+        response.headers_mut().entry(LEVEL).or_insert(judged.header());
         alarm.map(|id| response.headers_mut().insert(ALARM, HeaderValue::from(id)));
     }
     response
@@ -151,6 +170,10 @@ fn with_level(mut response: Response, prompt: Option<(Judged, Option<i64>)>) -> 
 fn is_own(problem: &Problem) -> bool {
     problem.status >= 500
         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::CONFLICT].iter().any(|status| problem.status == status.as_u16())
+}
+
+fn too_long(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_GATEWAY, detail, "a larger --reply-bytes-max")
 }
 
 fn no_reply(failed: Failed) -> Problem {
@@ -197,11 +220,16 @@ impl Conversation {
             let digest = app.store.digest(first.unwrap_or_default().as_bytes());
             format!("chat-{}", hex(&digest[..8]))
         });
-        Ok(Self { app: app.clone(), user_id: ids.user, session_id, deadline: app.deadline(headers)? })
+        let user_id = app.known_as(ids.user);
+        Ok(Self { app: app.clone(), user_id, session_id, deadline: app.deadline(headers)? })
+    }
+
+    fn place(&self) -> Place {
+        (self.user_id.clone(), self.session_id.clone())
     }
 
     fn said(&self, messages: Vec<Message>) -> Said {
-        let (user_id, session_id) = (self.user_id.clone(), self.session_id.clone());
+        let (user_id, session_id) = self.place();
         Said { user_id, session_id, session_started_at: None, messages, now: millis(Timestamp::now()) }
     }
 
@@ -213,15 +241,15 @@ impl Conversation {
             return Ok(None);
         }
         self.app.bound_turn(&said)?;
-        let key = self.key(asked);
-        let kept = self.keep(said.clone(), &key, self.deadline).await;
+        let turn = Turn { messages: said, key: self.key(asked) };
+        let kept = self.keep(&turn, self.deadline).await;
         self.app.metrics.added("prompt", begun.elapsed());
         match kept {
             Ok(kept) => Ok(Some((self.judged_as(kept.level, kept.flagged), kept.alarm.map(|alarm| alarm.id)))),
             Err(problem) => {
                 // It was said, whatever becomes of the reply; where the turn was kept after all, it is not kept twice.
                 if is_own(&problem) {
-                    self.keep_later(said, key);
+                    self.keep_later(turn);
                 }
                 self.unjudged(problem).await?;
                 Ok(None)
@@ -229,7 +257,7 @@ impl Conversation {
         }
     }
 
-    /// The same for a request that comes again soon: of a client that tries again, or of a user who wants another reply.
+    /// The same for a request that comes again soon: of a client that tries again, or of a user who wants another reply or more of it.
     fn key(&self, asked: &ChatIn) -> String {
         let hour = Timestamp::now().as_second() / SAME_REQUEST.as_secs() as i64;
         let all = asked.all().into_iter().map(|(role, text)| format!("{role:?} {text}"));
@@ -281,31 +309,62 @@ impl Conversation {
         Ok(())
     }
 
-    async fn keep(&self, messages: Vec<Message>, key: &str, deadline: Duration) -> Result<Kept, Problem> {
-        let count = tokens(&messages);
+    async fn keep(&self, turn: &Turn, deadline: Duration) -> Result<Kept, Problem> {
+        let count = tokens(&turn.messages);
         // The key says it all: what is new in a request depends on what was kept before.
-        let request = Some((key.to_owned(), self.app.store.digest(key.as_bytes())));
-        match self.app.desk.ask(Work::Turn(self.said(messages), request), Priority::Urgent, count, deadline).await? {
+        let request = Some((turn.key.clone(), self.app.store.digest(turn.key.as_bytes())));
+        let work = Work::Turn(self.said(turn.messages.clone()), request);
+        match self.app.desk.ask(work, Priority::Urgent, count, deadline).await? {
             Answer::Turn(answer, _) => serde_json::from_slice(&answer).map_err(|_| Problem::broken()),
             _ => Err(Problem::broken()),
         }
     }
 
-    /// Keeps what was said though nobody waits for it any more.
-    fn keep_later(&self, messages: Vec<Message>, key: String) {
-        let conversation = self.clone();
-        self.app.background.spawn(async move {
-            let mut found = None;
-            for tried in 0..KEEP_TRIES {
-                match conversation.keep(messages.clone(), &key, KEEP_PATIENCE).await {
-                    Ok(_) => return,
-                    Err(problem) => found = Some(problem),
-                }
-                tokio::time::sleep(Duration::from_secs(1 << tried)).await;
+    /// Keeps what was said though nobody waits for it any more, after what of the conversation is still to be kept.
+    fn keep_later(&self, turn: Turn) {
+        let Some(proxy) = &self.app.proxy else { return };
+        match proxy.later.push(self.place(), turn) {
+            Ok(true) => self.app.background.spawn(self.clone().keep_waiting()),
+            Ok(false) => {}
+            Err(turn) => self.lost(&turn, "too much waits to be kept"),
+        }
+    }
+
+    /// Keeps what waits of the conversation, one turn after the other.
+    async fn keep_waiting(self) {
+        let Some(proxy) = &self.app.proxy else { return };
+        let (place, mut pauses_s) = (self.place(), &KEEP_PAUSES_S[..]);
+        while let Some((turn, _room)) = proxy.later.next(&place) {
+            let kept = self.keep_patiently(&turn, pauses_s).await;
+            // What is behind one that was tried for so long is tried once: it came meanwhile, and more would come than goes.
+            pauses_s = if kept.is_ok() { &KEEP_PAUSES_S } else { &[] };
+            if let Err(problem) = kept {
+                self.lost(&turn, &problem.detail);
             }
-            let detail = found.map(|problem| problem.detail).unwrap_or_default();
-            tracing::error!(detail, "what was said could not be kept");
-        });
+        }
+    }
+
+    async fn keep_patiently(&self, turn: &Turn, pauses_s: &[u64]) -> Result<Kept, Problem> {
+        let mut kept = self.keep(turn, KEEP_PATIENCE).await;
+        for pause in pauses_s {
+            if kept.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(*pause)).await;
+            kept = self.keep(turn, KEEP_PATIENCE).await;
+        }
+        kept
+    }
+
+    /// Counts and logs what is not kept at all.
+    fn lost(&self, turn: &Turn, detail: &str) {
+        turn.messages.iter().for_each(|_| self.app.metrics.lost());
+        tracing::error!(detail, "what was said could not be kept");
+    }
+
+    /// Whether something of the conversation is still to be kept.
+    fn is_behind(&self) -> bool {
+        self.app.proxy.as_ref().is_some_and(|proxy| proxy.later.holds(&self.place()))
     }
 
     /// A reply's texts, each in a message.
@@ -315,15 +374,15 @@ impl Conversation {
         texts.into_iter().filter(|text| !text.is_empty()).map(message).collect()
     }
 
-    /// Keeps what the user sees of a reply, before the last of it goes out.
+    /// Keeps what the user sees of a reply, before the last of it goes out; not before the prompt.
     async fn keep_reply(&self, texts: Vec<String>) {
         let messages = self.replied(texts);
         if messages.is_empty() {
             return;
         }
-        let key = format!("reply {}", Timestamp::now().as_nanosecond());
-        if self.keep(messages.clone(), &key, self.deadline).await.is_err() {
-            self.keep_later(messages, key);
+        let turn = Turn { messages, key: format!("reply {}", Timestamp::now().as_nanosecond()) };
+        if self.is_behind() || self.keep(&turn, self.deadline).await.is_err() {
+            self.keep_later(turn);
         }
     }
 
@@ -335,8 +394,7 @@ impl Conversation {
         while let Some(bytes) = reply.chunk().await.map_err(no_reply)? {
             body.extend_from_slice(&bytes);
             if body.len() > limit {
-                let detail = format!("the reply is longer than {limit} bytes");
-                return Err(Problem::new(StatusCode::BAD_GATEWAY, detail, "a larger --reply-bytes-max"));
+                return Err(too_long(format!("the reply is longer than {limit} bytes")));
             }
         }
         if !status.is_success() {
@@ -350,22 +408,28 @@ impl Conversation {
         let texts = chat::texts(&read).ok_or_else(unread)?;
         let judged = self.reply_judged(&texts).await?;
         app.metrics.added("reply", begun.elapsed());
-        if judged.blocked {
+        let mut response = if judged.is_some_and(|judged| judged.blocked) {
             app.metrics.proxied("reply_blocked");
-            return Ok(axum::Json(chat::emptied(read)).into_response());
-        }
-        self.keep_reply(texts).await;
-        app.metrics.proxied("delivered");
-        Ok(body.into_response())
+            axum::Json(chat::emptied(read)).into_response()
+        } else {
+            self.keep_reply(texts).await;
+            app.metrics.proxied("delivered");
+            body.into_response()
+        };
+        judged.map(|judged| response.headers_mut().insert(LEVEL, judged.header()));
+        Ok(response)
     }
 
-    /// Judges the choices of a reply, each as if it were the only one; what no verdict can be had of, as the policy says.
-    async fn reply_judged(&self, texts: &[String]) -> Result<Judged, Problem> {
-        let mut all = Judged { level: Level::None, blocked: false };
+    /// Judges the choices of a reply, each as if it were the only one: the worst of them; what no verdict can be had of, as the policy says. `None`
+    /// where nothing was judged.
+    async fn reply_judged(&self, texts: &[String]) -> Result<Option<Judged>, Problem> {
+        let mut all: Option<Judged> = None;
         for message in self.replied(texts.to_vec()) {
             match self.judged(message).await {
                 Ok(judged) => {
-                    all = Judged { level: all.level.max(judged.level), blocked: all.blocked || judged.blocked };
+                    let before = all.unwrap_or(judged);
+                    let (level, blocked) = (before.level.max(judged.level), before.blocked || judged.blocked);
+                    all = Some(Judged { level, blocked });
                 }
                 // A reply is as long as the upstream makes it: the user is not to blame.
                 Err(problem) => self.unjudged(problem).await?,

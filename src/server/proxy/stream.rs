@@ -11,11 +11,14 @@ use tokio::sync::mpsc;
 
 use super::held::{Cuts, Events, Held, Unread};
 use super::upstream::Reply;
-use super::{Conversation, chat, no_reply};
+use super::{Conversation, chat, no_reply, too_long};
 use crate::server::problem::Problem;
 
 /// Pieces that a slow client may be behind.
 const PIECES_BEHIND_MAX: usize = 64;
+/// Bytes of events that may be held for each byte of text that a reply may have. Around a word of five bytes stand some 250: a reply of 100,000
+/// words, held whole, is 25 MB of events, and where 4 MiB of text are allowed it may be 64 MiB.
+const EVENT_BYTES_PER_TEXT: usize = 16;
 
 /// A reply on its way to a client.
 struct Relay {
@@ -101,9 +104,8 @@ impl Relay {
         let judge_at = self.held.judge_at().map(tokio::time::Instant::from_std);
         let wait = async {
             match judge_at {
-                // A word that goes on: nothing is to be judged before more comes.
-                Some(at) if at > tokio::time::Instant::now() => tokio::time::sleep_until(at).await,
-                _ => std::future::pending().await,
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         let bytes = tokio::select! {
@@ -121,12 +123,22 @@ impl Relay {
         for event in events {
             self.held.push(event, now).map_err(unread)?;
         }
-        if self.held.bytes() > self.reply_bytes_max {
-            let detail = format!("the reply is longer than {} bytes", self.reply_bytes_max);
-            let problem = Problem::new(StatusCode::BAD_GATEWAY, detail, "a larger --reply-bytes-max");
-            return Err(Ended::Failed(problem));
-        }
+        self.bound()?;
         Ok(ended || self.held.is_done())
+    }
+
+    /// Whether no more was said, and no more is held, than may be.
+    fn bound(&self) -> Result<(), Ended> {
+        let limit = self.reply_bytes_max;
+        if self.held.bytes() > limit {
+            return Err(Ended::Failed(too_long(format!("the reply is longer than {limit} bytes"))));
+        }
+        let limit = limit.saturating_mul(EVENT_BYTES_PER_TEXT);
+        if self.held.event_bytes() > limit {
+            let detail = format!("the events of the reply that wait to be judged are longer than {limit} bytes");
+            return Err(Ended::Failed(too_long(detail)));
+        }
+        Ok(())
     }
 
     /// Judges what each choice said so far; the events that clear.
@@ -137,7 +149,7 @@ impl Relay {
             judged = self.conversation.reply_judged(&texts) => judged.map_err(Ended::Failed)?,
             () = self.client.closed() => return Err(Ended::Left),
         };
-        if judged.blocked {
+        if judged.is_some_and(|judged| judged.blocked) {
             return Err(Ended::Blocked);
         }
         Ok(self.let_go(Some(cuts)))

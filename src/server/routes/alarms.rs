@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Alarms of all users, the oldest first.
 #[utoipa::path(get, path = "/v1/alarms", tag = "alarms", params(AlarmsQuery),
-    responses((status = 200, body = AlarmsOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = AlarmsOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn list(
     State(app): State<Arc<App>>,
     Asked(asked): Asked<AlarmsQuery>,
@@ -60,7 +60,7 @@ struct Listener {
 /// with the next alarm.
 #[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(StreamQuery,
     ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "Go on after the alarm of this number")),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn stream(
     State(app): State<Arc<App>>,
     headers: HeaderMap,

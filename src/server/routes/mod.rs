@@ -36,10 +36,19 @@ pub(super) fn tokens(messages: &[Message]) -> usize {
 impl App {
     /// Whether no more is said at once than others may have to wait for.
     pub(super) fn bound_turn(&self, messages: &[Message]) -> Result<(), Problem> {
+        if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
+            let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
+            let hint = "send a long history in parts, in order";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
+        }
+        self.bound_bytes(messages)
+    }
+
+    fn bound_bytes(&self, messages: &[Message]) -> Result<(), Problem> {
         let (bytes, limit) =
             (messages.iter().map(|one| one.content.len()).sum::<usize>(), self.settings.turn_bytes_max);
         if bytes > limit {
-            let detail = format!("{bytes} bytes are said in this turn, the limit is {limit}");
+            let detail = format!("{bytes} bytes are said at once, the limit is {limit}");
             let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: while it is read, others wait";
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint));
         }
@@ -55,16 +64,11 @@ impl App {
     ) -> Result<Said, Problem> {
         check_id("user_id", &user_id)?;
         check_id("session_id", &session_id)?;
-        if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
-            let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
-            let hint = "send a long history in parts, in order";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
-        }
         let now = millis(Timestamp::now());
         let messages: Vec<Message> = messages.into_iter().map(|message| message.into_message(now)).collect();
         self.bound_turn(&messages)?;
         Ok(Said {
-            user_id,
+            user_id: self.known_as(user_id),
             session_id,
             session_started_at: session_started_at.map(|time| millis(time).min(now)),
             messages,
@@ -79,7 +83,7 @@ impl App {
 #[utoipa::path(post, path = "/v1/turns", tag = "turns", request_body = TurnIn,
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256, nullable = false, description = "The same again with the same key is done once"),
            ("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = TurnOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = TurnOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn turn(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -106,7 +110,7 @@ pub(super) async fn turn(
 /// Judge a draft in a user's history without keeping it.
 #[utoipa::path(post, path = "/v1/check", tag = "turns", request_body = CheckIn,
     params(("X-Deadline-Ms" = Option<u64>, Header, minimum = 1, maximum = 600_000, nullable = false, description = "Milliseconds until the caller gives up")),
-    responses((status = 200, body = CheckOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = CheckOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -168,14 +172,19 @@ pub(super) async fn score(
         let detail = "the history has no session, or one with no message";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "sessions with messages"));
     }
+    // Between its windows others are served, and within a message they are not.
+    for message in sessions.iter().flat_map(|session| &session.messages) {
+        app.bound_bytes(std::slice::from_ref(message))?;
+    }
     let deadline = app.deadline(&headers)?;
     app.scored(History { user_id: String::new(), sessions }, Priority::Batch, deadline).await.map(Json)
 }
 
-/// Whether the process lives.
-#[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses((status = 200, body = String)))]
-pub(super) async fn healthy() -> &'static str {
-    "ok\n"
+/// Whether the process lives, and the thread that judges: without it, nothing but a new process helps.
+#[utoipa::path(get, path = "/healthz", tag = "operation", security(()),
+    responses((status = 200, body = String), (status = 500, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn healthy(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    if app.desk.is_alive() { Ok("ok\n") } else { Err(Problem::broken()) }
 }
 
 /// Whether turns can be taken in now: there is room in the queue, and the store can be written.
@@ -183,10 +192,8 @@ pub(super) async fn healthy() -> &'static str {
     responses((status = 200, body = String), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"),
               (status = 503, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    let (_, waiting) = app.desk.waiting();
-    let limit = app.settings.desk.queue_tokens_max;
-    if waiting >= limit {
-        return Err(Problem::busy(waiting, limit, 1));
+    if let Some(waiting) = app.desk.full_of() {
+        return Err(Problem::busy(waiting, app.settings.desk.queue_tokens_max, 1));
     }
     if !app.desk.is_alive() {
         return Err(Problem::broken());
@@ -197,9 +204,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
 
 /// Counts, in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "operation",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let [_, _, open_alarms] = app.store(|store| store.counts()).await?;
+    // Counts are asked for most when the database is away.
+    let open_alarms = app.store(|store| store.open_alarms()).await.ok();
     let text = app.metrics.text(app.desk.waiting(), open_alarms);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

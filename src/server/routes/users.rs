@@ -21,7 +21,7 @@ const NOTE_CHARS_MAX: usize = 4_096;
 
 /// How a user stands.
 #[utoipa::path(get, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 200, body = UserOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = UserOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn stands(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -43,7 +43,7 @@ pub(in crate::server) async fn stands(
 
 /// Toward whom a user's evidence is, for tokens with the scopes `read` and `review`: who is who is read from what was said, with a model of English that is wrong once in thirty links.
 #[utoipa::path(get, path = "/v1/users/{user_id}/targets", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 200, body = TargetsOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = TargetsOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn targets(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -63,9 +63,9 @@ pub(in crate::server) async fn targets(
     Ok(Json(TargetsOut { targets: found.into_iter().map(TargetOut::from).collect(), unread_messages, judged_by }))
 }
 
-/// Note that a person saw every alarm of a user that waited. The state stays as it is.
+/// Note that a person saw the alarms of a user that waited: every one, or those up to the one that they looked at (`up_to`). The state stays as it is.
 #[utoipa::path(post, path = "/v1/users/{user_id}/acknowledge", tag = "users", params(("user_id" = String, Path)),
-    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn acknowledge(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -78,14 +78,18 @@ pub(in crate::server) async fn acknowledge(
         let detail = format!("the note has {chars} characters, the limit is {NOTE_CHARS_MAX}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a shorter note"));
     }
+    if let Some(id) = seen.up_to.filter(|id| *id < 1) {
+        let detail = format!("up_to is {id}, the least id of an alarm is 1");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "the id of an alarm, or leave it out"));
+    }
     let by = format!("{} ({})", seen.by, caller.name());
-    let done = app.store(move |store| store.acknowledge(&user_id, &by, &seen.note, Timestamp::now())).await?;
-    done.map(|acknowledged| Json(AcknowledgeOut { acknowledged })).ok_or_else(Problem::unknown_user)
+    let done = app.store(move |store| store.acknowledge_up_to(&user_id, seen.up_to, &by, &seen.note, Timestamp::now()));
+    done.await?.map(|acknowledged| Json(AcknowledgeOut { acknowledged })).ok_or_else(Problem::unknown_user)
 }
 
 /// Set or lift a legal hold, under which nothing of a user is erased; it may be set before the user's first turn.
 #[utoipa::path(put, path = "/v1/users/{user_id}/hold", tag = "users", params(("user_id" = String, Path)),
-    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    request_body = HoldIn, responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn hold(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,
@@ -101,7 +105,7 @@ pub(in crate::server) async fn hold(
 
 /// Erase a user: everything that is kept, and the key that it was sealed under.
 #[utoipa::path(delete, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn erase(
     State(app): State<Arc<App>>,
     UserId(user_id): UserId,

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// After the first time that it was not taken; then twice as long each time, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// So often an alarm may be refused before those after it no longer wait for it: about 17 minutes.
+const REFUSALS_MAX: u32 = 10;
 /// How often alarms are looked for that another server raised.
 const LOOK_AFTER: Duration = Duration::from_secs(15);
 /// Bytes of a secret.
@@ -68,7 +70,7 @@ impl Sender {
         }
     }
 
-    /// Sends every alarm after the last that was taken.
+    /// Sends every alarm after the last that was taken, one after the other.
     async fn catch_up(
         &self,
         app: &Arc<App>,
@@ -76,6 +78,7 @@ impl Sender {
     ) -> Result<(), crate::server::Problem> {
         let name = self.name.clone();
         let mut after = app.store(move |store| store.webhook_begins(&name)).await?;
+        let mut trying = Trying::default();
         loop {
             let alarms = app.store(move |store| store.alarms(after, false)).await?.alarms;
             if alarms.is_empty() {
@@ -83,8 +86,13 @@ impl Sender {
             }
             for alarm in alarms {
                 let id = alarm.id;
-                if alarm.level >= self.level_min && !self.send(app, alarm, stopping).await {
-                    return Ok(());
+                if alarm.level >= self.level_min && !self.is_done_with(app, alarm, &mut trying).await {
+                    tokio::select! {
+                        () = tokio::time::sleep(trying.pause()) => {},
+                        () = stopped(stopping) => return Ok(()),
+                    }
+                    // It is read again: by now its user may be erased, and nothing of them goes out any more.
+                    break;
                 }
                 let name = self.name.clone();
                 app.store(move |store| store.webhook_came_to(&name, id)).await?;
@@ -93,32 +101,34 @@ impl Sender {
         }
     }
 
-    /// Until it is taken, or the server stops: whether it was taken.
-    async fn send(&self, app: &App, alarm: Alarm, stopping: &mut watch::Receiver<bool>) -> bool {
+    /// Sends an alarm once: whether it was taken, or was refused so often that those after it need not wait.
+    async fn is_done_with(&self, app: &App, alarm: Alarm, trying: &mut Trying) -> bool {
         let id = alarm.id;
+        trying.begin(id);
         let raised = alarm.raised_at.unwrap_or(Timestamp::UNIX_EPOCH);
         let body = json!({"type": "alarm.raised", "timestamp": raised, "data": AlarmOut::from(alarm)}).to_string();
-        let mut pause = PAUSE;
-        loop {
-            match self.try_once(id, &body).await {
-                Ok(()) => {
-                    app.metrics.sent("taken");
-                    return true;
-                }
-                Err(found) => {
-                    app.metrics.sent("failed");
-                    let again_s = pause.as_secs();
-                    tracing::warn!(webhook = self.name, alarm = id, found, again_s, "an alarm was not taken");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (2 * pause).min(PAUSE_MAX),
-                () = stopped(stopping) => return false,
-            }
+        let Err(Untaken { found, is_refusal }) = self.try_once(id, &body).await else {
+            app.metrics.sent("taken");
+            return true;
+        };
+        trying.failed(is_refusal);
+        app.metrics.sent("failed");
+        if trying.refusals >= REFUSALS_MAX {
+            app.metrics.sent("passed_over");
+            tracing::error!(
+                webhook = self.name,
+                alarm = id,
+                found,
+                "an alarm is refused again and again: those after it are sent"
+            );
+            return true;
         }
+        let again_s = trying.pause().as_secs();
+        tracing::warn!(webhook = self.name, alarm = id, found, again_s, "an alarm was not taken");
+        false
     }
 
-    async fn try_once(&self, id: i64, body: &str) -> Result<(), String> {
+    async fn try_once(&self, id: i64, body: &str) -> Result<(), Untaken> {
         let (id, now) = (format!("alarm_{id}"), Timestamp::now().as_second().to_string());
         let request = self
             .client
@@ -129,9 +139,51 @@ impl Sender {
             .header("webhook-id", id)
             .header("webhook-timestamp", now)
             .body(body.to_owned());
-        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
-        let status: StatusCode = answer.status();
-        if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
+        let unreached = |error: reqwest::Error| Untaken { found: error.without_url().to_string(), is_refusal: false };
+        let status: StatusCode = request.send().await.map_err(unreached)?.status();
+        if status.is_success() { Ok(()) } else { Err(Untaken::answered(status)) }
+    }
+}
+
+/// Why an alarm was not taken.
+struct Untaken {
+    found: String,
+    /// Whether it is this alarm that is not wanted; else nothing would be taken now.
+    is_refusal: bool,
+}
+
+impl Untaken {
+    fn answered(status: StatusCode) -> Self {
+        let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        // Who may not send, or not there, is refused whatever the alarm.
+        let nothing = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        let is_refusal = status.is_client_error() && !later.contains(&status) && !nothing.contains(&status);
+        Self { found: format!("status {status}"), is_refusal }
+    }
+}
+
+/// How often an alarm was sent in vain.
+#[derive(Default)]
+struct Trying {
+    alarm: i64,
+    failures: u32,
+    refusals: u32,
+}
+
+impl Trying {
+    fn begin(&mut self, alarm: i64) {
+        if self.alarm != alarm {
+            *self = Self { alarm, ..Self::default() };
+        }
+    }
+
+    fn failed(&mut self, is_refusal: bool) {
+        self.failures += 1;
+        self.refusals += u32::from(is_refusal);
+    }
+
+    fn pause(&self) -> Duration {
+        (PAUSE * 2u32.saturating_pow(self.failures.saturating_sub(1).min(16))).min(PAUSE_MAX)
     }
 }
 
@@ -152,6 +204,32 @@ mod tests {
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signed = signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}");
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn pauses_grow_and_begin_anew_with_each_alarm() {
+        let mut trying = Trying::default();
+        trying.begin(1);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            trying.failed(true);
+            pauses.push(trying.pause().as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+        trying.begin(1);
+        assert_eq!((trying.failures, trying.refusals), (12, 12));
+        trying.begin(2);
+        assert_eq!((trying.failures, trying.refusals), (0, 0));
+    }
+
+    #[test]
+    fn only_what_is_about_the_alarm_is_a_refusal() {
+        for (status, is_refusal) in
+            [(400, true), (410, true), (422, true), (401, false), (404, false), (429, false), (503, false)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Untaken::answered(status).is_refusal, is_refusal, "{status}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::database::{Row, Statements, Value};
+use super::schema::Form;
 use super::{StoreError, schema};
 
 mod connect;
@@ -37,6 +38,8 @@ pub(in crate::store) struct Postgres {
     links: [Mutex<Option<Client>>; LINKS],
     next: AtomicUsize,
     target: Target,
+    /// That the tables had.
+    pub form: Form,
     down: Mutex<Option<Down>>,
     /// Taken out when this is dropped.
     runtime: Option<Runtime>,
@@ -52,23 +55,37 @@ struct Down {
 impl Postgres {
     /// Connects, and brings the tables to the present form.
     pub fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        let mut postgres = Self::new(settings)?;
+        let place = postgres.place().to_owned();
+        postgres.form =
+            postgres.transaction(Transaction { patience: MIGRATION_TIMEOUT, ..postgres.writes() }, |on| {
+                on.execute("SET LOCAL statement_timeout = 0", &[])?;
+                schema::migrate_postgres(on, &place)
+            })?;
+        Ok(postgres)
+    }
+
+    /// Connects, and leaves the tables as they are.
+    pub fn connect_as_it_is(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        let mut postgres = Self::new(settings)?;
+        postgres.form = postgres.read(|on| schema::form_of_postgres(on, postgres.place()))?;
+        Ok(postgres)
+    }
+
+    /// Not connected yet.
+    fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let target = Target::new(settings)?;
         let failed = |cause: std::io::Error| StoreError::Other(cause.to_string());
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build().map_err(failed)?;
-        let postgres = Self {
+        Ok(Self {
             links: Default::default(),
             next: AtomicUsize::new(0),
             target,
+            form: Form::default(),
             down: Mutex::new(None),
             runtime: Some(runtime),
-        };
-        let place = postgres.place().to_owned();
-        postgres.transaction(Transaction { patience: MIGRATION_TIMEOUT, ..postgres.writes() }, |on| {
-            on.execute("SET LOCAL statement_timeout = 0", &[])?;
-            schema::migrate_postgres(on, &place)
-        })?;
-        Ok(postgres)
+        })
     }
 
     pub fn place(&self) -> &str {

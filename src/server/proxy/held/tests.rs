@@ -38,9 +38,10 @@ fn nothing_goes_before_it_was_judged() {
     let begun = Instant::now();
     let later = begun + Duration::from_millis(150);
     let mut held = held(Some(1_000));
-    for text in ["", "Good ", "mor", "ning, my"] {
+    for text in ["", "Good ", "mor"] {
         held.push(chunk(0, text), begun).unwrap();
     }
+    held.push(chunk(0, "ning, my"), later).unwrap();
     assert_eq!(texts(held.free()), chunk(0, ""), "what says nothing waits for nobody");
     assert_eq!(held.due(begun, false), None, "too early and too little");
     let cuts = held.due(later, false).unwrap();
@@ -53,6 +54,30 @@ fn nothing_goes_before_it_was_judged() {
     assert_eq!(held.text(cuts[0]), "Good morning, my friend");
     assert_eq!(texts(held.clear(&cuts)), [chunk(0, "ning, my"), chunk(0, " friend")].concat());
     assert_eq!(held.due(later, true), None);
+}
+
+#[test]
+fn time_alone_lets_go_where_no_word_ends() {
+    let begun = Instant::now();
+    let after = |millis| begun + Duration::from_millis(millis);
+    let mut held = held(Some(1_000));
+    held.push(chunk(0, "保护"), begun).unwrap();
+    held.push(chunk(1, "one wo"), after(60)).unwrap();
+    assert_eq!(held.judge_at(), Some(after(100)));
+    assert_eq!(held.due(after(99), false), None);
+    let cuts = held.due(after(100), false).unwrap();
+    assert_eq!(cuts, [(0, 6), (1, 4)], "of the other choice, what can be cut at a word");
+    assert_eq!(texts(held.clear(&cuts)), chunk(0, "保护"));
+    assert_eq!(held.judge_at(), Some(after(160)));
+    assert_eq!(held.due(after(160), false), Some(vec![(1, 6)]), "the word that may go on has waited long enough");
+    // A word that ends behind what has waited is where it is cut.
+    let mut held = super::tests::held(Some(1_000));
+    held.push(chunk(0, "gar"), begun).unwrap();
+    held.push(chunk(0, "den is mi"), after(60)).unwrap();
+    assert_eq!(held.due(after(100), false), Some(vec![(0, 10)]));
+    assert_eq!(texts(held.clear(&vec![(0, 10)])), chunk(0, "gar"));
+    assert_eq!(held.due(after(159), false), None);
+    assert_eq!(held.due(after(160), false), Some(vec![(0, 12)]));
 }
 
 #[test]
@@ -83,7 +108,9 @@ fn a_whole_reply_is_held_to_its_end() {
     assert!(held.due(now + Duration::from_secs(60), false).is_none() && !held.is_full());
     let all = held.due(now, true).unwrap();
     assert_eq!(all, [(0, held.bytes())]);
+    assert_eq!(held.event_bytes(), 1_000 * chunk(0, "word after word ").len());
     assert_eq!(held.clear(&all).len(), 1_000);
+    assert_eq!(held.event_bytes(), 0);
 }
 
 #[test]
@@ -108,7 +135,15 @@ fn choices_are_held_apart_and_events_keep_their_order() {
 #[test]
 fn what_is_no_chunk_is_not_passed_on() {
     let now = Instant::now();
-    for bytes in [&b"data: hello\n\n"[..], b"data: {\"choices\": 3}\n\n", b"data: \xff\n\n"] {
+    let unread = [
+        &b"data: hello\n\n"[..],
+        b"data: {\"choices\": 3}\n\n",
+        b"data: \xff\n\n",
+        b"data: {\"choices\": [{\"delta\": \"x\"}]}\n\n",
+        b"data: {\"choices\": [{\"delta\": {\"content\": {\"text\": \"x\"}}}]}\n\n",
+        b"data: {\"choices\": [{\"message\": {\"content\": 7}}]}\n\n",
+    ];
+    for bytes in unread {
         assert_eq!(held(None).push(bytes.to_vec(), now), Err(Unread::Form));
     }
     let mut held = held(None);
@@ -116,6 +151,25 @@ fn what_is_no_chunk_is_not_passed_on() {
         held.push(bytes.to_vec(), now).unwrap();
     }
     assert_eq!(held.free().len(), 3);
+}
+
+#[test]
+fn parts_and_whole_messages_are_held_like_text() {
+    let now = Instant::now();
+    let event =
+        |choice: serde_json::Value| format!("data: {}\n\n", serde_json::json!({"choices": [choice]})).into_bytes();
+    let part = |text: &str| event(serde_json::json!({"delta": {"content": [{"type": "text", "text": text}]}}));
+    let whole = |text: &str| event(serde_json::json!({"delta": {}, "message": {"role": "assistant", "content": text}}));
+    let mut held = held(Some(1_000));
+    for bytes in [part("her "), part("street"), whole("her street")] {
+        held.push(bytes, now).unwrap();
+    }
+    assert!(held.free().is_empty());
+    assert_eq!(held.text(held.due(now, true).unwrap()[0]), "her street", "what was said before is not said again");
+    held.push(whole("number seven"), now).unwrap();
+    let cuts = held.due(now, true).unwrap();
+    assert_eq!(held.text(cuts[0]), "her street\nnumber seven");
+    assert_eq!(held.clear(&cuts).len(), 4);
 }
 
 #[test]
