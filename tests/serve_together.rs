@@ -101,7 +101,9 @@ fn whoever_is_forgotten_and_read_again_stands_the_same() {
             assert_eq!(here["level"], there["level"]);
         }
     }
+    assert!(roomy.get("/metrics").text.contains("throughline_recomputed_tokens_total 0\n"));
     let metrics = narrow.get("/metrics").text;
+    assert!(!metrics.contains("throughline_recomputed_tokens_total 0\n"), "{metrics}");
     assert!(metrics.contains("throughline_histories_total{result=\"recalled\"} 18"), "{metrics}");
     assert!(
         metrics.contains("throughline_users_in_memory 1\n") && metrics.contains("throughline_cached_tokens 0\n"),

@@ -62,6 +62,7 @@ pub struct Metrics {
     turns: Family<ByLevel, Counter>,
     alarms: Family<ByLevel, Counter>,
     histories: Family<ByResult, Counter>,
+    recomputed: Counter,
     replies: Family<ByResult, Counter>,
     added: Family<ByStage, Histogram>,
     held: Histogram,
@@ -94,6 +95,7 @@ impl Default for Metrics {
             turns: Family::default(),
             alarms: Family::default(),
             histories: Family::default(),
+            recomputed: Counter::default(),
             replies: Family::default(),
             added: Family::new_with_constructor(timed),
             held: timed(),
@@ -134,6 +136,8 @@ impl Metrics {
         registry.register("turns", "Turns kept, by the level that the user came to", self.turns.clone());
         registry.register("alarms", "Alarms raised", self.alarms.clone());
         registry.register("histories", "Histories needed: held in memory, or recalled", self.histories.clone());
+        let recomputed = "Tokens of windows that were let go and must be computed again";
+        registry.register("recomputed_tokens", recomputed, self.recomputed.clone());
         registry.register("replies", "Replies proxied, by what became of them", self.replies.clone());
         registry.register_with_unit(
             "proxy_added",
@@ -217,6 +221,11 @@ impl Metrics {
     pub(super) fn remembered(&self, found: bool) {
         let result = if found { "held" } else { "recalled" };
         self.histories.get_or_create(&ByResult { result: result.into() }).inc();
+    }
+
+    /// So many tokens of a user's window are to be computed again.
+    pub(super) fn recomputed(&self, tokens: usize) {
+        self.recomputed.inc_by(tokens as u64);
     }
 
     pub(super) fn proxied(&self, result: &str) {

@@ -119,7 +119,8 @@ pub struct ServeArgs {
     pub batch_tokens_max: u32,
 
     /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each. What is let go is computed again
-    /// with the user's next turn: enough is what those who talk at the same time have in their windows
+    /// with the user's next turn: enough is what those who talk at the same time have in their windows, at most 2,048 each. With too few
+    /// nearly every turn costs a whole window (`throughline_recomputed_tokens_total` in /metrics)
     #[arg(long, value_name = "COUNT", default_value_t = 160_000)]
     pub cache_tokens_max: u32,
 

@@ -148,6 +148,7 @@ impl<'a> Worker<'a> {
             self.bound(&row, said)?;
         }
         let mut user = self.user(&said.user_id, &row)?;
+        self.metrics.recomputed(user.live.cold_tokens());
         let (level_before, notes_before) = (user.live.verdict().level, user.live.notes());
         let begins = user.session_id.as_deref() != Some(&said.session_id);
         let hearing = match purpose {
