@@ -18,7 +18,7 @@
 //! | [`arc`] | evidence over time: is an arc building, since when | IO, clock, tensors |
 //! | [`verdict`] | an operator's [`Policy`](verdict::Policy) → level, recommendations, and the messages they rest on | IO |
 //! | [`config`] | TOML that people write: errors that name the place | files |
-//! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`) | files, terminals |
+//! | [`scorer`] | walks one history through the rooms above: whole, a message a time ([`Live`](scorer::Live)), or without some (`explain`); what several models say ([`Panel`](scorer::Panel)) | files, terminals |
 //! | [`report`] | scores → JSON lines, a terminal summary, one self-contained HTML page | models |
 //! | [`store`] | what is kept of users, sealed: messages with their scores, alarms, answers; in SQLite or PostgreSQL | models, HTTP |
 //! | [`server`] | the sidecar: queue, one thread that owns the model, routes, tokens, counts | how a score comes about |

@@ -154,10 +154,9 @@ struct Untaken {
 
 impl Untaken {
     fn answered(status: StatusCode) -> Self {
-        let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        // Who may not send, or not there, is refused whatever the alarm.
-        let nothing = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
-        let is_refusal = status.is_client_error() && !later.contains(&status) && !nothing.contains(&status);
+        // Any other status says that nothing may be sent, or not there, or not now, whatever the alarm.
+        let of_body = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+        let is_refusal = of_body.contains(&status);
         Self { found: format!("status {status}"), is_refusal }
     }
 }
@@ -224,9 +223,16 @@ mod tests {
 
     #[test]
     fn only_what_is_about_the_alarm_is_a_refusal() {
-        for (status, is_refusal) in
-            [(400, true), (410, true), (422, true), (401, false), (404, false), (429, false), (503, false)]
-        {
+        for (status, is_refusal) in [
+            (400, true),
+            (413, true),
+            (422, true),
+            (401, false),
+            (404, false),
+            (410, false),
+            (429, false),
+            (503, false),
+        ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(Untaken::answered(status).is_refusal, is_refusal, "{status}");
         }
