@@ -5,7 +5,8 @@
 
 Starts `target/release/throughline serve` on a free port and a folder of its own, and sends turns of about 60 tokens (a user's message
 and a reply) of so many users, at a steady rate, over connections that are kept open. Each user comes for a session of some turns, so
-many seconds apart, and then again when all others have been there (`--session-turns 1`: each in turn, the worst for a cache). Server and load
+many seconds apart, and then again when all others have been there (`--session-turns 1`: each in turn, the worst for a cache); sessions begin one
+after another, not all at once. Server and load
 share the machine's cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated omission).
 """
 
@@ -31,7 +32,7 @@ def whose(args, number):
     """Of the load's turn of that number: the user, and which of the user's own turns it is."""
     active = min(args.users, max(1, round(args.rate * args.gap_seconds)))
     place, slot = divmod(number, active)
-    session, place = divmod(place, args.session_turns)
+    session, place = divmod(place + slot % args.session_turns, args.session_turns)
     visit, user = divmod(session * active + slot, args.users)
     return user, visit * args.session_turns + place
 

@@ -19,7 +19,7 @@ from pathlib import Path
 FUZZ = Path(__file__).resolve().parent
 DICTIONARIES = {
     "transcripts": "transcripts", "labels": "toml", "scores": "json", "policy": "toml", "categories": "toml", "access": "toml", "gguf": "weights",
-    "safetensors": "weights", "model_json": "json", "template": "jinja", "chat": "chat", "server": "json",
+    "safetensors": "weights", "model_json": "json", "template": "jinja", "chat": "chat", "server": "json", "settings": "toml", "upstream": "json",
 }
 LONG = {"gguf", "safetensors", "transcripts"}
 # As cargo-fuzz: SQLite's one file has two tables of one name.

@@ -1,6 +1,6 @@
 //! What the fuzz targets hold holds for the inputs that are kept with them: `fuzz/` says what each covers.
 
-#![cfg(all(feature = "benchmark", feature = "embedded-model", feature = "server"))]
+#![cfg(all(feature = "benchmark", feature = "embedded-model", feature = "outbound"))]
 
 use std::collections::BTreeSet;
 use std::fs;

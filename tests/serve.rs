@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, score, text, throughline, write};
 use serve_support::{EAGER, Server, conversation, said, turn};
+use sha2::{Digest, Sha256};
 use ureq::http::Method;
 
 mod serve_support;
@@ -302,6 +303,17 @@ fn without_content_scores_are_kept_and_arcs_go_on() {
     assert_eq!(server.stop().0, Some(0));
     let server = Server::start(home.path(), &["--no-content"]);
     assert_eq!(server.get("/v1/users/ada").ok(), before);
+    // Whoever has the text can show that it is what was judged.
+    let kept = server.get("/v1/users/ada/messages?first=3").ok();
+    let said = turns[1][1]["content"].as_str().unwrap();
+    let digest: String = Sha256::digest(said).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&kept["messages"][0]["text_sha256"], &kept["messages"][0]["number"]), (&json!(digest), &json!(3)));
+    assert!(kept["messages"][0]["scores"]["stance"].is_array() && kept["next"].is_null(), "{kept}");
+    assert_eq!(kept["messages"].as_array().unwrap().len(), 3);
+    assert!(!kept.to_string().contains(said), "{kept}");
+    let last = server.get("/v1/users/ada/messages?first=18446744073709551615").ok();
+    assert_eq!((&last["messages"], &last["next"]), (&json!([]), &Value::Null));
+    server.get("/v1/users/nobody/messages").problem(404);
     let answer = server.post("/v1/turns", &turn("ada", "s", &turns[3])).ok();
     assert_eq!((&answer["messages_kept"], &answer["messages"][0]["message_index"]), (&json!(8), &json!(6)));
     let arcs = server.get("/v1/users/ada").ok()["arcs"].clone();

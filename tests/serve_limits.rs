@@ -57,6 +57,8 @@ fn errors_name_the_value_and_a_hint_and_never_the_text() {
         (server.get("/v1/alarms?after=x"), 400, "query"),
         (server.get("/nowhere"), 404, "nothing at this path"),
     ];
+    let long = unread[8].0.json();
+    assert_eq!((&long["value"], &long["limit"]), (&json!(10_000), &json!(9_999)), "for programs, too: {long}");
     for (reply, status, part) in unread {
         let told = reply.problem(status);
         assert!(told.contains(part), "{told}");
@@ -95,9 +97,11 @@ fn whoever_has_no_token_or_not_that_scope_is_turned_away() {
         server.get(path).problem(403);
     }
     server.delete("/v1/users/ada").problem(403);
-    server.with_token(Some(&viewer.1)).get("/v1/users/ada/targets").problem(403);
-    server.with_token(Some(&reviewer.1)).get("/v1/users/ada/targets").problem(403);
-    server.with_token(Some(&reader.1)).get("/v1/users/ada/targets").ok();
+    for path in ["/v1/users/ada/targets", "/v1/users/ada/messages"] {
+        server.with_token(Some(&viewer.1)).get(path).problem(403);
+        server.with_token(Some(&reviewer.1)).get(path).problem(403);
+        server.with_token(Some(&reader.1)).get(path).ok();
+    }
     server.get("/v1/users/ada").ok();
     server.post("/v1/users/ada/acknowledge", &json!({"by": "rev"})).ok();
     server.delete("/v1/users/ada").problem(403);
@@ -155,6 +159,27 @@ fn whoever_has_no_token_is_turned_away_before_a_body_is_read() {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
     assert!(line.contains("401"), "{line}");
+}
+
+/// Half a minute of waiting, and no work.
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let begin = |head: &str| {
+        let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        BufReader::new(stream)
+    };
+    let begun = std::time::Instant::now();
+    let mut halves = begin(
+        "POST /v1/turns HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n{",
+    );
+    let mut line = String::new();
+    halves.read_line(&mut line).unwrap();
+    assert!(line.contains("408") && begun.elapsed() >= Duration::from_secs(29), "{line} after {:?}", begun.elapsed());
+    assert_eq!(server.get("/readyz").status, 200, "others are served");
 }
 
 #[test]
@@ -365,7 +390,14 @@ fn the_doctor_says_what_keeps_a_server_from_starting() {
     ] {
         assert!(told.contains(line), "no {line:?}: {told}");
     }
+    assert!(told.contains("memory     keys and values may take") && told.contains("--cache-mib-max"), "{told}");
     assert!(data.path().read_dir().unwrap().next().is_none(), "nothing is made");
+    let rule = "[[rules]]\nid = \"nine\"\nwhy = \"w\"\ncategory = \"S9\"\nlevel = \"review\"\n";
+    let rules = write(&home, "rules.toml", &(include_str!("../policies/default.toml").to_owned() + rule));
+    let waits = doctor(&["--policy", rules.to_str().unwrap()]);
+    assert!(code(&waits) == 2 && text(&waits.stdout).contains("rule nine of the policy waits"), "{waits:?}");
+    let refused = Server::try_start(data.path(), &["--policy", rules.to_str().unwrap()]).err().unwrap();
+    assert!(refused.contains("rule nine of the policy waits"), "{refused}");
     let server = Server::start(data.path(), &[]);
     server.post("/v1/turns", &turn("ada", "s", &conversation(1)[0])).ok();
     let beside = doctor(&[]);

@@ -201,6 +201,24 @@ fn what_a_client_saw_is_kept_though_it_goes_away() {
 }
 
 #[test]
+fn what_a_client_saw_is_kept_though_the_server_stops() {
+    let home = folder();
+    let (tell, next) = channel();
+    let upstream = Other::start(move |_, socket| {
+        streamed(socket, &["Good morning to you, ", "and a long ", "day"], Some(&next));
+    });
+    let server = proxy(home.path(), &upstream, &["--hold-back-ms", "20", "--drain-seconds", "1"]);
+    let mut asked = asks(&[("user", "Hello")]);
+    asked["stream"] = json!(true);
+    let mut client = Client::ask(&server, &asked);
+    client.until("Good morning");
+    // The upstream says nothing more, for longer than anybody is waited for.
+    assert_eq!(server.stop().0, Some(0));
+    kept(&proxy(home.path(), &upstream, &[]), 2);
+    drop(tell);
+}
+
+#[test]
 fn a_reply_is_whole_however_it_breaks() {
     let home = folder();
     let events = [": comment\n\n", &chunk("Guten "), &chunk("Tag, größe"), &chunk(" Welt")].concat();

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use serve_support::cli_support::{MODEL, code, folder, text, throughline, write};
-use serve_support::{EAGER, Server, conversation, turn};
+use serve_support::{EAGER, Server, conversation, said, turn};
 
+#[cfg(unix)]
+mod disk_support;
 mod serve_support;
 
 const FILE: &str = "throughline.sqlite";
@@ -21,6 +23,29 @@ fn store(arguments: &[&str], at: &Path, key: &Path) -> (i32, String) {
     let output =
         throughline().arg("store").args(arguments).arg("--folder").arg(at).arg("--key-file").arg(key).output().unwrap();
     (code(&output), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+#[cfg(unix)]
+fn on_a_full_disk_turns_are_refused_and_none_is_lost() {
+    let Some(disk) = disk_support::Disk::mount("1m") else { return };
+    let server = Server::start(disk.path(), &[]);
+    let ask = |user: &str| server.post("/v1/turns", &turn(user, "s", &[said("user", &"the garden ".repeat(360))]));
+    let mut kept = 0;
+    let refused = loop {
+        let reply = ask("ada");
+        if reply.status != 200 {
+            break reply;
+        }
+        kept += 1;
+        assert!(kept < 1_000, "a disk that is full some day");
+    };
+    assert!(kept > 10 && refused.problem(507).contains("full"), "{kept} {refused:?}");
+    ask("bo").problem(507);
+    assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(kept), "what was kept is read");
+    assert!(disk.remount("size=8m"));
+    assert_eq!(ask("ada").ok()["messages_kept"], json!(kept + 1), "and it goes on where it was");
+    assert_eq!(server.stop().0, Some(0));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn are_near(here: &Value, there: &Value) -> bool {
 fn whoever_is_forgotten_and_read_again_stands_the_same() {
     let homes = [folder(), folder()];
     let roomy = Server::start(homes[0].path(), &["--kernel", "portable"]);
-    let narrow = ["--kernel", "portable", "--users-max", "1", "--cache-tokens-max", "1"];
+    let narrow = ["--kernel", "portable", "--users-max", "1", "--cache-mib-max", "0"];
     let narrow = Server::start(homes[1].path(), &narrow);
     for messages in conversation(6) {
         for user in ["ada", "bo", "cy"] {
@@ -106,7 +106,7 @@ fn whoever_is_forgotten_and_read_again_stands_the_same() {
     assert!(!metrics.contains("throughline_recomputed_tokens_total 0\n"), "{metrics}");
     assert!(metrics.contains("throughline_histories_total{result=\"recalled\"} 18"), "{metrics}");
     assert!(
-        metrics.contains("throughline_users_in_memory 1\n") && metrics.contains("throughline_cached_tokens 0\n"),
+        metrics.contains("throughline_users_in_memory 1\n") && metrics.contains("throughline_cached_bytes 0\n"),
         "{metrics}"
     );
 }

@@ -4,7 +4,7 @@
 
 use jiff::{Timestamp, ToSpan};
 use store_support::{alarm, each, key, message, now, turn};
-use throughline::store::{Answered, NewAlarm, NewTurn, Request, Retention, StoreError, UserRow};
+use throughline::store::{Answered, NewAlarm, NewTurn, Request, Retention, StoreError, UserRow, text_digest};
 use throughline::verdict::Level;
 
 #[cfg(all(unix, feature = "postgres"))]
@@ -30,7 +30,7 @@ fn what_is_kept_is_read_again() {
         assert_eq!((&history[0].messages[..], &history[1].messages[..]), (&first[..], &second[..]));
         assert_eq!((history[0].session_id.as_str(), history[0].started_at), ("the session's id", Some(now())));
         let row = store.user("ada").unwrap();
-        assert_eq!((row.messages, row.sessions, row.open_alarm), (3, 2, false));
+        assert_eq!((row.messages, row.sessions, row.open_alarm), (3, 2, None));
         assert_eq!((store.history("cy").unwrap(), store.user("cy").unwrap()), (None, UserRow::default()));
         assert_eq!(store.counts().unwrap(), [2, 4, 0]);
         assert_eq!(store.check_whole().unwrap(), None);
@@ -101,12 +101,15 @@ fn alarms_wait_until_a_person_saw_them() {
         let other = keep("bo", Level::Urgent).unwrap().1.unwrap();
         assert!(other > first && store.last_alarm().unwrap() == other);
         let row = store.user("ada").unwrap();
-        assert_eq!((row.alarmed[0], row.alarmed[1], row.open_alarm), (Some(Level::Review), Some(Level::Watch), true));
+        assert_eq!(
+            (row.alarmed[0], row.alarmed[1], row.open_alarm),
+            (Some(Level::Review), Some(Level::Watch), Some(Level::Review))
+        );
         assert_eq!(store.acknowledge("ada", "rev", "seen", now()).unwrap(), Some(1));
         assert_eq!(store.acknowledge("ada", "rev", "seen", now()).unwrap(), Some(0));
         assert_eq!(store.acknowledge("cy", "rev", "seen", now()).unwrap(), None);
         let row = store.user("ada").unwrap();
-        assert_eq!((row.open_alarm, row.seen_messages, row.alarmed[2]), (false, 1, Some(Level::Review)));
+        assert_eq!((row.open_alarm, row.seen_messages, row.alarmed[2]), (None, 1, Some(Level::Review)));
         let all = store.alarms(0, false).unwrap().alarms;
         assert_eq!(all.iter().map(|alarm| alarm.user_id.as_str()).collect::<Vec<_>>(), ["ada", "bo"]);
         let seen = all[0].acknowledged.as_ref().unwrap();
@@ -139,24 +142,28 @@ fn what_came_after_the_alarm_that_was_looked_at_waits_on() {
         keep("ada", (1, 2), None);
         let others = keep("bo", (0, 0), Some(Level::Urgent)).unwrap();
         for no_alarm_of_hers in [others, others + 1, 0, -1, i64::MAX] {
-            assert_eq!((look(Some(no_alarm_of_hers)), stands()), (Some(0), (0, true)), "{no_alarm_of_hers}");
+            assert_eq!(
+                (look(Some(no_alarm_of_hers)), stands()),
+                (Some(0), (0, Some(Level::Urgent))),
+                "{no_alarm_of_hers}"
+            );
         }
         // The urgent one came while somebody looked at the first.
-        assert_eq!((look(Some(first)), stands()), (Some(1), (2, true)));
-        assert_eq!((look(Some(first)), stands()), (Some(0), (2, true)));
+        assert_eq!((look(Some(first)), stands()), (Some(1), (2, Some(Level::Urgent))));
+        assert_eq!((look(Some(first)), stands()), (Some(0), (2, Some(Level::Urgent))));
         let waiting: Vec<i64> = store.alarms(0, true).unwrap().alarms.iter().map(|alarm| alarm.id).collect();
         assert_eq!(waiting, [urgent, others]);
         let retention = Retention { days: Some(1), content_days: Some(1) };
         assert_eq!(store.retain(&retention, days(9)).unwrap().users, Vec::<i64>::new(), "nobody looked at it yet");
-        assert_eq!((look(Some(urgent)), stands()), (Some(1), (4, false)));
+        assert_eq!((look(Some(urgent)), stands()), (Some(1), (4, None)));
         // Nothing waits: what was said since stays new.
-        assert_eq!((look(None), stands()), (Some(0), (4, false)));
+        assert_eq!((look(None), stands()), (Some(0), (4, None)));
         let last = keep("ada", (1, 3), Some(Level::Urgent)).unwrap();
         keep("ada", (1, 4), None);
         assert!(last > urgent);
-        assert_eq!((look(None), stands()), (Some(1), (7, false)), "without a number, all that is there");
+        assert_eq!((look(None), stands()), (Some(1), (7, None)), "without a number, all that is there");
         assert_eq!(store.acknowledge_up_to("cy", Some(first), "rev", "", now()).unwrap(), None);
-        assert!(store.user("bo").unwrap().open_alarm);
+        assert!(store.user("bo").unwrap().open_alarm.is_some());
     });
 }
 
@@ -258,6 +265,11 @@ fn old_content_is_dropped_from_the_first_message_on_and_scores_stay() {
         let said: Vec<_> = history[0].messages.iter().map(|message| message.content.as_deref()).collect();
         assert_eq!(said, [None, None, None, None, Some("4")]);
         assert_eq!(store.scores("ada").unwrap(), before, "scores, places and times stay");
+        assert_eq!(history[0].messages[0].digest, Some(text_digest("0")), "and what proves which text it was");
+        assert_eq!(
+            store.scores_of("ada", 1..4).unwrap().unwrap()[0].messages,
+            before.as_ref().unwrap()[0].messages[1..4]
+        );
         assert_eq!((store.user("ada").unwrap().dropped, store.user("held").unwrap().dropped), (4, 0));
         assert_eq!(store.history("held").unwrap().unwrap()[0].messages[0].content.as_deref(), Some("one"));
         store.keep(&turn(&store, "ada", &[message(0, 5, "5")])).unwrap();

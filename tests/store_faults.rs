@@ -2,45 +2,19 @@
 
 #![cfg(all(unix, feature = "store"))]
 
-use std::path::Path;
-use std::process::Command;
-
+use disk_support::Disk;
 use store_support::{fill, key, message, now, turn};
 use throughline::store::{Retention, Store, StoreError};
 
+mod disk_support;
 #[cfg(feature = "postgres")]
 mod postgres_support;
 mod store_support;
 
-/// A small disk of its own; where it cannot be had, that is said.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        if !mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder.path()) {
-            eprintln!("SKIPPED: no disk can be mounted here; hint: run as root, in a system of its own");
-            return None;
-        }
-        Some(Self(folder))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-fn mount(arguments: &[&str], at: &Path) -> bool {
-    let mounted = Command::new("mount").args(arguments).arg(at).output();
-    mounted.is_ok_and(|mounted| mounted.status.success())
-}
-
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let Some(disk) = Disk::mount("1m") else { return };
-    let store = Store::open(disk.0.path(), &key(1)).unwrap();
+    let store = Store::open(disk.path(), &key(1)).unwrap();
     let text = "x".repeat(4_000);
     let (kept, error) = fill(&store, &text);
     assert!(matches!(error, StoreError::Full) && error.to_string().contains("hint"), "{error}");
@@ -49,8 +23,8 @@ fn a_full_disk_is_told_and_loses_nothing() {
     assert!(matches!(store.check_writable(), Ok(()) | Err(StoreError::Full)));
     drop(store);
     // With room again it goes on where it was.
-    assert!(mount(&["-o", "remount,size=8m"], disk.0.path()));
-    let store = Store::open(disk.0.path(), &key(1)).unwrap();
+    assert!(disk.remount("size=8m"));
+    let store = Store::open(disk.path(), &key(1)).unwrap();
     assert_eq!(store.check_whole().unwrap(), None);
     let history = store.history("ada").unwrap().unwrap();
     assert_eq!(history[0].messages.len(), kept);
@@ -65,11 +39,11 @@ fn a_copy_for_which_there_is_no_room_is_told_and_leaves_nothing_behind() {
     let text = "x".repeat(4_000);
     let messages: Vec<_> = (0..200).map(|number| message(0, number, &text)).collect();
     store.keep(&turn(&store, "ada", &messages)).unwrap();
-    let copy = disk.0.path().join("copy");
+    let copy = disk.path().join("copy");
     let error = store.back_up(&copy).unwrap_err().to_string();
     assert!(error.contains("full") && error.contains("hint"), "{error}");
-    assert_eq!(disk.0.path().read_dir().unwrap().count(), 0, "a part of a copy is no copy");
-    assert!(mount(&["-o", "remount,size=8m"], disk.0.path()));
+    assert_eq!(disk.path().read_dir().unwrap().count(), 0, "a part of a copy is no copy");
+    assert!(disk.remount("size=8m"));
     store.back_up(&copy).unwrap();
     let restored = Store::restore(&copy, restored.path(), &key(1)).unwrap();
     assert_eq!(restored.history("ada").unwrap().unwrap()[0].messages, messages);
@@ -78,16 +52,16 @@ fn a_copy_for_which_there_is_no_room_is_told_and_leaves_nothing_behind() {
 #[test]
 fn a_disk_that_turns_read_only_is_told() {
     let Some(disk) = Disk::mount("8m") else { return };
-    let store = Store::open(disk.0.path(), &key(1)).unwrap();
+    let store = Store::open(disk.path(), &key(1)).unwrap();
     store.keep(&turn(&store, "ada", &[message(0, 0, "one")])).unwrap();
     drop(store);
-    assert!(mount(&["-o", "remount,ro"], disk.0.path()));
-    let opened = Store::open(disk.0.path(), &key(1));
+    assert!(disk.remount("ro"));
+    let opened = Store::open(disk.path(), &key(1));
     let error = opened.err().unwrap();
     assert!(matches!(error, StoreError::ReadOnly | StoreError::Open { .. }), "{error}");
     assert!(error.to_string().contains("hint"), "{error}");
-    assert!(mount(&["-o", "remount,rw"], disk.0.path()));
-    let store = Store::open(disk.0.path(), &key(1)).unwrap();
+    assert!(disk.remount("rw"));
+    let store = Store::open(disk.path(), &key(1)).unwrap();
     assert_eq!(store.user("ada").unwrap().messages, 1);
 }
 
@@ -176,7 +150,7 @@ fn what_an_older_build_wrote_is_brought_forward_whole() {
         assert_eq!(store.check_whole().unwrap(), None);
         let (ada, bo) = (store.user("ada").unwrap(), store.user("bo").unwrap());
         assert_eq!((ada.messages, ada.sessions, ada.seen_messages, ada.dropped, ada.held), (5, 2, 5, 0, false));
-        assert_eq!((bo.messages, bo.held, bo.open_alarm), (1, true, true));
+        assert_eq!((bo.messages, bo.held, bo.open_alarm.is_some()), (1, true, true));
         let history = store.history("ada").unwrap().unwrap();
         let said: Vec<_> =
             history.iter().flat_map(|session| &session.messages).map(|one| one.content.clone()).collect();

@@ -124,9 +124,9 @@ fn one_server_sees_what_another_wrote() {
     let judged = turn(&two, "ada", &messages);
     one.keep(&NewTurn { alarm: alarm(Level::Senior), ..turn(&one, "ada", &messages) }).unwrap();
     assert!(matches!(two.keep(&judged), Err(StoreError::WentOn)), "both thought that the user is new");
-    assert!(two.user("ada").unwrap().open_alarm);
+    assert!(two.user("ada").unwrap().open_alarm.is_some());
     two.acknowledge("ada", "rev", "", now()).unwrap();
-    assert!(!one.user("ada").unwrap().open_alarm && one.user("ada").unwrap().seen_messages == 1);
+    assert!(one.user("ada").unwrap().open_alarm.is_none() && one.user("ada").unwrap().seen_messages == 1);
     two.hold("ada", true, now()).unwrap();
     assert!(matches!(one.erase("ada"), Err(StoreError::Held)));
     two.hold("ada", false, now()).unwrap();

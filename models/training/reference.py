@@ -1,13 +1,19 @@
 """Count how often user messages have which level in the training histories, and how many of these hold an arc: the
 constants of src/arc/evidence.rs.
 
-    python3 models/training/reference.py
+    python3 models/training/reference.py [--check]
+
+With --check it fails where a constant is further from its count than 0.01.
 """
 
+import re
+import sys
 from collections import Counter
 
 from corpus import DATASETS, read_arcs
 
+SOURCE = DATASETS.parent / "src" / "arc" / "evidence.rs"
+TOLERANCE = 0.01
 SLIP = 0.005  # as in src/arc/evidence.rs: what `benign` has at levels 2 and 3, where nothing is counted
 
 
@@ -39,12 +45,31 @@ def shares(counts, slip=0.0):
     return out
 
 
-if __name__ == "__main__":
+def constants(kind):
+    """{name: numbers} as they stand in the program."""
+    text = SOURCE.read_text(encoding="utf-8").replace("SLIP", str(SLIP))
+    body = re.search(rf"const {kind.upper()}: Reference = Reference \{{(.*?)\}};", text, re.S).group(1)
+    return {name: [float(number) for number in re.findall(r"[\d.]+", values)]
+            for name, values in re.findall(r"(\w+): (\[[^\]]*\]|[\d.]+),", body)}
+
+
+def main():
     train = read_arcs(DATASETS / "arcs", "train")
     print(f"{len(train)} histories of training authors")
+    off = []
     for kind in ("harassment", "delusion"):
-        holding = sum(any(arc == kind for arc, *_ in h.arcs) for h in train)
-        print(f"{kind}: in {holding / len(train):.3f} of the histories")
+        found = {"histories": [sum(any(arc == kind for arc, *_ in h.arcs) for h in train) / len(train)]}
+        print(f"{kind}: in {found['histories'][0]:.3f} of the histories")
         for name, counts in tables(train, kind).items():
-            row = ", ".join(f"{share:.3f}" for share in shares(counts, SLIP if name == "benign" else 0.0))
+            found[name] = shares(counts, SLIP if name == "benign" else 0.0)
+            row = ", ".join(f"{share:.3f}" for share in found[name])
             print(f"  {name}: [{row}],  of {sum(counts.values())} messages")
+        written = constants(kind)
+        off += [f"{kind} {name}: {written[name]} in {SOURCE.name}, counted {[round(value, 3) for value in values]}"
+                for name, values in found.items() if max(abs(a - b) for a, b in zip(values, written[name], strict=True)) > TOLERANCE]
+    if "--check" in sys.argv[1:] and off:
+        sys.exit("\n".join(off))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ import torch
 
 import corpus
 import dev
+import export
 import loss
 import public
 import warm
@@ -54,6 +55,7 @@ def arguments():
     p.add_argument("--cache-gb", type=int, default=6, help="memory for outputs of the frozen layers")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--init", help="weights to go on from: an exported .gguf of the same shape; without it, the base's")
     p.add_argument("--authors", help="train on these authors only (for trials)")
     return p.parse_args()
 
@@ -152,8 +154,7 @@ class Run:
         self.data = Data(args)
         self.public, self.splices = public.units(args.public, args.seed)
         self.model, self.tokenizer = build(args)
-        for name, bias in loss.priors(self.data.units).items():
-            self.model.head[name].bias.data.copy_(bias)
+        self.first_weights()
         self.optim = optimiser(self.model, args)
         self.dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
         # What the workers copy: it shares the frozen parts with them, and keeps none of the trained ones up to date.
@@ -163,11 +164,20 @@ class Run:
         self.weights = loss.level_weights(self.data.units)
         if args.resume and (self.out / "last.pt").exists():
             self.restore(torch.load(self.out / "last.pt", weights_only=False))
+        elif args.init:
+            self.evaluate()
         else:
             some = random.Random(args.seed).sample(self.data.units, min(len(self.data.units), WARM_UNITS))
             warm.start(self.model, self.pattern, self.lower, self.encoder, some, self.weights, args.seed, args.workers)
             self.evaluate()
         self.began, self.saved, self.evaluated = time.time() - self.elapsed, self.elapsed, self.elapsed
+
+    def first_weights(self):
+        if self.args.init:
+            export.load_quantised(self.args.init, self.model)
+            return
+        for name, bias in loss.priors(self.data.units).items():
+            self.model.head[name].bias.data.copy_(bias)
 
     def restore(self, stored):
         self.model.load_state_dict(stored["model"])

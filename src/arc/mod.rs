@@ -57,7 +57,7 @@ const HALF_LIFE_DAYS: f64 = 180.0;
 const ODDS_KEPT: usize = 32;
 /// ln(1/α) at which the score is ½: α = 1%.
 const HALFWAY_NATS: f64 = 4.605_170_185_988_091;
-/// The onset is where a run of gains first reaches this.
+/// The onset is where a run of gains first reaches this; a message of so much is evidence by itself.
 const ONSET_NATS: f64 = 1.0;
 /// What a case's log-odds are given when its onset is looked for, and how much of them one message may add or take.
 const CASE_LEAN_NATS: f64 = 1.0;
@@ -106,6 +106,11 @@ impl ArcKind {
             Self::Harassment => score.harassment_case,
             Self::Delusion => score.delusion_case,
         }
+    }
+
+    /// Whether a user's message is by its own levels evidence of this harm, wherever it stands.
+    pub fn is_evidence(self, score: &MessageScore) -> bool {
+        evidence::gain(self, self.levels(score)) >= ONSET_NATS
     }
 
     /// Whether a message says at least as much of this harm as of the other: an imminent threat is counted where it
@@ -273,7 +278,7 @@ impl ArcState {
         }
     }
 
-    /// Takes in the probability of an open case, if the guard gives it; the rise of ln(1 + C), in nats.
+    /// Takes in the probability of an open case, if the guard gives it; the rise of ln(1 + O_n), in nats.
     fn case(&mut self, observation: &Observation) -> f64 {
         let Some(probability) = self.kind.case(&observation.score) else { return 0.0 };
         let held = |nats: f64| ln_add(nats, 0.0);

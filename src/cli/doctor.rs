@@ -7,24 +7,27 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
-use throughline::engine::{LoadSettings, Model, load_with};
+use throughline::engine::{LoadSettings, Model, ModelInfo, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{Access, UpstreamError, check};
 use throughline::store::Store;
 use throughline::transcript::{History, Message, Role, Session};
+use throughline::verdict::PolicyFile;
 use throughline::window::WindowSpec;
 
 use super::args::ServeArgs;
 use super::limits::use_threads;
 use super::model::{self, ReadAs};
-use super::serve::server_settings;
-use super::{EXIT_CLEAN, EXIT_ERROR, policy, store};
+use super::serve::{cache_bytes_max, server_settings};
+use super::{EXIT_CLEAN, EXIT_ERROR, memory, policy, store};
 
 /// Messages that the model's speed is measured on, and words in each.
 const MESSAGES: usize = 24;
 const WORDS: usize = 40;
 /// Tokens of a turn, about.
 const TURN_TOKENS: f64 = 60.0;
+/// Tokens of a window in use, about.
+const WINDOW_TOKENS: usize = 1_000;
 
 /// What was found.
 #[derive(Default)]
@@ -57,21 +60,38 @@ impl Report {
 pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
     let mut report = Report::default();
-    report.found("policy", policy::load(args.policy.as_deref()), |loaded| {
+    report.found("policy", policy_of_heads(args), |loaded| {
         format!("{} {}, sha256 {}", loaded.policy.name, loaded.policy.version, &loaded.sha256[..12])
     })?;
-    report.found("model", speed(args), |told| told)?;
+    let mut model = None;
+    report.found("model", speed(args), |(info, told)| {
+        model = Some(info);
+        told
+    })?;
+    // Without a model there is nothing to hold.
+    let held_bytes_max = model.as_ref().map_or(0, |model| cache_bytes_max(args, model));
+    if let Some(model) = &model {
+        let (sign, told) = room(held_bytes_max, model.cache_token_bytes);
+        report.line(sign, "memory", told)?;
+    }
     kept(args, &mut report)?;
     callers(args, &mut report)?;
     report.found("port", TcpListener::bind(args.bind).map_err(anyhow::Error::from), |_| {
         format!("{} is free", args.bind)
     })?;
-    settings(args, &mut report)?;
+    settings((args, held_bytes_max), &mut report)?;
     Ok(if report.failed == 0 { EXIT_CLEAN } else { EXIT_ERROR })
 }
 
+/// The policy, if every rule of it can hold with message heads.
+fn policy_of_heads(args: &ServeArgs) -> anyhow::Result<PolicyFile> {
+    let loaded = policy::load(args.policy.as_deref())?;
+    loaded.policy.check_without_categories().map_err(anyhow::Error::msg)?;
+    Ok(loaded)
+}
+
 /// Which model there is, how long it takes to be ready, and how fast it reads.
-fn speed(args: &ServeArgs) -> anyhow::Result<String> {
+fn speed(args: &ServeArgs) -> anyhow::Result<(ModelInfo, String)> {
     let begun = Instant::now();
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded: Model = load_with(&model::source(&args.model)?, &settings)?;
@@ -88,15 +108,31 @@ fn speed(args: &ServeArgs) -> anyhow::Result<String> {
     let begun = Instant::now();
     let score = scorer.score(&talk(), &mut |_| {})?;
     let rate = score.notes.tokens as f64 / begun.elapsed().as_secs_f64();
-    Ok(format!(
+    let told = format!(
         "{} {}, sha256 {}, on {}: ready in {:.2} s, {rate:.0} tokens a second, some {:.0} turns of {TURN_TOKENS} tokens",
         info.name,
-        info.version.unwrap_or_default(),
+        info.version.as_deref().unwrap_or_default(),
         &info.sha256[..12],
         info.device,
         ready.as_secs_f64(),
         rate / TURN_TOKENS,
-    ))
+    );
+    Ok((info, told))
+}
+
+/// How much is held of those who talk; a note where that is more than half of the memory.
+fn room(bytes: usize, token_bytes: usize) -> (&'static str, String) {
+    let (bytes, gb) = (bytes as u64, |bytes: u64| bytes as f64 / 1e9);
+    let usable = memory::usable_bytes();
+    let sign = if usable.is_some_and(|usable| bytes <= usable / 2) { "ok" } else { "note" };
+    let of = usable.map_or_else(|| "a memory that cannot be seen".into(), |bytes| format!("{:.1} GB", gb(bytes)));
+    let users = bytes / (WINDOW_TOKENS * token_bytes.max(1)) as u64;
+    let told = format!(
+        "keys and values may take {:.1} GB of {of} (--cache-mib-max): enough for at most {users} who talk at the same time, of {WINDOW_TOKENS} \
+         tokens each",
+        gb(bytes)
+    );
+    (sign, told)
 }
 
 /// Talk of nothing.
@@ -112,9 +148,9 @@ fn talk() -> History {
 }
 
 /// Certificate, webhooks, and whether the upstream answers: without that `serve` starts, and answers all but prompts.
-fn settings(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
+fn settings((args, cache_bytes_max): (&ServeArgs, usize), report: &mut Report) -> anyhow::Result<()> {
     let mut upstream = None;
-    report.found("settings", checked(args), |asked| {
+    report.found("settings", checked(args, cache_bytes_max), |asked| {
         upstream = asked;
         "certificate, webhooks and upstream, where there are any, can be used".into()
     })?;
@@ -135,8 +171,8 @@ fn settings(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// With which status the upstream's list of models is answered, or why it is not.
-fn checked(args: &ServeArgs) -> anyhow::Result<Option<Result<u16, UpstreamError>>> {
-    let settings = server_settings(args)?;
+fn checked(args: &ServeArgs, cache_bytes_max: usize) -> anyhow::Result<Option<Result<u16, UpstreamError>>> {
+    let settings = server_settings(args, cache_bytes_max)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(check(&settings))?)
 }

@@ -18,6 +18,8 @@ mod doctor;
 mod limits;
 #[cfg(feature = "server")]
 mod log;
+#[cfg(feature = "server")]
+mod memory;
 mod model;
 mod output;
 mod policy;

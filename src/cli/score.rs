@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Error, bail};
 use throughline::engine::{LoadSettings, Model, load_with};
 use throughline::report::terminal::Terminal;
 use throughline::report::{ModelLine, MostUrgent, PolicyLine, RunInfo, Totals, UserView, html, json, safe};
@@ -94,12 +94,8 @@ fn scorers(settings: &ScoreSettings, policy: &PolicyFile) -> anyhow::Result<(Vec
         scorers.push(scorer);
         lines.push(line);
     }
-    if let Some(rule) = policy.policy.rule_on_category().filter(|_| !scorers.iter().any(Scorer::names_categories)) {
-        bail!(
-            "rule {} of the policy waits for a category, and this model names none; hint: leave the rule out, or use a guard that \
-             answers in words (--model)",
-            rule.id
-        );
+    if !scorers.iter().any(Scorer::names_categories) {
+        policy.policy.check_without_categories().map_err(Error::msg)?;
     }
     let mut lines = lines.into_iter();
     let run = RunInfo {

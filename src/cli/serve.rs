@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use throughline::engine::{LoadSettings, load_with};
+use throughline::engine::{LoadSettings, ModelInfo, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{
     Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings, digest,
@@ -19,7 +19,7 @@ use super::args::{ProxyArgs, ServeArgs, TokenArgs};
 use super::limits::{read_small, use_threads};
 use super::model::ReadAs;
 use super::store::open_to_serve;
-use super::{EXIT_CLEAN, EXIT_ERROR, log, model, policy};
+use super::{EXIT_CLEAN, EXIT_ERROR, log, memory, model, policy};
 
 /// The key of the proxy's upstream.
 const UPSTREAM_KEY_VARIABLE: &str = "THROUGHLINE_UPSTREAM_KEY";
@@ -51,6 +51,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         "{name} says its verdict in words; hint: the sidecar needs a model with message heads, such as the embedded one"
     );
     let info = scorer.model().info.clone();
+    let cache_bytes_max = cache_bytes_max(&args, &info);
     tracing::info!(
         model = info.name,
         version = info.version.unwrap_or_default(),
@@ -59,9 +60,10 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         policy = policy.policy.name,
         policy_sha256 = &policy.sha256[..12],
         database = store.place(),
+        cache_mib_max = cache_bytes_max >> 20,
         "ready to serve"
     );
-    let app = App::start(scorer, store, access, server_settings(&args)?)?;
+    let app = App::start(scorer, store, access, server_settings(&args, cache_bytes_max)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.bind).await.with_context(|| {
@@ -76,12 +78,18 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     })
 }
 
-pub fn server_settings(args: &ServeArgs) -> anyhow::Result<ServerSettings> {
+/// Bytes of keys and values that this model may hold here. How much memory a GPU has is not known.
+pub fn cache_bytes_max(args: &ServeArgs, model: &ModelInfo) -> usize {
+    let usable = model.kernel.and_then(|_| memory::usable_bytes());
+    args.cache_mib_max.map_or_else(|| memory::for_caches(usable), |asked| (asked as usize) << 20)
+}
+
+pub fn server_settings(args: &ServeArgs, cache_bytes_max: usize) -> anyhow::Result<ServerSettings> {
     Ok(ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: args.queue_tokens_max as usize,
             batch_tokens_max: args.batch_tokens_max as usize,
-            cache_tokens_max: args.cache_tokens_max as usize,
+            cache_bytes_max,
             users_max: args.users_max as usize,
             history_messages_max: args.history_messages_max.into(),
             keep_content: !args.no_content,

@@ -10,6 +10,8 @@ use candle_core::Tensor;
 #[derive(Clone, Default)]
 pub struct KvCache {
     tokens: usize,
+    /// What its tokens take, of shared memory too.
+    bytes: usize,
     /// Of the backend that computed it; 0 where nothing is held.
     owner: u64,
     held: Held,
@@ -38,13 +40,20 @@ impl KvCache {
         self.tokens
     }
 
+    /// Bytes that keys and values take, with what they are filled up by.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether this backend computed it, or nobody did.
     pub(super) fn belongs_to(&self, owner: u64) -> bool {
         self.owner == owner || self.tokens == 0
     }
 
     pub(super) fn of_tensors(owner: u64, layers: Vec<(Tensor, Tensor)>, tokens: usize) -> Self {
-        Self { tokens, owner, held: Held::Tensors(layers) }
+        let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let bytes = layers.iter().map(|(keys, values)| size(keys) + size(values)).sum();
+        Self { tokens, bytes, owner, held: Held::Tensors(layers) }
     }
 
     /// Layer by layer; none where nothing is held.
@@ -52,19 +61,20 @@ impl KvCache {
         if let Held::Tensors(layers) = &self.held { layers } else { &[] }
     }
 
-    /// A prefix and a segment of `tokens` more.
+    /// A prefix and a segment of `tokens` more, which takes so many bytes.
     pub(super) fn with_segment(
         owner: u64,
         prefix: Option<&Self>,
         segment: Arc<dyn Any + Send + Sync>,
-        tokens: usize,
+        (tokens, bytes): (usize, usize),
     ) -> Self {
         let mut segments = match prefix.map(|prefix| &prefix.held) {
             Some(Held::Segments(segments)) => segments.clone(),
             _ => Vec::new(),
         };
         segments.push(segment);
-        Self { tokens: prefix.map_or(0, Self::tokens) + tokens, owner, held: Held::Segments(segments) }
+        let (tokens, bytes) = (prefix.map_or(0, Self::tokens) + tokens, prefix.map_or(0, Self::bytes) + bytes);
+        Self { tokens, bytes, owner, held: Held::Segments(segments) }
     }
 
     /// The segments, as the backend that made them knows them; none where nothing is held.

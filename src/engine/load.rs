@@ -81,6 +81,9 @@ pub struct ModelInfo {
     pub temperatures: BTreeMap<String, f32>,
     pub device: String,
     pub dtype: String,
+    /// Bytes of one token's keys and values, without what [`super::KvCache`] fills up.
+    #[serde(skip)]
+    pub cache_token_bytes: usize,
     /// What computes, on a CPU.
     #[serde(skip)]
     pub kernel: Option<KernelName>,
@@ -173,8 +176,8 @@ fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Mo
         temperatures: heads.as_ref().map(Heads::temperatures).unwrap_or_default(),
         ..describe(&config, origin.name)
     };
-    let Ready { backend, device, dtype, kernel } = ready(&Source::Gguf(gguf), &config, settings)?;
-    let info = ModelInfo { sha256, weights_bytes, device, dtype, kernel, ..info };
+    let (backend, info) = ready(&Source::Gguf(gguf), &config, settings)?.described(info);
+    let info = ModelInfo { sha256, weights_bytes, ..info };
     Ok(Model { backend, tokenizer, chat_template, info, heads })
 }
 
@@ -189,9 +192,9 @@ fn load_folder(folder: &Path, settings: &LoadSettings) -> Result<Model, EngineEr
     let (sha256, weights_bytes) = digest_files(&shards)?;
     let tokenizer = Tokenizer::from_json(&read_json(&folder.join("tokenizer.json"))?)?;
     let chat_template = chat_template(folder)?;
-    let Ready { backend, device, dtype, kernel } = ready(&Source::safetensors(&shards)?, &config, settings)?;
-    let name = folder.display().to_string();
-    let info = ModelInfo { sha256, weights_bytes, device, dtype, kernel, ..describe(&config, &name) };
+    let ready = ready(&Source::safetensors(&shards)?, &config, settings)?;
+    let (backend, info) = ready.described(describe(&config, &folder.display().to_string()));
+    let info = ModelInfo { sha256, weights_bytes, ..info };
     Ok(Model { backend, tokenizer, chat_template, info, heads: None })
 }
 
@@ -201,6 +204,17 @@ struct Ready {
     device: String,
     dtype: String,
     kernel: Option<KernelName>,
+    /// Of one number of keys and values.
+    number_bytes: usize,
+}
+
+impl Ready {
+    fn described(self, info: ModelInfo) -> (Box<dyn Backend>, ModelInfo) {
+        let Self { backend, device, dtype, kernel, number_bytes } = self;
+        let config = backend.config();
+        let cache_token_bytes = 2 * config.layers * config.kv_heads * config.head_dim * number_bytes;
+        (backend, ModelInfo { device, dtype, kernel, cache_token_bytes, ..info })
+    }
 }
 
 /// Reads the weights into the backend that fits device, kernel and size.
@@ -237,8 +251,18 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     };
     let kernel = if dense { kernel } else { KernelName::Candle };
     Ok(match device.is_cpu() {
-        true => Ready { backend, device: format!("cpu, {kernel}"), dtype: kernel.dtype().into(), kernel: Some(kernel) },
-        false => Ready { backend, device: format!("{:?}", device.location()), dtype: "bf16".into(), kernel: None },
+        true => {
+            let dtype = kernel.dtype();
+            let number_bytes = if dtype == "bf16" { 2 } else { 4 };
+            Ready { backend, device: format!("cpu, {kernel}"), dtype: dtype.into(), kernel: Some(kernel), number_bytes }
+        }
+        false => Ready {
+            backend,
+            device: format!("{:?}", device.location()),
+            dtype: "bf16".into(),
+            kernel: None,
+            number_bytes: 2,
+        },
     })
 }
 
@@ -263,6 +287,7 @@ fn describe(config: &LlamaConfig, source: &str) -> ModelInfo {
         temperatures: BTreeMap::new(),
         device: String::new(),
         dtype: String::new(),
+        cache_token_bytes: 0,
         kernel: None,
     }
 }

@@ -309,9 +309,9 @@ impl HeadStream {
         self.open.prompt.tokens.len() - self.open.cache.tokens()
     }
 
-    /// Tokens whose keys and values are held.
-    pub fn cached_tokens(&self) -> usize {
-        self.open.cache.tokens().max(self.draft.cache.tokens())
+    /// Bytes of keys and values that are held.
+    pub fn cached_bytes(&self) -> usize {
+        self.open.cache.bytes().max(self.draft.cache.bytes())
     }
 
     /// Every message with its score; of what waits for [`Self::flush`], nothing.

@@ -302,9 +302,9 @@ impl Live<'_> {
         self.stream.cold_tokens()
     }
 
-    /// Tokens whose keys and values are held.
-    pub fn cached_tokens(&self) -> usize {
-        self.stream.cached_tokens()
+    /// Bytes of keys and values that are held.
+    pub fn cached_bytes(&self) -> usize {
+        self.stream.cached_bytes()
     }
 
     /// The place of the next message, unless a session begins with it.

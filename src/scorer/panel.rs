@@ -5,6 +5,8 @@
 //! model is calibrated and nothing is known of how they depend on each other, the only ways to put e-values together that are again
 //! e-values are weighted means (Vovk & Wang 2021, *E-values: Calibration, combination and applications*, Proposition 3.1), and no mean
 //! stands above the greatest. So agreement makes no alarm surer than the surer of them is; disagreement is told, and a person decides.
+//! The highest of them is no e-value either: of K models an innocent history is called by some with a probability of up to K times that
+//! of one. That is the price of letting none be outvoted.
 
 use std::collections::BTreeSet;
 

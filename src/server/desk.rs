@@ -37,8 +37,9 @@ pub struct DeskSettings {
     pub queue_tokens_max: usize,
     /// Tokens of turns and drafts, about, that are computed side by side.
     pub batch_tokens_max: usize,
-    /// Tokens whose keys and values are held, over all users; about 12 KB each for the embedded model.
-    pub cache_tokens_max: usize,
+    /// Bytes of keys and values that are held, over all users; some 12 KB a token for the embedded model in bfloat16, 24 KB in f32, and
+    /// more where messages are short.
+    pub cache_bytes_max: usize,
     /// Users whose histories are held in memory.
     pub users_max: usize,
     /// Messages of one user.
@@ -406,12 +407,12 @@ impl<'a> Worker<'a> {
 
     /// Lets go of keys and values of those who were silent longest, until the rest fits.
     fn bound_cache(&mut self) {
-        let mut held: usize = self.users.iter().map(|(_, user)| user.live.cached_tokens()).sum();
+        let mut held: usize = self.users.iter().map(|(_, user)| user.live.cached_bytes()).sum();
         for (_, user) in self.users.iter_mut().rev() {
-            if held <= self.settings.cache_tokens_max {
+            if held <= self.settings.cache_bytes_max {
                 break;
             }
-            held -= user.live.cached_tokens();
+            held -= user.live.cached_bytes();
             user.live.forget_cache();
         }
         self.metrics.cached(held, self.users.len());

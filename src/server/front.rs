@@ -126,6 +126,7 @@ impl App {
                 format!("X-Deadline-Ms is no number from 1 to {}", DEADLINE_MAX.as_millis()),
                 "milliseconds, or leave the header out",
             )
+            .beyond(None, DEADLINE_MAX.as_millis() as usize)
         })
     }
 }
@@ -145,7 +146,7 @@ fn refused(refused: Refused) -> Problem {
             let detail = format!("more requests than the token's {per_minute} a minute");
             let hint = "wait the seconds named; requests_per_minute in the --tokens file";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail, hint);
-            Problem { retry_after_s: Some(retry_after_s), ..problem }
+            Problem { retry_after_s: Some(retry_after_s), ..problem.beyond(None, per_minute as usize) }
         }
     }
 }
@@ -185,7 +186,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("the body is longer than {limit} bytes"),
                 "send it in parts, or start the server with a larger --body-bytes-max",
-            ),
+            )
+            .beyond(None, limit),
             _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not come whole", "send it again"),
         })?;
         // Lists would pass for objects, field by field.
@@ -244,7 +246,8 @@ pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
     let chars = id.chars().count();
     if chars == 0 || chars > ID_CHARS_MAX {
         let detail = format!("{what} has {chars} characters, the limits are 1 and {ID_CHARS_MAX}");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a digest of it, if it is long"));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a digest of it, if it is long");
+        return Err(problem.beyond(chars, ID_CHARS_MAX));
     }
     Ok(())
 }

@@ -42,6 +42,7 @@ impl Judges {
 
 fn judging(file: Option<&Path>, model: &ModelInfo) -> Result<Arc<Judging>, String> {
     let PolicyFile { policy, sha256 } = file.map_or_else(|| Ok(PolicyFile::default()), read)?;
+    policy.check_without_categories()?;
     let by = JudgedByOut {
         model: [Some(&*model.name), model.version.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "),
         model_sha256: model.sha256.clone(),

@@ -67,7 +67,7 @@ pub struct Metrics {
     added: Family<ByStage, Histogram>,
     held: Histogram,
     webhooks: Family<ByResult, Counter>,
-    cached_tokens: Gauge,
+    cached: Gauge,
     users: Gauge,
     queue_jobs: Gauge,
     queue_tokens: Gauge,
@@ -100,7 +100,7 @@ impl Default for Metrics {
             added: Family::new_with_constructor(timed),
             held: timed(),
             webhooks: Family::default(),
-            cached_tokens: Gauge::default(),
+            cached: Gauge::default(),
             users: Gauge::default(),
             queue_jobs: Gauge::default(),
             queue_tokens: Gauge::default(),
@@ -152,7 +152,7 @@ impl Metrics {
             self.held.clone(),
         );
         registry.register("webhooks", "Alarms sent to webhooks, by whether they were taken", self.webhooks.clone());
-        registry.register("cached_tokens", "Tokens whose keys and values are held", self.cached_tokens.clone());
+        registry.register_with_unit("cached", "Keys and values that are held", Unit::Bytes, self.cached.clone());
         registry.register("users_in_memory", "Users whose histories are held", self.users.clone());
         registry.register("queue_jobs", "Jobs that wait", self.queue_jobs.clone());
         registry.register("queue_tokens", "Tokens that wait, about", self.queue_tokens.clone());
@@ -250,8 +250,8 @@ impl Metrics {
         self.webhooks.get_or_create(&ByResult { result: result.into() }).inc();
     }
 
-    pub(super) fn cached(&self, tokens: usize, users: usize) {
-        self.cached_tokens.set(tokens as i64);
+    pub(super) fn cached(&self, bytes: usize, users: usize) {
+        self.cached.set(bytes as i64);
         self.users.set(users as i64);
     }
 }

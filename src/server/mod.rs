@@ -155,6 +155,8 @@ pub struct App {
     background: Background,
     alarms: broadcast::Sender<i64>,
     stopping: watch::Sender<bool>,
+    /// Whether those who were still answered when it stopped have had their time.
+    drained: watch::Sender<bool>,
 }
 
 impl App {
@@ -174,7 +176,7 @@ impl App {
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
         let counted = (metrics.clone(), alarms.clone());
         let desk = Desk::start((scorer, judges.clone()), store.clone(), settings.desk.clone(), counted)?;
-        let (stopping, _) = watch::channel(false);
+        let ((stopping, _), (drained, _)) = (watch::channel(false), watch::channel(false));
         let background = Background::new();
         Ok(Arc::new(Self {
             store,
@@ -190,6 +192,7 @@ impl App {
             background,
             alarms,
             stopping,
+            drained,
         }))
     }
 
@@ -213,10 +216,17 @@ impl App {
             self.background.spawn(webhooks.run(self.clone()));
         }
         listen::serve((listener, self.tls.clone()), self.clone().router(), stopped, self.settings.drain).await?;
+        // What was seen of a reply that has not ended is kept now.
+        self.drained.send_replace(true);
         self.background.done(self.settings.drain).await;
-        let ended = tokio::task::spawn_blocking(move || self.desk.stop()).await;
+        let app = self.clone();
+        let ended = tokio::task::spawn_blocking(move || app.desk.stop()).await;
         if ended.is_err() {
             tracing::error!("the desk could not be stopped");
+        }
+        let unkept = self.proxy.as_ref().map_or(0, Proxy::unkept_conversations);
+        if unkept > 0 {
+            tracing::error!(conversations = unkept, "what was said there could not be kept until now, and may be lost");
         }
         Ok(())
     }
@@ -238,6 +248,7 @@ impl App {
             .route("/v1/alarms/stream", get(alarms::stream))
             .route("/metrics", get(routes::metrics));
         let review = Router::new()
+            .route("/v1/users/{user_id}/messages", get(users::messages))
             .route("/v1/users/{user_id}/targets", get(users::targets))
             .route("/v1/users/{user_id}/acknowledge", post(users::acknowledge));
         let admin = Router::new()

@@ -105,7 +105,8 @@ pub(super) async fn moderations(
     let bytes: usize = texts.iter().map(String::len).sum();
     if bytes > app.settings.turn_bytes_max {
         let detail = format!("{bytes} bytes of text, the limit is {}", app.settings.turn_bytes_max);
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, "several requests"));
+        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, "several requests");
+        return Err(problem.beyond(bytes, app.settings.turn_bytes_max));
     }
     let user = text_header(&headers, "x-throughline-user")?.map(|id| app.known_as(id));
     let session = text_header(&headers, "x-throughline-session")?;
@@ -138,7 +139,7 @@ fn texts(input: InputIn) -> Result<Vec<String>, Problem> {
     };
     if texts.is_empty() || texts.len() > INPUTS_MAX {
         let detail = format!("{} texts, the limits are 1 and {INPUTS_MAX}", texts.len());
-        return Err(unread(detail, "several requests"));
+        return Err(unread(detail, "several requests").beyond(texts.len(), INPUTS_MAX));
     }
     Ok(texts)
 }
@@ -174,8 +175,8 @@ impl App {
     fn result(&self, messages: &[MessageOut], standing: &StandingOut, flagged: bool) -> ResultOut {
         let (mut harassment, mut imminent) = (0.0, 0.0);
         if let Some(last) = messages.last() {
-            harassment = last.harassment[2] + last.harassment[3];
-            imminent = last.imminent;
+            harassment = last.scores.harassment[2] + last.scores.harassment[3];
+            imminent = last.scores.imminent;
         }
         let threat = standing.level == Level::Urgent && imminent >= self.judges.current().policy.imminent_min();
         let score = |category: &str| match category {

@@ -17,6 +17,7 @@ use super::{litellm, moderations, proxy, routes};
         routes::check,
         routes::score,
         routes::users::stands,
+        routes::users::messages,
         routes::users::targets,
         routes::users::acknowledge,
         routes::users::hold,

@@ -19,6 +19,11 @@ pub struct Problem {
     pub detail: String,
     /// What to do.
     pub hint: String,
+    /// The number that was found, where it is known, and the limit that it went beyond; both stand in `detail`, with what they count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
     /// Seconds after which to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
@@ -31,8 +36,15 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("error").to_owned(),
             detail: detail.into(),
             hint: hint.into(),
+            value: None,
+            limit: None,
             retry_after_s: None,
         }
+    }
+
+    /// With the number that was found, if it is known, and its limit.
+    pub fn beyond(self, value: impl Into<Option<usize>>, limit: usize) -> Self {
+        Self { value: value.into().map(|value| value as u64), limit: Some(limit as u64), ..self }
     }
 
     pub fn unknown_user() -> Self {
@@ -43,7 +55,7 @@ impl Problem {
     pub fn busy(waiting_tokens: usize, limit_tokens: usize, retry_after_s: u64) -> Self {
         let detail = format!("some {waiting_tokens} tokens wait to be read, the limit is {limit_tokens}");
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail, "try again after the seconds named");
-        Self { retry_after_s: Some(retry_after_s), ..problem }
+        Self { retry_after_s: Some(retry_after_s), ..problem.beyond(waiting_tokens, limit_tokens) }
     }
 
     pub fn late(waited_ms: u128) -> Self {
@@ -57,11 +69,12 @@ impl Problem {
 
     /// No more of a user can be kept, and so no more is judged.
     pub fn full_history(messages: u64, limit: u64) -> Self {
-        Self::new(
+        let problem = Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
             format!("{messages} messages are kept of this user, the limit is {limit}"),
             "a larger --history-messages-max: until then this user is not judged",
-        )
+        );
+        Self { value: Some(messages), limit: Some(limit), ..problem }
     }
 
     pub fn stopping() -> Self {

@@ -74,19 +74,23 @@ impl<'a> UserLive<'a> {
         self.since_seen.step(&Observation { at, time, from_user, score });
     }
 
-    /// The level of the alarm that a turn raises, if it does: where an arc, or the user as a whole, comes to a level of `review` or above that
-    /// no alarm was raised at before; or where a person acknowledged what there was, and what came since would come to one by itself.
-    /// Old evidence raises none again.
+    /// The level of the alarm that a turn raises, if it does.
     pub fn raises(&self, verdict: &Verdict, policy: &Policy) -> Option<Level> {
-        let row = &self.row;
-        let new = |now: Level, before: Option<Level>| now >= Level::Review && before.is_none_or(|before| now > before);
-        let arcs = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
-        if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
-            return Some(verdict.level);
-        }
-        let since = self.since_seen.states().iter().map(|arc| policy.arc_level(arc)).max().unwrap_or(Level::None);
-        (row.seen_messages > 0 && !row.open_alarm && since >= Level::Review).then_some(since)
+        let since = Facts { arcs: self.since_seen.states(), named: &Named::default() };
+        raised(&self.row, verdict, policy.level(&since))
     }
+}
+
+/// Where an arc, or the user as a whole, comes to a level of `review` or above that no alarm was raised at before; or where a person
+/// acknowledged what there was, and what came `since` would come to one by itself that is above what still waits. Old evidence raises
+/// none again.
+fn raised(row: &UserRow, verdict: &Verdict, since: Level) -> Option<Level> {
+    let new = |now: Level, before: Option<Level>| now >= Level::Review && before.is_none_or(|before| now > before);
+    let arcs = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
+    if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
+        return Some(verdict.level);
+    }
+    (row.seen_messages > 0 && new(since, row.open_alarm)).then_some(since)
 }
 
 /// Why a turn was not done.
@@ -153,4 +157,27 @@ fn scored(sessions: &[KeptSession]) -> impl Iterator<Item = (&KeptMessage, Obser
             Some((message, Observation { at: message.at, time, from_user, score: message.score? }))
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_threat_is_an_alarm_while_a_lower_one_waits() {
+        let policy = Policy::default();
+        let nothing = policy.judge(&Facts { arcs: &[], named: &Named::default() });
+        // Everything was raised before, a person saw it, and what came since stands at the level given.
+        let told = |open_alarm, since| {
+            let row = UserRow { alarmed: [Some(Level::Urgent); 3], seen_messages: 4, open_alarm, ..UserRow::default() };
+            raised(&row, &nothing, since)
+        };
+        assert_eq!(told(None, Level::Review), Some(Level::Review));
+        assert_eq!(told(Some(Level::Review), Level::Review), None, "it waits already");
+        assert_eq!(told(Some(Level::Review), Level::Urgent), Some(Level::Urgent));
+        assert_eq!(told(Some(Level::Urgent), Level::Urgent), None);
+        assert_eq!(told(None, Level::Watch), None, "nobody is called for that");
+        let unseen = UserRow { alarmed: [Some(Level::Urgent); 3], ..UserRow::default() };
+        assert_eq!(raised(&unseen, &nothing, Level::Urgent), None, "nobody has seen the first yet");
+    }
 }

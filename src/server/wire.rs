@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcNow, Heard, TargetScore};
 use crate::scoring::MessageScore;
-use crate::store::Alarm;
+use crate::store::{Alarm, KeptMessage};
 use crate::transcript::{Message, Role};
 use crate::verdict::{Level, Verdict};
 
@@ -73,13 +73,26 @@ impl From<MessageAt> for Place {
     }
 }
 
-/// The score of one message.
+/// One message and its scores.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MessageOut {
     #[serde(flatten)]
     pub at: Place,
     #[schema(value_type = String)]
     pub role: Role,
+    #[serde(flatten)]
+    pub scores: ScoresOut,
+}
+
+impl MessageOut {
+    pub(super) fn of(at: MessageAt, role: Role, score: &MessageScore) -> Self {
+        Self { at: at.into(), role, scores: score.into() }
+    }
+}
+
+/// The scores of one message.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ScoresOut {
     /// P(level 0) … P(level 3); of an assistant's message level 0.
     #[schema(value_type = Vec<f32>)]
     pub harassment: [f32; 4],
@@ -97,11 +110,67 @@ pub struct MessageOut {
     pub delusion_case: Option<f32>,
 }
 
-impl MessageOut {
-    pub(super) fn of(at: MessageAt, role: Role, score: &MessageScore) -> Self {
+impl From<&MessageScore> for ScoresOut {
+    fn from(score: &MessageScore) -> Self {
         let &MessageScore { harassment, delusion, stance, imminent, harassment_case, delusion_case } = score;
-        Self { at: at.into(), role, harassment, delusion, stance, imminent, harassment_case, delusion_case }
+        Self { harassment, delusion, stance, imminent, harassment_case, delusion_case }
     }
+}
+
+/// Which of a user's messages.
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MessagesQuery {
+    /// The number of the first one, from 0.
+    #[serde(default)]
+    pub first: u64,
+}
+
+/// A message that is kept, without what was said.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct KeptOut {
+    /// Among the user's messages, from 0, in the order in which they came.
+    pub number: u64,
+    pub session_id: String,
+    #[serde(flatten)]
+    pub at: Place,
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// When it was written, or when it came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub time: Option<Timestamp>,
+    /// SHA-256 of the text as it was judged, in UTF-8, hexadecimal: whoever has it can show that it is what was judged. (Of a chat through the proxy,
+    /// the parts of a message stand in lines, with the arguments of tool calls.) `null` of messages that an older build kept.
+    #[schema(min_length = 64, max_length = 64)]
+    pub text_sha256: Option<String>,
+    /// As they were given then; `null` of system and tool messages.
+    pub scores: Option<ScoresOut>,
+}
+
+impl KeptOut {
+    pub(super) fn of(number: u64, session_id: &str, message: &KeptMessage) -> Self {
+        let &KeptMessage { at, role, time, ref digest, ref score, .. } = message;
+        let hex = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            number,
+            session_id: session_id.to_owned(),
+            at: at.into(),
+            role,
+            time,
+            text_sha256: digest.as_ref().map(hex),
+            scores: score.as_ref().map(ScoresOut::from),
+        }
+    }
+}
+
+/// Messages of a user.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MessagesOut {
+    /// At most a thousand.
+    pub messages: Vec<KeptOut>,
+    /// What to ask for as `first` to go on; `null` after the last.
+    pub next: Option<u64>,
 }
 
 /// An arc as it stands.

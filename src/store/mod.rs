@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::Path;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::arc::MessageAt;
 use crate::scoring::MessageScore;
@@ -61,6 +62,9 @@ pub struct KeptMessage {
     pub role: Role,
     /// `None` where content is not kept.
     pub content: Option<String>,
+    /// Of what was said ([`text_digest`]), kept though it is not: whoever has the text can show that it is what was judged. `None` of
+    /// messages that an older build kept.
+    pub digest: Option<[u8; 32]>,
     /// When it was written, or when it came.
     pub time: Option<Timestamp>,
     /// `None` of a system or tool message.
@@ -91,8 +95,8 @@ pub struct UserRow {
     pub seen_messages: u64,
     /// Messages, from the first on, of which what was said was dropped since.
     pub dropped: u64,
-    /// Whether an alarm waits for a person.
-    pub open_alarm: bool,
+    /// The highest level of the alarms that wait for a person, if any does.
+    pub open_alarm: Option<Level>,
     pub held: bool,
 }
 
@@ -255,6 +259,11 @@ impl Store {
             Some(_) => Err(StoreError::OtherKey { place: self.place() }),
         }
     }
+}
+
+/// SHA-256 of a message's text, in UTF-8.
+pub fn text_digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 fn millis(time: Option<Timestamp>) -> Option<i64> {

@@ -1,7 +1,7 @@
 //! How long something is kept: what was said is dropped when it is old, and whoever is silent for long is forgotten. By the clock of the
 //! machine, which is an argument here.
 //!
-//! A legal hold stops both, and so does an alarm that waits for a person: nobody has looked yet. Scores, arcs and alarms stay when content
+//! A legal hold stops both, and so does an alarm that waits for a person: nobody has looked yet. Scores, digests, arcs and alarms stay when content
 //! goes; what comes after is judged in windows that begin behind it.
 
 use jiff::Timestamp;

@@ -34,7 +34,7 @@ impl Form {
 }
 
 /// Each brings an SQLite database from the form of its place to the next; none is ever changed.
-const SQLITE: [&str; 2] = ["
+const SQLITE: [&str; 3] = ["
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE users (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -102,6 +102,8 @@ const SQLITE: [&str; 2] = ["
     UPDATE users SET last_ms = COALESCE((SELECT MAX(kept_ms) FROM messages WHERE owner = users.id), created_ms);
     CREATE INDEX messages_aging ON messages (kept_ms) WHERE content IS NOT NULL;
     CREATE INDEX users_aging ON users (last_ms);
+", "
+    ALTER TABLE messages ADD COLUMN digest BLOB;  -- of what was said, sealed; null of messages from before
 "];
 
 /// What a database is set to, and every connection to it.
@@ -141,9 +143,10 @@ pub(super) const SCHEMA: &str = "throughline";
 
 /// Each brings a PostgreSQL database from the form of its place to the next; none is ever changed.
 #[cfg(feature = "postgres")]
-const POSTGRES: [&[&str]; 1] = [&[
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value BYTEA NOT NULL)",
-    "CREATE TABLE users (
+const POSTGRES: [&[&str]; 2] = [
+    &[
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value BYTEA NOT NULL)",
+        "CREATE TABLE users (
         id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         digest BYTEA NOT NULL UNIQUE,
         name BYTEA NOT NULL,
@@ -159,14 +162,14 @@ const POSTGRES: [&[&str]; 1] = [&[
         last_ms BIGINT NOT NULL,
         dropped BIGINT NOT NULL DEFAULT 0
     )",
-    "CREATE TABLE sessions (
+        "CREATE TABLE sessions (
         owner BIGINT NOT NULL REFERENCES users (id),
         session BIGINT NOT NULL,
         name BYTEA NOT NULL,
         started_ms BIGINT,
         PRIMARY KEY (owner, session)
     )",
-    "CREATE TABLE messages (
+        "CREATE TABLE messages (
         owner BIGINT NOT NULL REFERENCES users (id),
         number BIGINT NOT NULL,
         session BIGINT NOT NULL,
@@ -178,7 +181,7 @@ const POSTGRES: [&[&str]; 1] = [&[
         kept_ms BIGINT NOT NULL,
         PRIMARY KEY (owner, number)
     )",
-    "CREATE TABLE requests (
+        "CREATE TABLE requests (
         owner BIGINT NOT NULL REFERENCES users (id),
         digest BYTEA NOT NULL,
         asked BYTEA NOT NULL,
@@ -186,7 +189,7 @@ const POSTGRES: [&[&str]; 1] = [&[
         created_ms BIGINT NOT NULL,
         PRIMARY KEY (owner, digest)
     )",
-    "CREATE TABLE alarms (
+        "CREATE TABLE alarms (
         id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         owner BIGINT NOT NULL REFERENCES users (id),
         session BIGINT NOT NULL,
@@ -198,11 +201,13 @@ const POSTGRES: [&[&str]; 1] = [&[
         acknowledged_by BYTEA,
         note BYTEA
     )",
-    "CREATE INDEX alarms_of_user ON alarms (owner)",
-    "CREATE INDEX alarms_open ON alarms (id) WHERE acknowledged_ms IS NULL",
-    "CREATE INDEX messages_aging ON messages (kept_ms) WHERE content IS NOT NULL",
-    "CREATE INDEX users_aging ON users (last_ms)",
-]];
+        "CREATE INDEX alarms_of_user ON alarms (owner)",
+        "CREATE INDEX alarms_open ON alarms (id) WHERE acknowledged_ms IS NULL",
+        "CREATE INDEX messages_aging ON messages (kept_ms) WHERE content IS NOT NULL",
+        "CREATE INDEX users_aging ON users (last_ms)",
+    ],
+    &["ALTER TABLE messages ADD COLUMN digest BYTEA"],
+];
 
 /// The table of the form, if it is there.
 #[cfg(feature = "postgres")]

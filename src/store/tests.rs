@@ -35,6 +35,7 @@ fn message(session: usize, message: usize, text: &str) -> KeptMessage {
         at: MessageAt { session, message },
         role,
         content: Some(text.into()),
+        digest: Some(text_digest(text)),
         time: Some(now()),
         score: Some(score),
     }

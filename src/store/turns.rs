@@ -1,5 +1,7 @@
 //! Turns: kept whole, read again in order.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 
 use super::database::{Row, Statements, Value, values};
@@ -108,7 +110,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn history(&self, user_id: &str) -> Result<Option<Vec<KeptSession>>, StoreError> {
-        self.read(user_id, true)
+        self.read(user_id, true, 0..i64::MAX)
     }
 
     /// The same without what was said: places, times and scores.
@@ -116,18 +118,29 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn scores(&self, user_id: &str) -> Result<Option<Vec<KeptSession>>, StoreError> {
-        self.read(user_id, false)
+        self.read(user_id, false, 0..i64::MAX)
+    }
+
+    /// The same of those messages alone, counted from 0 over all sessions in the order in which they came; of the other sessions there are
+    /// the names.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn scores_of(&self, user_id: &str, numbers: Range<u64>) -> Result<Option<Vec<KeptSession>>, StoreError> {
+        let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        self.read(user_id, false, number(numbers.start)..number(numbers.end))
     }
 
     /// Rows are read while others wait, and opened while they do not.
-    fn read(&self, user_id: &str, content: bool) -> Result<Option<Vec<KeptSession>>, StoreError> {
+    fn read(&self, user_id: &str, content: bool, numbers: Range<i64>) -> Result<Option<Vec<KeptSession>>, StoreError> {
         let query = format!(
-            "SELECT number, session, message, role, time_ms, {}, score FROM messages WHERE owner = ?1 ORDER BY number",
+            "SELECT number, session, message, role, time_ms, {}, score, digest FROM messages \
+             WHERE owner = ?1 AND number >= ?2 AND number < ?3 ORDER BY number",
             if content { "content" } else { "NULL" }
         );
         let found = self.database.read(|on| {
             let Some(user) = self.known(on, user_id)? else { return Ok(None) };
-            let rows = on.query(&query, values![user.id])?;
+            let rows = on.query(&query, values![user.id, numbers.start, numbers.end])?;
             let sessions = sessions(on, &user)?;
             Ok(Some((user.key, rows, sessions)))
         })?;
@@ -150,6 +163,7 @@ struct MessageRow {
     time_ms: Option<i64>,
     content: Option<Vec<u8>>,
     score: Option<Vec<u8>>,
+    digest: Option<Vec<u8>>,
 }
 
 impl MessageRow {
@@ -162,6 +176,7 @@ impl MessageRow {
             time_ms: row.maybe_number(4)?,
             content: row.maybe_bytes(5)?,
             score: row.maybe_bytes(6)?,
+            digest: row.maybe_bytes(7)?,
         })
     }
 
@@ -178,9 +193,11 @@ impl MessageRow {
         let score = self.score.as_ref().map(|sealed| key.open(sealed, &self.of_column("score"))).transpose()?;
         let score: Option<MessageScore> =
             score.map(|json| serde_json::from_slice(&json).map_err(|_| StoreError::Sealed)).transpose()?;
+        let digest = self.digest.as_ref().map(|sealed| key.open(sealed, &self.of_column("digest"))).transpose()?;
+        let digest = digest.map(|digest| digest.try_into().map_err(|_| StoreError::Sealed)).transpose()?;
         let role = serde_json::from_value(self.role.into()).map_err(|_| StoreError::Sealed)?;
         let at = MessageAt { session: self.session as usize, message: self.message as usize };
-        Ok(KeptMessage { at, role, content, time: time(self.time_ms), score })
+        Ok(KeptMessage { at, role, content, digest, time: time(self.time_ms), score })
     }
 }
 
@@ -208,16 +225,18 @@ fn keep_message(
         time_ms: millis(message.time),
         content: None,
         score: None,
+        digest: None,
     };
     let content = message.content.as_deref();
     row.content = content.map(|text| user.key.seal(text.as_bytes(), &row.of_column("content"))).transpose()?;
+    row.digest = message.digest.map(|digest| user.key.seal(&digest, &row.of_column("digest"))).transpose()?;
     if let Some(score) = message.score {
         let json = serde_json::to_vec(&score).map_err(|_| StoreError::Sealed)?;
         row.score = Some(user.key.seal(&json, &row.of_column("score"))?);
     }
     on.execute(
-        "INSERT INTO messages (owner, number, session, message, role, time_ms, content, score, kept_ms) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO messages (owner, number, session, message, role, time_ms, content, score, digest, kept_ms) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         values![
             user.id,
             row.number,
@@ -227,6 +246,7 @@ fn keep_message(
             row.time_ms,
             row.content,
             row.score,
+            row.digest,
             now.as_millisecond()
         ],
     )?;

@@ -29,7 +29,8 @@
 //!
 //! What it cannot do: know without a word of the user that a name and a relation of different messages are one person, that
 //! a code word that nobody introduced is a person, or which of two doctors is meant; read names that look like other words in a
-//! text without capitals; follow "they". It reads nothing of what the assistant says. `datasets/README.md` has the figures.
+//! text without capitals; follow "they". Sessions that arrive late are linked in the order of arrival, so that who is one with whom may depend on
+//! it. It reads nothing of what the assistant says. `datasets/README.md` has the figures.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -95,8 +95,9 @@ pub struct Finding {
     /// The arc it is about, if it is about one.
     pub arc: Option<ArcKind>,
     pub reason: Reason,
+    /// Of its level and, where it is one, of the rule.
     pub mitigations: BTreeSet<Mitigation>,
-    /// In the order of the history; of more than twelve of a category the first.
+    /// In the order of the history; of more than twelve of a category the first, of an arc the strongest, of threats the likeliest.
     pub messages: Vec<MessageAt>,
     /// How many there are in all.
     pub messages_count: usize,
@@ -107,7 +108,7 @@ pub struct Finding {
 pub struct Verdict {
     /// The highest level of its findings.
     pub level: Level,
-    /// Recommended by the level and by the rules that hold.
+    /// Recommended by the levels and rules that hold.
     pub mitigations: BTreeSet<Mitigation>,
     /// What becomes of the next reply if no verdict can be had in time.
     pub on_failure: OnFailure,

@@ -103,7 +103,7 @@ pub struct Levels {
 /// An operator's decisions. `policies/default.toml` shows the file, line by line.
 ///
 /// The default levels are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
-/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`. They were chosen on
+/// promises it of a calibrated model: 20% for `watch`, 7% for `review`, 1% for `senior`; `urgent` goes by single messages, and has none. They were chosen on
 /// the development histories, whose innocents are hard on purpose; everyday use gives fewer false alarms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -241,9 +241,9 @@ impl Policy {
 
     /// What all of it comes to.
     pub fn judge(&self, facts: &Facts) -> Verdict {
-        let mut findings: Vec<Finding> = facts.arcs.iter().filter_map(|arc| self.by_level(arc)).collect();
+        let mut findings: Vec<Finding> = facts.arcs.iter().flat_map(|arc| self.by_level(arc)).collect();
         for rule in &self.rules {
-            findings.extend(rule.holds_for(facts).map(|arc| rule.finding(arc, facts)));
+            findings.extend(rule.holds_for(facts).map(|arc| rule.finding(arc, facts, &self.levels)));
         }
         let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::None);
         let mitigations = findings.iter().flat_map(|finding| finding.mitigations.iter().copied());
@@ -251,27 +251,32 @@ impl Policy {
         Verdict { level, mitigations, on_failure: self.levels.of(level).on_failure, findings }
     }
 
-    fn by_level(&self, arc: &ArcState) -> Option<Finding> {
-        let level = self.arc_level(arc);
-        if level == Level::None {
-            return None;
-        }
-        let settings = self.levels.of(level);
-        let by_score = settings.score_min.is_some_and(|min| arc.score() >= min);
-        let (reason, messages) = match arc.likeliest_threat().filter(|_| !by_score) {
-            Some(threat) => {
-                let reason = Reason::Imminent { probability: threat.probability, toward_person: threat.toward_person };
-                (reason, arc.threats(self.imminent_min()))
-            }
-            None => (Reason::Score { score: arc.score() }, carriers(arc)),
+    /// Its threats, and the level of its score: a threat does not hide what the arc rests on.
+    fn by_level(&self, arc: &ArcState) -> impl Iterator<Item = Finding> {
+        let finding = |level, reason, messages: Vec<MessageAt>| {
+            let mitigations = self.levels.of(level).mitigations.clone();
+            Finding { level, arc: Some(arc.kind()), reason, mitigations, messages_count: messages.len(), messages }
         };
-        let mitigations = settings.mitigations.clone();
-        Some(Finding { level, arc: Some(arc.kind()), reason, mitigations, messages_count: messages.len(), messages })
+        let threat = arc.likeliest_threat().filter(|threat| threat.probability >= self.imminent_min());
+        let by_threat = threat.map(|threat| {
+            let reason = Reason::Imminent { probability: threat.probability, toward_person: threat.toward_person };
+            finding(Level::Urgent, reason, arc.threats(self.imminent_min()))
+        });
+        let mut scored = [Level::Senior, Level::Review, Level::Watch].into_iter();
+        let scored = scored.find(|level| arc.score() >= self.score_min(*level));
+        let by_score = scored.map(|level| finding(level, Reason::Score { score: arc.score() }, carriers(arc)));
+        by_threat.into_iter().chain(by_score)
     }
 
-    /// A rule that can never hold with a model that names no categories, if there is one.
-    pub fn rule_on_category(&self) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.category.is_some())
+    /// # Errors
+    /// In words, where a rule can never hold with a model that names no categories, such as one with message heads.
+    pub fn check_without_categories(&self) -> Result<(), String> {
+        let Some(rule) = self.rules.iter().find(|rule| rule.category.is_some()) else { return Ok(()) };
+        Err(format!(
+            "rule {} of the policy waits for a category, and this model names none; hint: leave the rule out, or use a guard that \
+             answers in words (score --model)",
+            rule.id
+        ))
     }
 
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Facts, Mitigation, carriers, named, share, worded};
+use super::policy::{Facts, Levels, Mitigation, carriers, named, share, worded};
 use super::{Finding, Level, Reason};
 use crate::arc::{ArcKind, ArcState};
 
@@ -75,7 +75,7 @@ impl Rule {
     }
 
     /// It rests on the messages of its category, where it has one, else on those of the arc.
-    pub(super) fn finding(&self, arc: Option<&ArcState>, facts: &Facts) -> Finding {
+    pub(super) fn finding(&self, arc: Option<&ArcState>, facts: &Facts, levels: &Levels) -> Finding {
         let (messages_count, messages) = match (&self.category, arc) {
             (Some(id), _) => {
                 let (count, first) = facts.named.get(id);
@@ -84,11 +84,12 @@ impl Rule {
             (None, Some(arc)) => (carriers(arc).len(), carriers(arc)),
             (None, None) => (0, Vec::new()),
         };
+        let of_level = self.level.iter().flat_map(|level| levels.of(*level).mitigations.iter());
         Finding {
             level: self.level.unwrap_or(Level::None),
             arc: arc.map(ArcState::kind),
             reason: Reason::Rule { id: self.id.clone(), why: self.why.clone() },
-            mitigations: self.mitigations.clone(),
+            mitigations: self.mitigations.iter().chain(of_level).copied().collect(),
             messages,
             messages_count,
         }

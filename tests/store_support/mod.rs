@@ -7,7 +7,7 @@ use throughline::arc::MessageAt;
 use throughline::scoring::MessageScore;
 #[cfg(all(unix, feature = "postgres"))]
 use throughline::store::PostgresSettings;
-use throughline::store::{KeptMessage, MasterKey, NewAlarm, NewTurn, Store, StoreError};
+use throughline::store::{KeptMessage, MasterKey, NewAlarm, NewTurn, Store, StoreError, text_digest};
 use throughline::transcript::Role;
 use throughline::verdict::Level;
 
@@ -52,7 +52,8 @@ pub fn message(session: usize, message: usize, text: &str) -> KeptMessage {
     let role = if message.is_multiple_of(2) { Role::User } else { Role::Assistant };
     let score = MessageScore { harassment: [0.7, 0.1, 0.15, 0.05], ..MessageScore::NOTHING };
     let at = MessageAt { session, message };
-    KeptMessage { at, role, content: Some(text.into()), time: Some(now()), score: Some(score) }
+    let (content, digest) = (Some(text.into()), Some(text_digest(text)));
+    KeptMessage { at, role, content, digest, time: Some(now()), score: Some(score) }
 }
 
 pub fn turn<'a>(store: &Store, user_id: &'a str, messages: &'a [KeptMessage]) -> NewTurn<'a> {

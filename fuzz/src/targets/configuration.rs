@@ -6,13 +6,15 @@ use throughline::arc::{ArcKind, ArcState, MessageAt, Observation};
 use throughline::guard::categories::CategoryPolicy;
 use throughline::guard::llama_guard::{Family, GuardMessage, GuardSettings, LlamaGuard};
 use throughline::scoring::MessageScore;
-use throughline::server::{Access, Caller, Scope, digest};
+use throughline::server::{Access, Caller, Scope, ServerSettings, TlsSettings, check, digest};
 use throughline::store::MasterKey;
 use throughline::transcript::Role;
 use throughline::verdict::{Facts, Named, Policy, PolicyFile};
 
 use super::Folder;
 use super::chat::{controls, llama3};
+use super::halves;
+use super::server::settings;
 
 /// A policy that passes its check judges, says the same level in both ways, and is the same after it was written and read.
 pub fn policy(data: &[u8]) {
@@ -77,5 +79,24 @@ pub fn access(data: &[u8]) {
     }
     if let Some(key) = MasterKey::from_hex(&text) {
         assert_eq!(*key.to_hex(), text.trim().to_ascii_lowercase());
+    }
+}
+
+/// A file of webhooks, or a certificate and its key with a line of `===` between them: they are used or refused. The last byte says which.
+pub fn served(data: &[u8]) {
+    static FOLDER: OnceLock<Folder> = OnceLock::new();
+    let Some((&how, bytes)) = data.split_last() else { return };
+    let folder = FOLDER.get_or_init(Folder::new);
+    let asked = if how & 1 == 0 {
+        ServerSettings { webhooks: Some(folder.file("webhooks.toml", bytes)), ..settings() }
+    } else {
+        let (certificate, key) = halves(bytes);
+        let tls =
+            TlsSettings { certificate: folder.file("certificate.pem", certificate), key: folder.file("key.pem", key) };
+        ServerSettings { tls: Some(tls), ..settings() }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    if let Err(error) = runtime.block_on(check(&asked)) {
+        assert!(!error.to_string().is_empty());
     }
 }

@@ -15,12 +15,13 @@ mod model;
 mod server;
 mod store;
 mod transcripts;
+mod upstream;
 
 /// Does something with bytes, and panics where what must hold does not.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Target); 15] = [
+pub const ALL: [(&str, Target); 17] = [
     ("access", configuration::access),
     ("arc", arc::stream),
     ("author", benchmark::author),
@@ -33,9 +34,11 @@ pub const ALL: [(&str, Target); 15] = [
     ("safetensors", model::safetensors),
     ("scores", benchmark::scores),
     ("server", server::request),
+    ("settings", configuration::served),
     ("store", store::sealed),
     ("template", model::template),
     ("transcripts", transcripts::transcripts),
+    ("upstream", upstream::reply),
 ];
 
 /// Runs a target by its name.

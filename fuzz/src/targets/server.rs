@@ -17,7 +17,7 @@ use super::Folder;
 /// Until an answer comes.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Methods and paths; `{}` is the input's first line.
-const ROUTES: [(&str, &str); 12] = [
+const ROUTES: [(&str, &str); 14] = [
     ("POST", "/v1/turns"),
     ("POST", "/v1/check"),
     ("POST", "/v1/score"),
@@ -30,18 +30,20 @@ const ROUTES: [(&str, &str); 12] = [
     ("GET", "/v1/alarms?{}"),
     ("GET", "/{}"),
     ("PUT", "/v1/turns"),
+    ("GET", "/v1/users/ada/messages?first={}"),
+    ("POST", "/v1/chat/completions"),
 ];
 /// Headers that have the input's first line as their value, one of them at a time.
 const HEADERS: [&str; 4] = ["idempotency-key", "x-throughline-user", "x-deadline-ms", "content-type"];
 
 /// A server of its own, one a process, on the tiny model.
-struct Sidecar {
+pub(super) struct Sidecar {
     address: SocketAddr,
     connection: Mutex<Option<BufReader<TcpStream>>>,
 }
 
-struct Reply {
-    status: u16,
+pub(super) struct Reply {
+    pub status: u16,
     is_json: bool,
     body: Vec<u8>,
 }
@@ -96,10 +98,10 @@ fn encoded(line: &[u8]) -> String {
 impl Sidecar {
     fn shared() -> &'static Self {
         static SIDECAR: OnceLock<Sidecar> = OnceLock::new();
-        SIDECAR.get_or_init(Self::start)
+        SIDECAR.get_or_init(|| Self::with(settings()))
     }
 
-    fn start() -> Self {
+    pub(super) fn with(settings: ServerSettings) -> Self {
         let folder = Folder::new();
         let weights = folder.file("model.gguf", include_bytes!("../../../tests/golden/tiny-heads/model.gguf"));
         let model = load(&ModelSource::Path(weights)).expect("the tiny model");
@@ -113,7 +115,7 @@ impl Sidecar {
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
             let _kept = folder;
-            let app = App::start(scorer, store, access, settings()).expect("a thread");
+            let app = App::start(scorer, store, access, settings).expect("a thread");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
@@ -141,8 +143,18 @@ impl Sidecar {
         }
     }
 
+    /// What is answered to a request that asks for the connection's end, of whatever form.
+    pub(super) fn ask_once(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        let mut answer = Vec::new();
+        let read = stream.write_all(request).and_then(|()| stream.read_to_end(&mut answer));
+        // A reply that fails in the middle ends without its end.
+        assert!(read.is_ok() || !answer.is_empty(), "no answer: {read:?}");
+        answer
+    }
+
     /// What is answered to one request.
-    fn ask(&self, request: &[u8]) -> Reply {
+    pub(super) fn ask(&self, request: &[u8]) -> Reply {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut connection = kept.take().unwrap_or_else(|| BufReader::new(self.connect()));
         let sent = connection.get_mut().write_all(request);
@@ -167,7 +179,7 @@ impl Sidecar {
     }
 
     /// Erases whomever a body names, so that every input finds the same server.
-    fn forget(&self, body: &Value) {
+    pub(super) fn forget(&self, body: &Value) {
         let data = &body["request_data"];
         for id in [&body["user_id"], &data["user_api_key_end_user_id"], &data["user_api_key_user_id"]] {
             let Some(id) = id.as_str().filter(|id| id.len() < 1_024) else { continue };
@@ -178,7 +190,7 @@ impl Sidecar {
     }
 }
 
-fn with_body(method: &str, path: &str, body: &Value) -> Vec<u8> {
+pub(super) fn with_body(method: &str, path: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let length = body.len();
     let head = "host: localhost\r\ncontent-type: application/json";
@@ -203,12 +215,12 @@ fn answer(connection: &mut BufReader<TcpStream>) -> std::io::Result<(Reply, bool
     Ok((Reply { status, is_json, body }, header("connection") != Some("close")))
 }
 
-fn settings() -> ServerSettings {
+pub(super) fn settings() -> ServerSettings {
     ServerSettings {
         desk: DeskSettings {
             queue_tokens_max: 1 << 20,
             batch_tokens_max: 1 << 9,
-            cache_tokens_max: 1 << 14,
+            cache_bytes_max: 1 << 20,
             users_max: 8,
             history_messages_max: 64,
             keep_content: true,

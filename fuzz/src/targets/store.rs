@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use throughline::arc::MessageAt;
 use throughline::scoring::MessageScore;
-use throughline::store::{KeptMessage, MasterKey, NewAlarm, NewTurn, Request, Store};
+use throughline::store::{KeptMessage, MasterKey, NewAlarm, NewTurn, Request, Store, text_digest};
 use throughline::transcript::Role;
 use throughline::verdict::Level;
 
@@ -17,7 +17,7 @@ const USER: &str = "ada";
 const KEY: &str = "key-1";
 
 /// What lies there by column; the kind says which values it takes.
-const COLUMNS: [(&str, &str, Kind); 16] = [
+const COLUMNS: [(&str, &str, Kind); 17] = [
     ("users", "name", Kind::Sealed),
     ("users", "data_key", Kind::Sealed),
     ("sessions", "name", Kind::Sealed),
@@ -34,6 +34,7 @@ const COLUMNS: [(&str, &str, Kind); 16] = [
     ("messages", "session", Kind::Number),
     ("sessions", "started_ms", Kind::Number),
     ("users", "messages", Kind::Number),
+    ("messages", "digest", Kind::Sealed),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -78,7 +79,8 @@ fn now() -> Timestamp {
 
 fn message(content: &str, score: MessageScore) -> KeptMessage {
     let at = MessageAt { session: 0, message: 0 };
-    KeptMessage { at, role: Role::User, content: Some(content.to_owned()), time: Some(now()), score: Some(score) }
+    let (content, digest) = (Some(content.to_owned()), Some(text_digest(content)));
+    KeptMessage { at, role: Role::User, content, digest, time: Some(now()), score: Some(score) }
 }
 
 /// Keeps one message of a user with an alarm and an answer, all of these words.

@@ -69,7 +69,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
     pub policy: Option<PathBuf>,
 
-    /// Keep scores, not what was said: after a restart windows begin anew
+    /// Keep scores and digests, not what was said: after a restart windows begin anew
     #[arg(long, value_name = "BOOL", env = "THROUGHLINE_NO_CONTENT", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub no_content: bool,
@@ -85,7 +85,7 @@ pub struct ServeArgs {
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub pseudonymous_targets: bool,
 
-    /// Drop what was said so many days after it came; scores, arcs and alarms stay, and what comes after is judged in windows that
+    /// Drop what was said so many days after it came; scores, digests, arcs and alarms stay, and what comes after is judged in windows that
     /// begin behind it. A legal hold stops it, and so does an alarm that waits for a person
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_RETAIN_CONTENT_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retain_content_days: Option<u32>,
@@ -118,11 +118,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch_tokens_max: u32,
 
-    /// Tokens whose keys and values are held, over all users; the embedded model needs about 12 KB for each. What is let go is computed again
-    /// with the user's next turn: enough is what those who talk at the same time have in their windows, at most 2,048 each. With too few
-    /// nearly every turn costs a whole window (`throughline_recomputed_tokens_total` in /metrics)
-    #[arg(long, value_name = "COUNT", default_value_t = 160_000)]
-    pub cache_tokens_max: u32,
+    /// Memory for keys and values of those who talk, in MiB [default: a quarter of what the process may use, 1024 where that is not known or
+    /// a GPU computes]. What is let go is computed again with the user's next turn: enough is what those who talk at the same time have in
+    /// their windows, at most 2,048 tokens each, of 12 KB (24 without AVX512-BF16; half as much again for turns of 75 tokens, more for shorter ones).
+    /// With too little nearly every turn costs a whole window (`throughline_recomputed_tokens_total` in /metrics)
+    #[arg(long, value_name = "COUNT")]
+    pub cache_mib_max: Option<u32>,
 
     /// Users whose histories are held in memory
     #[arg(long, value_name = "COUNT", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -203,7 +204,7 @@ pub struct DoctorArgs {
 #[command(after_help = "EXAMPLE\n  throughline token chatbot --scope ingest >> tokens.toml\n  \
     throughline token desk --scope read --scope review >> tokens.toml\n\n\
     SCOPES\n  ingest  send turns, drafts and histories\n  read    see users and alarms\n  \
-    review  acknowledge alarms\n  admin   erase users, hold them")]
+    review  acknowledge alarms; with read, see toward whom evidence is, and digests\n  admin   erase users, hold them")]
 pub struct TokenArgs {
     /// Stands in the log and beside acknowledgements
     #[arg(value_name = "NAME")]

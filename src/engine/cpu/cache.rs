@@ -16,6 +16,13 @@ pub(in crate::engine) struct Segment<E> {
     pub(super) layers: Vec<Vec<Block<E>>>,
 }
 
+impl<E: Element> Segment<E> {
+    pub(super) fn bytes(&self) -> usize {
+        let elements: usize = self.layers.iter().flatten().map(|block| block.keys.len() + block.values.len()).sum();
+        elements * size_of::<E>()
+    }
+}
+
 /// Sizes of one head's matrix, in panels and groups.
 struct Shape {
     panels: usize,

@@ -238,7 +238,8 @@ impl<K: Kernel> CpuBackend<K> {
         let count = sequence.tokens.len().div_ceil(BLOCK);
         let layers = made.iter_mut().map(|blocks| blocks.by_ref().take(count).collect()).collect();
         let segment: Arc<Segment<K::Element>> = Arc::new(Segment { layers });
-        KvCache::with_segment(self.owner, sequence.prefix, segment, sequence.tokens.len())
+        let size = (sequence.tokens.len(), segment.bytes());
+        KvCache::with_segment(self.owner, sequence.prefix, segment, size)
     }
 
     /// `(rows, C)` → `(rows, V)`

@@ -16,10 +16,11 @@ use super::super::user::{Failed, UserLive};
 use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
 use super::{Answer, Reply, Said, Worker};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, ScoreError, Turn};
-use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, StoreError, UserRow};
-use crate::transcript::Message;
-use crate::verdict::{Level, Verdict};
+use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, ScoreError, ScoredMessage, Turn};
+use crate::scoring::MessageScore;
+use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, StoreError, UserRow, text_digest};
+use crate::transcript::{Message, Role};
+use crate::verdict::{Level, Policy, Verdict};
 
 /// How often a turn is judged again because another process wrote meanwhile.
 const TRIES: usize = 8;
@@ -206,7 +207,7 @@ impl<'a> Worker<'a> {
         let answer = |alarm: Option<i64>| {
             let alarm = alarm.zip(raised).map(|(id, (level, _))| RaisedOut { id, level });
             let standing = StandingOut::of(&arcs, &verdict, by);
-            let flagged = flagged(level_before, &verdict, heard);
+            let flagged = flagged(&self.judging.policy, level_before, &verdict, heard);
             let out = TurnOut { messages: messages_out(heard), standing, flagged, alarm, messages_kept };
             serde_json::to_vec(&out).unwrap_or_default()
         };
@@ -242,7 +243,8 @@ impl<'a> Worker<'a> {
             let at = MessageAt { message: first.message + index, ..first };
             let score = heard.iter().find(|one| one.message.at == at).map(|one| one.message.score);
             let content = self.settings.keep_content.then(|| message.content.clone());
-            KeptMessage { at, role: message.role, content, time: message.timestamp, score }
+            let digest = Some(text_digest(&message.content));
+            KeptMessage { at, role: message.role, content, digest, time: message.timestamp, score }
         };
         said.messages.iter().enumerate().map(kept).collect()
     }
@@ -261,7 +263,7 @@ impl<'a> Worker<'a> {
             messages: messages_out(heard),
             standing: StandingOut::of(&arcs, &verdict, &self.judging.by),
             level_before,
-            flagged: flagged(level_before, &verdict, heard),
+            flagged: flagged(&self.judging.policy, level_before, &verdict, heard),
         }
     }
 
@@ -297,8 +299,50 @@ impl Asked {
     }
 }
 
-/// Whether what was heard raised the level, or is itself what a level of `review` or above rests on.
-fn flagged(before: Level, verdict: &Verdict, heard: &[Heard]) -> bool {
-    let carried = |at: MessageAt| verdict.findings.iter().any(|finding| finding.messages.contains(&at));
-    verdict.level > before || verdict.level >= Level::Review && heard.iter().any(|one| carried(one.message.at))
+/// Whether what was heard raised the level, or is itself what a level of `review` or above rests on: named in a finding, or evidence of an
+/// arc that called a person, or a threat. Findings name a dozen messages, and an arc may have many more.
+fn flagged(policy: &Policy, before: Level, verdict: &Verdict, heard: &[Heard]) -> bool {
+    let named = |at: MessageAt| verdict.findings.iter().any(|finding| finding.messages.contains(&at));
+    let evidence = |score: &MessageScore| {
+        ArcKind::ALL.iter().any(|kind| verdict.arc_level(*kind) >= Level::Review && kind.is_evidence(score))
+    };
+    let carries = |one: &Heard| {
+        let ScoredMessage { at, role, score, .. } = &one.message;
+        named(*at) || *role == Role::User && (evidence(score) || score.imminent >= policy.imminent_min())
+    };
+    verdict.level > before || verdict.level >= Level::Review && heard.iter().any(carries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arc::{ArcState, Observation};
+    use crate::verdict::{Facts, Named};
+
+    /// A user's messages with these scores; what is flagged of each.
+    fn flags(scores: &[MessageScore]) -> Vec<bool> {
+        let policy = Policy::default();
+        let mut arcs = ArcKind::ALL.map(ArcState::new);
+        let mut before = Level::None;
+        let mut flag = |(message, score): (usize, &MessageScore)| {
+            let at = MessageAt { session: 0, message };
+            arcs.iter_mut().for_each(|arc| arc.step(&Observation { at, time: None, from_user: true, score: *score }));
+            let verdict = policy.judge(&Facts { arcs: &arcs, named: &Named::default() });
+            let message = ScoredMessage { at, role: Role::User, score: *score, categories: Vec::new() };
+            let heard = Heard { message, arcs: arcs.each_ref().map(ArcNow::of), verdict: verdict.clone() };
+            flagged(&policy, std::mem::replace(&mut before, verdict.level), &verdict, &[heard])
+        };
+        scores.iter().enumerate().map(&mut flag).collect()
+    }
+
+    #[test]
+    fn whoever_goes_on_is_flagged_however_much_there_was_before() {
+        let targets = MessageScore { harassment: [0.0, 0.0, 1.0, 0.0], ..MessageScore::NOTHING };
+        let threatens = MessageScore { harassment: [0.0, 0.0, 0.0, 1.0], imminent: 0.9, ..MessageScore::NOTHING };
+        let mut scores = vec![targets; 20];
+        let found = flags(&scores);
+        assert!(found[3..].iter().all(|flagged| *flagged), "more than a finding names: {found:?}");
+        scores.extend([MessageScore::NOTHING, threatens, targets, MessageScore::NOTHING]);
+        assert_eq!(flags(&scores)[20..], [false, true, true, false], "a threat hides nothing");
+    }
 }

@@ -45,6 +45,11 @@ impl Later {
         self.lock().contains_key(place)
     }
 
+    /// Conversations of which something waits or is being kept.
+    pub fn conversations(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Takes in a turn behind those of its conversation that wait; whether nobody keeps these yet, so that the caller is to, one [`Later::next`]
     /// after the other.
     ///
@@ -105,6 +110,7 @@ mod tests {
         assert_eq!(push(&later, "a", turn("prompt again", 1)), Ok(false));
         assert_eq!([next(), next(), next()].map(Option::unwrap_or_default), ["reply", "prompt again", ""]);
         assert!(!later.holds(&place("a")) && later.holds(&place("b")));
+        assert_eq!(later.conversations(), 1);
         assert_eq!(push(&later, "a", turn("later", 1)), Ok(true));
     }
 

@@ -4,7 +4,7 @@
 //! Clients send the whole conversation each time: what the user said since the assistant last spoke is new; of a user of whom nothing is
 //! kept, as much of it is as one turn may hold. A reply that the client begins for the upstream to go on with passes, and is not kept. A request that
 //! comes again within the hour is kept once. Text is read, the arguments of tool calls among it: images and reasoning pass.
-//! Where no verdict can be had, the policy's `on_failure` for the user's highest level so far decides; what was said is then kept as soon as it can be
+//! Where no verdict can be had, the policy's `on_failure` for the user's highest alarm so far decides; what was said is then kept as soon as it can be
 //! ([`later`]).
 
 use std::sync::Arc;
@@ -69,6 +69,11 @@ pub(super) struct Proxy {
 impl Proxy {
     pub fn new(upstream: Upstream, settings: ProxySettings) -> Self {
         Self { upstream, settings, later: Later::default() }
+    }
+
+    /// Conversations of which something could not be kept so far.
+    pub fn unkept_conversations(&self) -> usize {
+        self.later.conversations()
     }
 }
 

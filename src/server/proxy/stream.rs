@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::held::{Cuts, Events, Held, Unread};
 use super::upstream::Reply;
 use super::{Conversation, chat, no_reply, too_long};
+use crate::server::App;
 use crate::server::problem::Problem;
 
 /// Pieces that a slow client may be behind.
@@ -112,6 +113,7 @@ impl Relay {
             bytes = self.reply.chunk() => bytes,
             () = wait => return Ok(false),
             () = self.client.closed() => return Err(Ended::Left),
+            () = drained(&self.conversation.app) => return Err(Ended::Failed(Problem::stopping())),
         };
         let bytes = bytes.map_err(|failed| Ended::Failed(no_reply(failed)))?;
         let (events, ended) = match bytes {
@@ -171,6 +173,13 @@ impl Relay {
         }
         self.client.send(bytes.into()).await.map_err(|_| Ended::Left)
     }
+}
+
+/// Until the server has stopped for as long as it waits for anybody.
+async fn drained(app: &App) {
+    let mut drained = app.drained.subscribe();
+    // What tells it lives as long as the server.
+    let _ = drained.wait_for(|drained| *drained).await;
 }
 
 fn unread(unread: Unread) -> Ended {

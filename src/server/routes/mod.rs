@@ -39,7 +39,8 @@ impl App {
         if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
             let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
             let hint = "send a long history in parts, in order";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint));
+            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint);
+            return Err(problem.beyond(messages.len(), TURN_MESSAGES_MAX));
         }
         self.bound_bytes(messages)
     }
@@ -50,7 +51,7 @@ impl App {
         if bytes > limit {
             let detail = format!("{bytes} bytes are said at once, the limit is {limit}");
             let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: while it is read, others wait";
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint));
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint).beyond(bytes, limit));
         }
         Ok(())
     }

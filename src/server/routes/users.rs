@@ -10,14 +10,19 @@ use jiff::Timestamp;
 use crate::scorer::TargetScore;
 use crate::server::App;
 use crate::server::auth::{Caller, Scope};
-use crate::server::front::{Body, UserId, bearer, check_id};
+use crate::server::front::{Asked, Body, UserId, bearer, check_id};
 use crate::server::problem::Problem;
 use crate::server::user::{standing, toward};
-use crate::server::wire::{AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, TargetOut, TargetsOut, UserOut};
+use crate::server::wire::{
+    AcknowledgeIn, AcknowledgeOut, AlarmOut, HoldIn, KeptOut, MessagesOut, MessagesQuery, TargetOut, TargetsOut,
+    UserOut,
+};
 use crate::store::Store;
 
 /// Characters of a reviewer's note.
 const NOTE_CHARS_MAX: usize = 4_096;
+/// Messages in one answer.
+const MESSAGES_MAX: u64 = 1_000;
 
 /// How a user stands.
 #[utoipa::path(get, path = "/v1/users/{user_id}", tag = "users", params(("user_id" = String, Path)),
@@ -39,6 +44,28 @@ pub(in crate::server) async fn stands(
         alarms: alarms.alarms.into_iter().map(AlarmOut::from).collect(),
         unreadable_alarms: alarms.unreadable,
     }))
+}
+
+/// What is kept of a user's messages, for tokens with the scopes `read` and `review`: places, times, scores, and digests of what was said, a thousand at a time.
+#[utoipa::path(get, path = "/v1/users/{user_id}/messages", tag = "users", params(("user_id" = String, Path), MessagesQuery),
+    responses((status = 200, body = MessagesOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json")))]
+pub(in crate::server) async fn messages(
+    State(app): State<Arc<App>>,
+    UserId(user_id): UserId,
+    headers: HeaderMap,
+    Asked(asked): Asked<MessagesQuery>,
+) -> Result<Json<MessagesOut>, Problem> {
+    // Who guesses a short text can tell by its digest whether it was said: it takes both.
+    app.allow(bearer(&headers), Scope::Read)?;
+    let (first, end) = (asked.first, asked.first.saturating_add(MESSAGES_MAX));
+    // What comes between the two makes the last page one that is not the last.
+    let read = move |store: &Store| Ok((store.scores_of(&user_id, first..end)?, store.user(&user_id)?));
+    let (sessions, row) = app.store(read).await?;
+    let sessions = sessions.ok_or_else(Problem::unknown_user)?;
+    let found =
+        sessions.iter().flat_map(|session| session.messages.iter().map(|message| (&session.session_id, message)));
+    let messages = found.zip(first..).map(|((session_id, message), number)| KeptOut::of(number, session_id, message));
+    Ok(Json(MessagesOut { messages: messages.collect(), next: (end < row.messages).then_some(end) }))
 }
 
 /// Toward whom a user's evidence is, for tokens with the scopes `read` and `review`: who is who is read from what was said, with a model of English that is wrong once in thirty links.
@@ -76,7 +103,8 @@ pub(in crate::server) async fn acknowledge(
     let chars = seen.note.chars().count();
     if chars > NOTE_CHARS_MAX {
         let detail = format!("the note has {chars} characters, the limit is {NOTE_CHARS_MAX}");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a shorter note"));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a shorter note");
+        return Err(problem.beyond(chars, NOTE_CHARS_MAX));
     }
     if let Some(id) = seen.up_to.filter(|id| *id < 1) {
         let detail = format!("up_to is {id}, the least id of an alarm is 1");
