@@ -14,6 +14,7 @@ use throughline::benchmark::metrics::bootstrap::{Draws, SplitMix64, intervals};
 use throughline::benchmark::metrics::calibration::{expected_calibration_error, reliability};
 use throughline::benchmark::metrics::early::{Decision, erde, f_latency};
 use throughline::benchmark::metrics::ranking::{self, Confusion, Scored};
+use throughline::benchmark::metrics::risk::failures_allowed;
 use throughline::benchmark::metrics::{Figure, Moments, mean, median};
 
 /// Sums in another order.
@@ -204,4 +205,23 @@ fn keywords_are_those_of_the_training_code() {
         close(harassment, case, "harassment");
         close(delusion, case, "delusion");
     }
+}
+
+/// Sums of binomial probabilities in exact fractions; those of 0 by hand, 0.95^58 = 0.0510 and 0.95^59 = 0.0485.
+#[test]
+fn failures_are_allowed_up_to_the_clopper_pearson_bound() {
+    for (trials, rate, allowed) in [
+        (10, 0.5, Some(1)),
+        (58, 0.05, None),
+        (59, 0.05, Some(0)),
+        (400, 0.05, Some(12)),
+        (1_000, 0.01, Some(4)),
+        (10_000, 0.005, Some(38)),
+        (0, 0.1, None),
+    ] {
+        assert_eq!(failures_allowed(trials, rate, 0.95), allowed, "{trials} {rate}");
+    }
+    // Where the first probabilities are below every number: the normal quantile, n p − 1.6449 √(n p (1 − p)).
+    let many = failures_allowed(1_000_000, 0.4, 0.95).unwrap() as f64;
+    assert!((many - (400_000.0 - 1.6449 * 240_000f64.sqrt())).abs() < 2.0, "{many}");
 }

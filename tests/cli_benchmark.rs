@@ -286,12 +286,57 @@ fn thresholds_that_innocent_lives_keep() {
             assert_eq!(found["figures"]["false_positive_rate"]["value"], json!(0.0), "{name}: {}", found["threshold"]);
         }
         assert_eq!(detector(arc, "keywords")["threshold"], Value::Null);
+        // Of fifty lives it cannot be said with 95% confidence that a twentieth of all alarm: 0.95^50 is 7.7%.
+        assert_eq!(detector(arc, "tiny-heads 0.0.0, max by Learn then Test")["threshold"], Value::Null);
     }
     let refused = |arguments: &[&str]| text(&benchmark(&[&[str(&file)][..], arguments].concat()).stderr).to_owned();
     let error = refused(&["--from", str(&scores), "--innocents", str(&scores), "--ever", "1"]);
     assert!(error.contains("--ever is 1") && error.contains("hint"), "{error}");
     let error = refused(&["--model", "none", "--innocents", str(&scores)]);
     assert!(error.contains("no model here") && error.contains("hint"), "{error}");
+}
+
+#[test]
+fn histories_begin_after_an_innocent_life() {
+    let (folder, file) = data();
+    let scores = folder.path().join("innocents.jsonl");
+    assert_eq!(code(&score(&[str(&native(&folder, &file)), "-q", "--output", str(&scores)])), 0);
+    let common = [str(&file), "--from", str(&scores), "--innocents", str(&scores)];
+    let lives = [&common[..], &["--lives", "200", "--life-sessions", "10", "--ever", "0.1"]].concat();
+    let now = figures(&lives);
+    let none = figures(&[&lives[..], &["--after", "0"]].concat());
+    assert!(now == none, "nothing before is what is not asked for");
+    let late = figures(&[&lives[..], &["--after", "3"]].concat());
+    let before = |report: &Value| report["manifest"]["settings"]["innocent_lives"]["sessions_before"].clone();
+    assert_eq!((before(&now), before(&late)), (json!(0), json!(3)));
+    let set = &late["sets"][0];
+    assert_eq!((&set["examples"], &set["arcs"][0]["positives"]), (&json!(6), &json!(1)));
+    // The sessions drawn have two to six messages.
+    let messages = set["messages"].as_u64().unwrap();
+    assert!((28 + 6 * 3 * 2..=28 + 6 * 3 * 6).contains(&messages), "{messages}");
+    for (arc, then) in set["arcs"].as_array().unwrap().iter().zip(now["sets"][0]["arcs"].as_array().unwrap()) {
+        for name in ["tiny-heads 0.0.0", "tiny-heads 0.0.0, max", "tiny-heads 0.0.0, max by Learn then Test"] {
+            let threshold = &detector(arc, name)["threshold"];
+            assert_eq!(
+                (threshold, &threshold["from"]),
+                (&detector(then, name)["threshold"], &json!("lives")),
+                "{name}"
+            );
+        }
+        assert_eq!(detector(arc, "keywords")["figures"]["auroc"], detector(then, "keywords")["figures"]["auroc"]);
+    }
+    let output = benchmark(&[&lives[..], &["--after", "3"]].concat());
+    let shown = text(&output.stdout);
+    assert!(shown.contains("split test, each history after 3 innocent sessions; 95%"), "{shown}");
+    let schema = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/benchmark.schema.json"));
+    let schema: Value = serde_json::from_str(&schema.unwrap()).unwrap();
+    let errors: Vec<String> =
+        jsonschema::validator_for(&schema).unwrap().iter_errors(&late).map(|e| e.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    let refused = |arguments: &[&str]| text(&benchmark(arguments).stderr);
+    let error = refused(&[&common[..], &["--model", MODEL, "--after", "3"]].concat());
+    assert!(error.contains("--after 3 is about one model, and 2 are judged") && error.contains("hint"), "{error}");
+    assert!(refused(&[str(&file), "--model", MODEL, "--after", "3"]).contains("--innocents"));
 }
 
 #[test]

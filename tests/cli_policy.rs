@@ -174,3 +174,67 @@ fn simulate_refuses_what_is_not_whole() {
     let output = policy(&["simulate", str(&out), "--base-rate", "2"]);
     assert!(code(&output) == 2 && text(&output.stderr).contains("--base-rate is 2"), "{output:?}");
 }
+
+/// A file as `score --output` writes it: of each list a user, with a message at each of its levels of harassment.
+fn scored(folder: &tempfile::TempDir, users: &[&[usize]]) -> std::path::PathBuf {
+    let model = serde_json::json!({
+        "name": "m", "version": null, "sha256": "00", "source": "s", "reading": "heads", "device": "cpu", "dtype": "f32",
+    });
+    let mut lines = vec![serde_json::json!({"type": "run", "schema_version": 1, "model": model})];
+    for (number, levels) in users.iter().enumerate() {
+        for (index, level) in levels.iter().enumerate() {
+            let mut harassment = [0.0; 4];
+            harassment[*level] = 1.0;
+            lines.push(serde_json::json!({
+                "type": "message", "user_id": format!("u{number}"), "session_index": 0, "message_index": index, "role": "user",
+                "harassment": harassment, "delusion": [1.0, 0.0, 0.0, 0.0], "stance": [0.0, 1.0, 0.0, 0.0], "imminent": 0.0,
+            }));
+        }
+        lines.push(serde_json::json!({"type": "history", "user_id": format!("u{number}")}));
+    }
+    lines.push(serde_json::json!({"type": "summary", "users": users.len()}));
+    let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    write(folder, "scored.jsonl", &content)
+}
+
+#[test]
+fn simulate_tells_whether_the_promise_of_few_false_alarms_rests_on_something() {
+    let folder = folder();
+    let told = |users: &[&[usize]]| {
+        let file = scored(&folder, users);
+        let (words, json) = (policy(&["simulate", str(&file)]), policy(&["simulate", str(&file), "--json"]));
+        assert_eq!((code(&words), code(&json)), (0, 0), "{words:?} {json:?}");
+        (text(&words.stdout), lines(&json.stdout)[0]["mean_e_value"].clone())
+    };
+    let (words, json) = told(&[&[0, 0], &[0], &[0]]);
+    // 0.7 + 0.3 · 0.362 / 0.941, and of delusion 0.7 + 0.3 · 0.329 / 0.959.
+    assert!(words.contains("harassment        0.815 [0.815, 0.815]: not above 1"), "{words}");
+    assert!(words.contains("delusion          0.803 [0.803, 0.803]: not above 1"), "{words}");
+    for (arc, by_hand) in [("harassment", 0.815_409), ("delusion", 0.802_920)] {
+        for bound in ["value", "low", "high"] {
+            assert!((json[arc][bound].as_f64().unwrap() - by_hand).abs() < 1e-5, "{arc} {bound}: {json}");
+        }
+    }
+    let (words, _) = told(&[&[2, 2], &[2], &[2]]);
+    // 0.7 + 0.3 · 0.433 / 0.005.
+    assert!(words.contains("harassment        26.680 [26.680, 26.680]: above 1, so α does not hold"), "{words}");
+    assert!(words.contains("delusion          0.803 [0.803, 0.803]: not above 1"), "{words}");
+    let (words, json) = told(&[&[2]]);
+    assert!(words.contains("harassment        26.680: not told apart from 1 by these users"), "{words}");
+    assert!(json["harassment"]["value"].is_number() && json["harassment"]["low"].is_null(), "{json}");
+    let (words, json) = told(&[]);
+    assert!(words.contains("harassment        -: not told apart"), "{words}");
+    assert!(json["delusion"]["value"].is_null(), "{json}");
+}
+
+#[test]
+fn the_promise_is_told_once_beside_several_policies() {
+    let folder = folder();
+    let (file, mine) = (scored(&folder, &[&[0], &[0, 1]]), write(&folder, "mine.toml", &shown()));
+    let words = text(&policy(&["simulate", str(&file), "--policy", str(&mine), "--policy", str(&mine)]).stdout);
+    assert_eq!((words.matches("policy default").count(), words.matches("mean e-value").count()), (2, 1), "{words}");
+    let json =
+        lines(&policy(&["simulate", str(&file), "--json", "--policy", str(&mine), "--policy", str(&mine)]).stdout);
+    assert_eq!(json.len(), 2);
+    assert_eq!(json[0]["mean_e_value"], json[1]["mean_e_value"]);
+}

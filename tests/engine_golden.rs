@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use throughline::engine::{
-    Backend, KernelName, KvCache, LoadSettings, Model, ModelSource, Read, Sequence, load, load_with,
+    Backend, KernelName, KvCache, LoadSettings, Model, ModelSource, Output, Read, Sequence, load, load_with,
 };
 use throughline::guard::Tokenize;
 
@@ -16,7 +16,7 @@ const F32_LOGIT_DELTA_MAX: f32 = 1e-4;
 const HALF_LOGIT_DELTA_MAX: f32 = 1e-4;
 /// Quantised weights multiplied as they are: activations are rounded to 8 bits a block.
 const QUANTISED_LOGIT_DELTA_MAX: f32 = 0.35;
-/// A reused prefix against a fresh one, and candle's row of a batch against the row alone. The kernels' is the same to the bit.
+/// Candle's reused prefix against a fresh one, and its row of a batch against the row alone. The kernels' are the same to the bit.
 const SAME_LOGIT_DELTA_MAX: f32 = 1e-5;
 /// Matrices and their operands rounded to bfloat16 (8 bits): two layers of logits near 2.
 const BF16_LOGIT_DELTA_MAX: f32 = 0.1;
@@ -171,11 +171,35 @@ fn a_row_in_a_batch_is_the_row_alone() {
 
 #[test]
 fn a_reused_prefix_is_a_fresh_one_however_it_branches() {
-    for kernel in kernels("f32") {
-        prefixes_agree(&model_with("tiny-llama3-rope", kernel), SAME_LOGIT_DELTA_MAX);
+    for kernel in kernels("f32").into_iter().chain(kernels("bf16")) {
+        let allowed = if kernel == KernelName::Candle { SAME_LOGIT_DELTA_MAX } else { 0.0 };
+        prefixes_agree(&model_with("tiny-llama3-rope", kernel), allowed);
     }
-    for kernel in kernels("bf16") {
-        prefixes_agree(&model_with("tiny-llama3-rope", kernel), BF16_LOGIT_DELTA_MAX);
+}
+
+/// However the tokens came, the last bit is the same, and they take about as much room.
+#[test]
+fn many_small_steps_are_one_large_one() {
+    for kernel in kernels("f32").into_iter().chain(kernels("bf16")).filter(|kernel| *kernel != KernelName::Candle) {
+        let model = model_with("tiny-llama3-rope", kernel);
+        let ids = &long_ids(model.info.vocab_size as u32)[0];
+        let last = [ids.len() - 1];
+        let whole = Sequence { prefix: None, tokens: ids, read: Read::Logits(&last) };
+        let whole = model.backend().forward(&[whole]).unwrap().remove(0);
+        for sizes in [vec![1], vec![10], vec![63, 2], vec![64, 1, 70], vec![7, 130, 3]] {
+            let (mut output, mut at, mut sizes) = (None::<Output>, 0, sizes.into_iter().cycle());
+            while at < ids.len() {
+                let end = ids.len().min(at + sizes.next().unwrap());
+                let prefix = output.as_ref().map(|output| &output.cache);
+                let last = [end - at - 1];
+                let step = Sequence { prefix, tokens: &ids[at..end], read: Read::Logits(&last) };
+                output = Some(model.backend().forward(&[step]).unwrap().remove(0));
+                at = end;
+            }
+            let output = output.unwrap();
+            assert_eq!(output.rows, whole.rows, "{kernel}");
+            assert_eq!((output.cache.tokens(), output.cache.bytes()), (ids.len(), whole.cache.bytes()), "{kernel}");
+        }
     }
 }
 

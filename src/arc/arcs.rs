@@ -167,6 +167,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
         fn whatever_order_sessions_arrive_in_the_end_is_the_same(
             sessions in sessions(), keys in prop::collection::vec(any::<u32>(), 12), asked in any::<bool>(),

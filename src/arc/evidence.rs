@@ -37,7 +37,7 @@ const DELUSION: Reference = Reference {
 /// The share of messages that show the risk once it is there; everyday use goes on beside it.
 const RISK_SHARE: f64 = 0.3;
 
-/// ln of the message's e-value: what it adds to the evidence, in nats.
+/// The message's e-value, 1 − RISK_SHARE at least.
 ///
 /// A calibrated model's probabilities are likelihoods times `all`, so that the likelihood ratio of
 /// "a risk is building" to "an innocent history" is
@@ -50,13 +50,18 @@ const RISK_SHARE: f64 = 0.3;
 /// Its mean over innocent messages is 1 as long as `benign` is true of them, and e is never below
 /// 1 − RISK_SHARE: an innocent message is weak evidence of innocence (the mixture, or bet, of Ramdas
 /// et al. 2023, *Game-theoretic statistics and safe anytime-valid inference*, section 3).
-pub(super) fn gain(kind: ArcKind, levels: &[f32; 4]) -> f64 {
+pub(super) fn e_value(kind: ArcKind, levels: &[f32; 4]) -> f64 {
     let reference = reference(kind);
     let likelihood = |shares: &[f64; 4]| -> f64 {
         levels.iter().zip(shares).zip(&reference.all).map(|((&p, share), all)| f64::from(p) * share / all).sum()
     };
     let ratio = likelihood(&reference.risk) / likelihood(&reference.benign);
-    (1.0 - RISK_SHARE + RISK_SHARE * ratio).ln()
+    1.0 - RISK_SHARE + RISK_SHARE * ratio
+}
+
+/// ln of the message's e-value: what it adds to the evidence, in nats.
+pub(super) fn gain(kind: ArcKind, levels: &[f32; 4]) -> f64 {
+    e_value(kind, levels).ln()
 }
 
 /// The probability of an open case is taken to lie this far from 0 and from 1: the few hundred innocent histories that it was
@@ -96,6 +101,20 @@ mod tests {
         }
     }
 
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.433 / 0.005 of a sure level 2 of harassment, 0.329 / 0.959 of a sure level
+    /// 0 of delusion, and (0.362 / 0.864 + 0.101 / 0.066) / (0.941 / 0.864 + 0.049 / 0.066) of doubt between 0 and 1.
+    #[test]
+    fn e_values_are_the_formulas() {
+        let near = |kind: ArcKind, levels: [f32; 4], by_hand: f64| {
+            let found = e_value(kind, &levels);
+            assert!((found - by_hand).abs() < 1e-5, "{kind:?} {levels:?}: {found}");
+            assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
+        };
+        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 26.68);
+        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.802_920);
+        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.019_285);
+    }
+
     #[test]
     fn what_was_expected_before_reading_is_no_evidence() {
         assert!(case_nats(ArcKind::Harassment, HARASSMENT.histories as f32).abs() < 1e-6);
@@ -109,7 +128,7 @@ mod tests {
                 .map(|level| {
                     let mut levels = [0.0; 4];
                     levels[level] = 1.0;
-                    reference.benign[level] * gain(kind, &levels).exp()
+                    reference.benign[level] * e_value(kind, &levels)
                 })
                 .sum();
             assert!((mean - 1.0).abs() < 0.01, "{kind:?}: {mean}");

@@ -108,6 +108,17 @@ impl ArcKind {
         }
     }
 
+    /// What a user's message multiplies a bet against innocence by (`e_n` of the module's formula): 1 says nothing, more speaks
+    /// for the arc. The levels come to 1; no unit.
+    ///
+    /// The promise of an α rests on its mean over innocent messages, which must be 1 at most given everything before (Ville 1939).
+    /// A smaller mean keeps the promise with room to spare. A greater one breaks it, in the unsafe direction: where the mean is m > 1
+    /// at most, `m^-k (L_k + Σ_{j>k} w_j)` is a supermartingale, so that within n messages L reaches 1/α with a probability that is
+    /// bounded by α · mⁿ alone. More innocents may be called than α says, the more the longer they write.
+    pub fn e_value(self, score: &MessageScore) -> f64 {
+        evidence::e_value(self, self.levels(score))
+    }
+
     /// Whether a user's message is by its own levels evidence of this harm, wherever it stands.
     pub fn is_evidence(self, score: &MessageScore) -> bool {
         evidence::gain(self, self.levels(score)) >= ONSET_NATS

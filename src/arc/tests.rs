@@ -2,6 +2,9 @@
 
 use super::*;
 
+mod drift;
+mod oracle;
+
 fn user(session: usize, message: usize, day: i64, level: usize) -> Observation {
     let mut harassment = [0.0; 4];
     harassment[level] = 1.0;

@@ -91,6 +91,8 @@ pub struct InnocentLives {
     pub settings: LifeSettings,
     /// Of them so many may ever alarm.
     pub ever_share_max: f64,
+    /// Sessions, drawn in the same way, before each history whose arcs are judged.
+    pub sessions_before: usize,
 }
 
 /// Everything a run rests on. No time stands in it: the same run gives the same bytes.

@@ -11,13 +11,13 @@ use throughline::benchmark::data::labels::LabelMap;
 use throughline::benchmark::data::toward::{OpenedToward, open_toward};
 use throughline::benchmark::data::{DataSet, Opened, open};
 use throughline::benchmark::detector::{
-    Detector, ExternalScores, ModelScores, ScoredMessage, each_user, external, keywords, model_detectors, score_output,
-    scores_file, watched_names,
+    Detector, ExternalScores, ModelScores, ScoredMessage, each_user, external, keywords, learned, learned_name,
+    model_detectors, score_output, scores_file, watched_names,
 };
-use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, Thresholds, judge, judge_toward};
+use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, SetReport, Thresholds, judge, judge_toward};
 use throughline::benchmark::manifest::{BinaryRecord, FileRecord, InnocentLives, Manifest, ModelRecord, Settings};
 use throughline::benchmark::report::{html, terminal};
-use throughline::benchmark::simulate::lives::{LifeSettings, Pool};
+use throughline::benchmark::simulate::lives::{Before, Late, LifeSettings, Pool};
 use throughline::engine::{LoadSettings, load_with};
 use throughline::report::{Totals, safe};
 use throughline::scorer::{Panel, Scorer, ScorerSettings};
@@ -37,7 +37,7 @@ use super::{EXIT_CLEAN, model, policy};
 const NO_MODEL: &str = "none";
 /// Characters of a detector's name.
 const NAME_CHARS_MAX: usize = 60;
-/// Between the beginnings of two sessions of a life.
+/// Between the beginnings of two sessions of a life, and of what stands before a history.
 const LIFE_GAP_DAYS: f64 = 3.0;
 /// The largest benchmark output that thresholds are read from, in bytes.
 const THRESHOLDS_BYTES_MAX: u64 = 256 << 20;
@@ -51,6 +51,25 @@ struct Scores {
     last_by_itself: Option<ExternalScores>,
     /// Where the scores are from, for errors.
     from: PathBuf,
+}
+
+/// What innocent users' lives are put together from.
+struct Innocents {
+    pool: Pool,
+    /// The model that scored them, by its place.
+    model: usize,
+    /// Where they are from, for errors.
+    from: PathBuf,
+}
+
+/// Everything that detectors are made of.
+struct Sources {
+    models: Vec<Scores>,
+    external: Vec<(String, ExternalScores)>,
+    policy: Policy,
+    innocents: Option<Innocents>,
+    /// What stands before each history whose arcs are judged, if anything.
+    before: Option<Before>,
 }
 
 pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
@@ -83,17 +102,20 @@ pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
     }
     let external: Vec<(String, ExternalScores)> = args.scores.iter().map(external_scores).collect::<Result<_, _>>()?;
     let models = all_models(&args, &opened.sets, &Progress::new(quiet))?;
-    if let Some(file) = &args.innocents {
-        keep_to_lives(file, &args, &models, &mut judging.thresholds)?;
+    let before = before(&args, &opened.sets, &models)?;
+    let innocents = args.innocents.as_deref().map(|file| innocents(file, &models)).transpose()?;
+    if let Some(innocents) = &innocents {
+        keep_to_lives(innocents, &args, &models, &mut judging.thresholds)?;
     }
+    let sources = Sources { models, external, policy: policy.policy.clone(), innocents, before };
     let mut sets = Vec::new();
     for (set, toward) in opened.sets.iter().zip(&towards) {
-        let mut report = judge(set, &detectors(set, &models, &external, &policy.policy)?, &judging);
+        let mut report = judged(set, &sources, &judging)?;
         report.toward = toward.as_ref().map(|toward| judge_toward(set, toward, judging.draws()));
         sets.push(report);
     }
     let read = Read { opened: &opened, towards: &towards };
-    let manifest = manifest(&args, &read, &policy, models.into_iter().map(|one| one.record).collect())?;
+    let manifest = manifest(&args, &read, &policy, sources.models.into_iter().map(|one| one.record).collect())?;
     tell([figures, page], &Benchmark { schema_version: SCHEMA_VERSION, manifest, sets })?;
     Ok(EXIT_CLEAN)
 }
@@ -156,17 +178,12 @@ fn all_models(args: &BenchmarkArgs, sets: &[DataSet], progress: &Progress) -> an
     Ok(models)
 }
 
-/// Gives every detector of the model that scored `file` the threshold that so few lives of its users ever reach.
-fn keep_to_lives(
-    file: &Path,
-    args: &BenchmarkArgs,
-    models: &[Scores],
-    thresholds: &mut Thresholds,
-) -> anyhow::Result<()> {
+/// The innocent users of a file that one of the models scored.
+fn innocents(file: &Path, models: &[Scores]) -> anyhow::Result<Innocents> {
     let mut pool = Pool::default();
     let record = each_user(file, &mut |user| pool.see(user))?;
-    let same = |one: &&Scores| one.record.sha256 == record.sha256;
-    let model = models.iter().find(same).with_context(|| {
+    let same = |one: &Scores| one.record.sha256 == record.sha256;
+    let model = models.iter().position(same).with_context(|| {
         let name = safe::line(&record.name, NAME_CHARS_MAX);
         format!(
             "{}: scored by {name}, sha256 {}, which is no model here; hint: score the innocent users with the same model",
@@ -174,12 +191,46 @@ fn keep_to_lives(
             safe::line(&record.sha256, 64)
         )
     })?;
+    Ok(Innocents { pool, model, from: file.to_owned() })
+}
+
+/// Gives every detector of the model that scored the innocents the threshold that so few of their lives ever reach.
+fn keep_to_lives(
+    innocents: &Innocents,
+    args: &BenchmarkArgs,
+    models: &[Scores],
+    thresholds: &mut Thresholds,
+) -> anyhow::Result<()> {
+    let Innocents { pool, model, from } = innocents;
     let settings = life_settings(args);
-    let found = pool.thresholds(settings, args.ever).map_err(|error| anyhow!("{}: {error}", file.display()))?;
-    for (arc, values) in ArcKind::ALL.into_iter().zip(found) {
-        watched_names(&model.name).into_iter().zip(values).for_each(|(name, value)| thresholds.keep(arc, name, value));
+    let found = pool.thresholds(settings, args.ever).map_err(|error| anyhow!("{}: {error}", from.display()))?;
+    let name = &models[*model].name;
+    for (arc, kept) in ArcKind::ALL.into_iter().zip(found) {
+        watched_names(name).into_iter().zip(kept.watched).for_each(|(name, value)| thresholds.keep(arc, name, value));
+        if let Some(value) = kept.learned {
+            thresholds.keep(arc, learned_name(name), value);
+        }
     }
     Ok(())
+}
+
+/// What is to stand before histories, if that was asked for.
+fn before(args: &BenchmarkArgs, sets: &[DataSet], models: &[Scores]) -> anyhow::Result<Option<Before>> {
+    if args.after == 0 {
+        return Ok(None);
+    }
+    ensure!(
+        models.len() == 1,
+        "--after {} is about one model, and {} are judged; hint: run it for each with its own --innocents",
+        args.after,
+        models.len()
+    );
+    ensure!(
+        sets.iter().flat_map(|set| &set.examples).any(|example| example.arcs.is_some()),
+        "--after {} is about histories whose arcs are judged, and none is read here; hint: datasets/arcs",
+        args.after
+    );
+    Ok(Some(Before { sessions: args.after as usize, gap_days: LIFE_GAP_DAYS, seed: args.seed }))
 }
 
 fn life_settings(args: &BenchmarkArgs) -> LifeSettings {
@@ -261,16 +312,26 @@ fn last_by_itself(scorer: &Scorer, history: &History) -> anyhow::Result<[f64; 2]
     Ok(ArcKind::ALL.map(level))
 }
 
-/// All detectors on one set: models with their baselines, the lexicon, files of scores.
-fn detectors(
-    set: &DataSet,
-    models: &[Scores],
-    external_scores: &[(String, ExternalScores)],
-    policy: &Policy,
-) -> anyhow::Result<Vec<Detector>> {
+/// The figures of one set, its histories late in a life where that was asked for.
+fn judged(set: &DataSet, sources: &Sources, judging: &Judging) -> anyhow::Result<SetReport> {
+    let (Some(innocents), Some(before)) = (&sources.innocents, sources.before) else {
+        return Ok(judge(set, &detectors(set, sources, None)?, judging));
+    };
+    let scores = &sources.models[innocents.model].scores;
+    let late = innocents.pool.before(set, scores, before);
+    let Late { set, scores } = late.map_err(|error| anyhow!("{}: {error}", innocents.from.display()))?;
+    Ok(judge(&set, &detectors(&set, sources, Some(&scores))?, judging))
+}
+
+/// All detectors on one set: models with their baselines, the lexicon, files of scores. `late` are the scores of the only model
+/// where something stands before the set's histories.
+fn detectors(set: &DataSet, sources: &Sources, late: Option<&ModelScores>) -> anyhow::Result<Vec<Detector>> {
     let mut all = Vec::new();
-    for one in models {
-        all.extend(model_detectors(&one.name, &one.scores, set, &one.from, policy)?);
+    for (place, one) in sources.models.iter().enumerate() {
+        let own = model_detectors(&one.name, late.unwrap_or(&one.scores), set, &one.from, &sources.policy)?;
+        let keeps_to_lives = sources.innocents.as_ref().is_some_and(|innocents| innocents.model == place);
+        let learned = learned(&one.name, &own).filter(|_| keeps_to_lives);
+        all.extend(own.into_iter().chain(learned));
         // Where every example is one message, that message by itself is the model.
         let histories = set.examples.iter().any(|example| example.history.message_count() > 1);
         if let Some(alone) = one.last_by_itself.as_ref().filter(|_| histories) {
@@ -278,7 +339,7 @@ fn detectors(
         }
     }
     all.push(keywords(set));
-    for (name, scores) in external_scores {
+    for (name, scores) in &sources.external {
         all.push(external(name, scores, set)?);
     }
     let mut names = HashSet::new();
@@ -318,10 +379,11 @@ fn manifest(
             policy: format!("{} {}", policy.policy.name, policy.policy.version),
             policy_sha256: policy.sha256.clone(),
             review_score_min: policy.policy.score_min(Level::Review),
-            innocent_lives: args
-                .innocents
-                .as_ref()
-                .map(|_| InnocentLives { settings: life_settings(args), ever_share_max: args.ever }),
+            innocent_lives: args.innocents.as_ref().map(|_| InnocentLives {
+                settings: life_settings(args),
+                ever_share_max: args.ever,
+                sessions_before: args.after as usize,
+            }),
         },
         models,
         data: read.opened.files.iter().map(record).collect::<Result<_, _>>()?,

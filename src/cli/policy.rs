@@ -5,9 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
 use serde::Serialize;
+use throughline::arc::ArcKind;
 use throughline::benchmark::detector::each_user;
 use throughline::benchmark::manifest::ModelRecord;
-use throughline::benchmark::metrics::Figure;
+use throughline::benchmark::metrics::{Figure, Figures};
+use throughline::benchmark::simulate::e_values::EValues;
 use throughline::benchmark::simulate::lives::{LifeSettings, Lives, Pool};
 use throughline::benchmark::simulate::{AtLevel, Outcome, Share, Simulation, positive_predictive_value};
 use throughline::report::safe;
@@ -137,13 +139,16 @@ struct SimulatedLine<'a> {
     model: &'a ModelRecord,
     #[serde(flatten)]
     outcome: Outcome,
+    /// Of user messages, by arc: the same beside every policy.
+    mean_e_value: &'a Figures,
     #[serde(skip_serializing_if = "Option::is_none")]
     positive_predictive_value: Option<Figure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lives: Option<Lives>,
 }
 
-fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Whether the numbers of a simulation are within their limits.
+fn check_numbers(args: &PolicySimulateArgs) -> anyhow::Result<()> {
     for (name, value) in [("--base-rate", args.base_rate), ("--recall", Some(args.recall))] {
         let fine = value.is_none_or(|value| (0.0..=1.0).contains(&value));
         ensure!(
@@ -157,18 +162,25 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
         (0.0..=LIFE_GAP_DAYS_MAX).contains(&days),
         "--life-gap-days is {days}, the limits are 0 and {LIFE_GAP_DAYS_MAX}; hint: 3 is two sessions a week"
     );
+    Ok(())
+}
+
+fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    check_numbers(args)?;
     let files: Vec<PolicyFile> = match args.policy.is_empty() {
         true => vec![PolicyFile::default()],
         false => args.policy.iter().map(|path| load(Some(path))).collect::<Result<_, _>>()?,
     };
     let mut simulations: Vec<Simulation> = files.iter().map(|file| Simulation::new(&file.policy)).collect();
-    let mut pool = Pool::default();
+    let (mut pool, mut e_values) = (Pool::default(), EValues::default());
     let model = each_user(&args.scores, &mut |user| {
         simulations.iter_mut().for_each(|one| one.see(user));
+        e_values.see(user);
         if args.lives > 0 {
             pool.see(user);
         }
     })?;
+    let mean_e_value = e_values.means();
     let lives = |policy: &Policy| match args.lives {
         0 => Ok(None),
         _ => pool.lives(policy, life_settings(args)).map(Some).map_err(|error| anyhow!("--lives: {error}")),
@@ -185,6 +197,7 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
                 sha256: &file.sha256,
                 model: &model,
                 outcome,
+                mean_e_value: &mean_e_value,
                 positive_predictive_value: value,
                 lives,
             };
@@ -203,6 +216,9 @@ fn simulate(args: &PolicySimulateArgs, out: &mut dyn Write) -> anyhow::Result<()
                 tell_lives(&lives, out)?;
             }
         }
+    }
+    if !args.json {
+        tell_e_values(&mean_e_value, out)?;
     }
     Ok(())
 }
@@ -271,6 +287,32 @@ fn tell_lives(lives: &Lives, out: &mut dyn Write) -> io::Result<()> {
     table(&lives.ever, &lives.ever_called, out)
 }
 
+/// Once for all policies: it depends on none.
+fn tell_e_values(means: &Figures, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "\nmean e-value of a user message, everyone here taken to be innocent (cases among them raise it); the α of a level needs 1 at \
+         most:"
+    )?;
+    for kind in ArcKind::ALL.map(ArcKind::as_str) {
+        let mean = means.get(kind);
+        writeln!(out, "{kind:<18}{}: {}", figure(&mean, 3), promise_in_words(&mean))?;
+    }
+    Ok(())
+}
+
+/// What the mean e-value of innocent messages, with its interval, says of the promised α.
+fn promise_in_words(mean: &Figure) -> &'static str {
+    match (mean.low, mean.high) {
+        (Some(low), _) if low > 1.0 => {
+            "above 1, so α does not hold as it is: more innocents may be called than it says, for at worst its bound grows by this factor \
+             with every message"
+        }
+        (_, Some(high)) if high <= 1.0 => "not above 1 on the mean, as α assumes",
+        _ => "not told apart from 1 by these users",
+    }
+}
+
 fn tell_value(value: &Figure, rate: f64, recall: f64, out: &mut dyn Write) -> io::Result<()> {
     let percent = |value: Option<f64>| value.map(|value| 100.0 * value);
     let percents = Figure { value: percent(value.value), low: percent(value.low), high: percent(value.high) };
@@ -289,10 +331,11 @@ fn tell_value(value: &Figure, rate: f64, recall: f64, out: &mut dyn Write) -> io
     )
 }
 
-/// `1.2 [0.3, 4.5]`.
+/// `1.2 [0.3, 4.5]`; without the interval where there is none.
 fn figure(figure: &Figure, digits: usize) -> String {
     match (figure.value, figure.low, figure.high) {
         (Some(value), Some(low), Some(high)) => format!("{value:.digits$} [{low:.digits$}, {high:.digits$}]"),
+        (Some(value), ..) => format!("{value:.digits$}"),
         _ => "-".into(),
     }
 }

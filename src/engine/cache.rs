@@ -30,9 +30,12 @@ enum Held {
     Nothing,
     /// candle: layer by layer, each `(K, s, D)`; going on makes new tensors.
     Tensors(Vec<(Tensor, Tensor)>),
-    /// The CPU kernels: one segment a call that went on, the earlier ones shared as they are.
-    Segments(Vec<Arc<dyn Any + Send + Sync>>),
+    /// The CPU kernels: columns of so many consecutive tokens, the last perhaps of fewer; whole ones are shared as they are.
+    Columns(Vec<AnyColumn>),
 }
+
+/// Keys and values of some consecutive tokens in all layers, as the backend that made them knows them.
+pub(super) type AnyColumn = Arc<dyn Any + Send + Sync>;
 
 impl KvCache {
     /// Tokens whose keys and values are held.
@@ -61,25 +64,13 @@ impl KvCache {
         if let Held::Tensors(layers) = &self.held { layers } else { &[] }
     }
 
-    /// A prefix and a segment of `tokens` more, which takes so many bytes.
-    pub(super) fn with_segment(
-        owner: u64,
-        prefix: Option<&Self>,
-        segment: Arc<dyn Any + Send + Sync>,
-        (tokens, bytes): (usize, usize),
-    ) -> Self {
-        let mut segments = match prefix.map(|prefix| &prefix.held) {
-            Some(Held::Segments(segments)) => segments.clone(),
-            _ => Vec::new(),
-        };
-        segments.push(segment);
-        let (tokens, bytes) = (prefix.map_or(0, Self::tokens) + tokens, prefix.map_or(0, Self::bytes) + bytes);
-        Self { tokens, bytes, owner, held: Held::Segments(segments) }
+    /// Columns that hold so many tokens, and take so many bytes.
+    pub(super) fn of_columns(owner: u64, columns: Vec<AnyColumn>, (tokens, bytes): (usize, usize)) -> Self {
+        Self { tokens, bytes, owner, held: Held::Columns(columns) }
     }
 
-    /// The segments, as the backend that made them knows them; none where nothing is held.
-    pub(super) fn segments<S: 'static>(&self) -> Vec<&S> {
-        let Held::Segments(segments) = &self.held else { return Vec::new() };
-        segments.iter().filter_map(|segment| segment.downcast_ref()).collect()
+    /// The columns; none where nothing is held.
+    pub(super) fn columns(&self) -> &[AnyColumn] {
+        if let Held::Columns(columns) = &self.held { columns } else { &[] }
     }
 }

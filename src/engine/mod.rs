@@ -9,7 +9,7 @@
 //!
 //! A batch is a list of sequences without padding; the answer for a sequence does not depend on
 //! its neighbours in the batch, on the number of threads, or on whether its prefix was computed
-//! in the same call. `tests/engine_*.rs` name the tolerances: none for the kernels of the CPU, but where a prefix is reused.
+//! in the same call. `tests/engine_*.rs` name the tolerances: none for the kernels of the CPU.
 
 use std::path::{Path, PathBuf};
 

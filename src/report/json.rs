@@ -139,6 +139,7 @@ struct TargetLine<'a> {
 struct ArcLine<'a> {
     kind: ArcKind,
     score: f32,
+    score_now: f32,
     level: Level,
     onset: Option<Place<'a>>,
     imminent: Option<ImminentLine<'a>>,
@@ -285,6 +286,7 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
     ArcLine {
         kind: arc.kind,
         score: arc.score,
+        score_now: arc.score_now(),
         level: arc.level,
         onset: arc.onset.map(|at| place(history, at)),
         imminent: arc.imminent.map(|at| ImminentLine { at: place(history, at), probability: probability(at) }),

@@ -17,8 +17,8 @@ use crate::verdict::{Facts, Named, Verdict};
 /// ([`Arcs`]).
 ///
 /// What it says of a message is what [`Scorer::score`] says of it in the whole history: the windows are the same, and
-/// of each only what is new is computed, on the keys and values of what was. In f32 scores are equal but for rounding; in bfloat16
-/// as far as [`Scorer`] says of prefixes.
+/// of each only what is new is computed, on the keys and values of what was: by the kernels of the CPU to the same bits, by candle but for
+/// rounding.
 pub struct Live<'a> {
     scorer: &'a Scorer,
     reader: &'a HeadReader,

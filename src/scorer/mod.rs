@@ -111,6 +111,13 @@ pub struct ArcScore {
     pub explanation: Option<Explanation>,
 }
 
+impl ArcScore {
+    /// 0 to 1, at the last message.
+    pub fn score_now(&self) -> f32 {
+        self.trace.last().copied().unwrap_or(0.0)
+    }
+}
+
 /// What had to be done to read a history; nothing is done in silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadingNotes {

@@ -37,8 +37,7 @@ pub struct DeskSettings {
     pub queue_tokens_max: usize,
     /// Tokens of turns and drafts, about, that are computed side by side.
     pub batch_tokens_max: usize,
-    /// Bytes of keys and values that are held, over all users; some 12 KB a token for the embedded model in bfloat16, 24 KB in f32, and
-    /// more where messages are short.
+    /// Bytes of keys and values that are held, over all users; some 12 KB a token for the embedded model in bfloat16, 24 KB in f32.
     pub cache_bytes_max: usize,
     /// Users whose histories are held in memory.
     pub users_max: usize,
@@ -394,7 +393,7 @@ impl<'a> Worker<'a> {
         let arcs = score.arcs.each_ref().map(|arc| ArcNow {
             kind: arc.kind,
             score: arc.score,
-            score_now: arc.trace.last().copied().unwrap_or(0.0),
+            score_now: arc.score_now(),
             onset: arc.onset,
         });
         let messages = score.messages.iter().map(|one| MessageOut::of(one.at, one.role, &one.score));

@@ -75,6 +75,12 @@ impl<'a> UserLive<'a> {
     }
 
     /// The level of the alarm that a turn raises, if it does.
+    ///
+    /// What an acknowledgement means for the promise that an innocent history ever alarms with probability α at most ([`crate::arc`]): that
+    /// is a promise of one walk over the evidence. An acknowledgement begins another beside it, over what comes from then on, with the whole
+    /// of α and of the money for its bets again; the walk since the acknowledgement before ends with it. So by the union bound n
+    /// acknowledgements make it (n + 1) α, not α, at every level that a score gives. The walks after the first are over levels alone: what
+    /// bounds them is Ville's inequality for their wealth, with no case's odds in it. Nothing of this bounds `urgent`, nor what rules raise.
     pub fn raises(&self, verdict: &Verdict, policy: &Policy) -> Option<Level> {
         let since = Facts { arcs: self.since_seen.states(), named: &Named::default() };
         raised(&self.row, verdict, policy.level(&since))

@@ -13,6 +13,11 @@ use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, Evidence, MessageAt, Observat
 const MESSAGES_KEPT: usize = 4_096;
 
 /// The people of one user, and the messages about them.
+///
+/// Sessions may arrive late. What counts in each person's state then stands in the order of time, as in [`Arcs`](crate::arc::Arcs); but
+/// who a message is about is settled once, when it arrives, by who is known and in mind then: "she" in a late session may mean somebody
+/// else than it would have in its place, and "the nurse" somebody who was spoken of only later. Names and relations that say by
+/// themselves whom they mean are linked alike in either order. To link anew, all texts would have to be kept.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Toward {
     people: People,
@@ -132,10 +137,12 @@ fn shares(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::arc::MessageAt;
-    use crate::scoring::MessageScore;
+    use jiff::Timestamp;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::arc::Arcs;
+    use crate::scoring::MessageScore;
 
     /// A user's message with this much of level 2.
     fn observation(message: usize, hostile: f32) -> Observation {
@@ -197,6 +204,34 @@ mod tests {
         assert!(targets[0].state.score() > short.targets([arc.evidence(), &[]])[0].state.score());
     }
 
+    /// What sessions of a message each come to, said on these days.
+    fn arrived(sessions: &[(usize, i64, &str)]) -> Vec<Target> {
+        let (mut toward, mut arcs) = (Toward::new(), Arcs::new());
+        for &(session, day, text) in sessions {
+            let at = MessageAt { session, message: 0 };
+            let time = Timestamp::from_second(1_750_000_000 + day * 86_400).ok();
+            let observation = Observation { at, time, ..observation(0, 0.95) };
+            arcs.step(&observation);
+            toward.step(&observation, text);
+        }
+        toward.targets([arcs.states()[0].evidence(), &[]])
+    }
+
+    #[test]
+    fn a_late_session_counts_in_its_place_and_is_linked_when_it_arrives() {
+        let (sister, landlady) = ((0, 0, "My sister lied."), (1, 9, "My landlady lied."));
+        let named = (2, 4, "My sister will be sorry.");
+        assert_eq!(arrived(&[sister, named, landlady]), arrived(&[sister, landlady, named]));
+        let meant = (2, 4, "She will be sorry.");
+        let messages = |sessions: &[(usize, i64, &str)]| {
+            let targets = arrived(sessions);
+            let of = |label: &str| targets.iter().find(|one| one.label == label).map(|one| one.messages);
+            [of("My sister"), of("My landlady")]
+        };
+        assert_eq!(messages(&[sister, meant, landlady]), [Some(2), Some(1)]);
+        assert_eq!(messages(&[sister, landlady, meant]), [Some(1), Some(2)], "who is in mind when it arrives");
+    }
+
     #[test]
     fn of_very_many_messages_the_last_are_kept() {
         let mut toward = Toward::new();
@@ -208,6 +243,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
         fn shares_are_shares_and_a_stream_is_a_batch(
             picks in prop::collection::vec((0usize..4, 0.0f32..1.0), 1..30),

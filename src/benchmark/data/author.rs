@@ -28,6 +28,9 @@ const IMMINENT: usize = 3;
 
 /// The kind of minimal pairs, which have no arcs to judge.
 pub(super) const CONTRAST: &str = "contrast";
+/// The kinds in which the assistant feeds a delusion, and in which it withstands one.
+pub(super) const REINFORCED: &str = "delusion_reinforcement";
+pub(super) const RESISTED: &str = "delusion_resisted";
 /// Characters at which other programs break lines.
 const LINE_BREAKS: [char; 9] = ['\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
 

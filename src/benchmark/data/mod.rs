@@ -140,6 +140,15 @@ impl Example {
         self.kind == author::CONTRAST
     }
 
+    /// Whether the assistant fed a delusion or withstood it, where the kind says one of the two.
+    pub fn is_reinforced(&self) -> Option<bool> {
+        match self.kind.as_str() {
+            author::REINFORCED => Some(true),
+            author::RESISTED => Some(false),
+            _ => None,
+        }
+    }
+
     /// Judged, and without any arc.
     pub fn is_negative(&self) -> bool {
         self.arcs == Some([None, None])

@@ -98,6 +98,8 @@ pub struct Detector {
     pub onsets: Option<Vec<[Option<MessageAt>; 2]>>,
     /// The user message, from 0, at which a history reaches `review`.
     pub reviews: Option<Vec<[Option<usize>; 2]>>,
+    /// What the assistant did with what carries the arc, from −1 (protective) to 2 (amplifying), where it answered any of it.
+    pub stances: Option<Vec<[Option<f64>; 2]>>,
     /// Of a model.
     pub messages: Option<Vec<Vec<ScoredMessage>>>,
     /// Where the policy has one.
@@ -132,6 +134,18 @@ pub fn model_detectors(
     Ok(std::iter::once(arcs(name, messages, set, policy)).chain(baselines).collect())
 }
 
+/// The highest message once more, for a threshold by Learn then Test
+/// ([`failures_allowed`](super::metrics::risk::failures_allowed)) beside the one that lives drawn keep.
+pub fn learned(name: &str, detectors: &[Detector]) -> Option<Detector> {
+    let max = detectors.iter().find(|one| one.family == Family::Max)?;
+    Some(Detector { name: learned_name(name), ..max.clone() })
+}
+
+/// What it is called where the model has this name.
+pub fn learned_name(model: &str) -> String {
+    format!("{model}, max by Learn then Test")
+}
+
 /// The lexicon on a set.
 pub fn keywords(set: &DataSet) -> Detector {
     let trace = |example: &Example| {
@@ -154,6 +168,7 @@ pub fn keywords(set: &DataSet) -> Detector {
         traces: Some(traces),
         onsets: None,
         reviews: None,
+        stances: None,
         messages: None,
         threshold: None,
     }
@@ -177,6 +192,7 @@ pub fn external(name: &str, scores: &ExternalScores, set: &DataSet) -> Result<De
         traces: None,
         onsets: None,
         reviews: None,
+        stances: None,
         messages: None,
         threshold: None,
     })
@@ -214,6 +230,7 @@ fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet, policy: &P
         whole: walks.iter().map(|pair| pair.each_ref().map(|walk| walk.score)).collect(),
         onsets: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.onset)).collect()),
         reviews: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.review)).collect()),
+        stances: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.stance)).collect()),
         traces: Some(walks.into_iter().map(|pair| pair.map(|walk| walk.trace)).collect()),
         messages: Some(messages),
         threshold: Some(f64::from(policy.score_min(Level::Review))),
@@ -226,6 +243,7 @@ struct Walk {
     onset: Option<MessageAt>,
     /// The user message, from 0, at which its level is `review` or higher.
     review: Option<usize>,
+    stance: Option<f64>,
     /// The score after each user message.
     trace: Vec<f64>,
 }
@@ -244,7 +262,8 @@ fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage], policy: &Pol
             trace.push(f64::from(state.score_now()));
         }
     }
-    Walk { score: f64::from(state.score()), onset: state.onset(), review, trace }
+    let stance = state.assistant_stance().map(f64::from);
+    Walk { score: f64::from(state.score()), onset: state.onset(), review, stance, trace }
 }
 
 /// A baseline that folds the expected levels of the user's messages into one score.
@@ -265,6 +284,7 @@ fn folded(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Dete
         traces: Some(traces),
         onsets: None,
         reviews: None,
+        stances: None,
         messages: None,
         threshold: None,
     }
@@ -286,6 +306,8 @@ pub struct Watch {
 
 /// The arc rooms and every fold.
 pub const WATCHED: usize = 1 + fold::FOLDS.len();
+/// The place of the highest message among them.
+pub const WATCHED_MAX: usize = 4;
 
 impl Watch {
     pub fn new(kind: ArcKind) -> Self {

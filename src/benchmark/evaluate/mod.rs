@@ -39,6 +39,7 @@ pub struct SetReport {
     pub name: String,
     pub about: String,
     pub examples: usize,
+    /// Those of innocent sessions before the examples included.
     pub messages: usize,
     /// What is drawn in the bootstrap.
     pub clusters: usize,

@@ -10,6 +10,7 @@ pub mod calibration;
 pub mod coreference;
 pub mod early;
 pub mod ranking;
+pub mod risk;
 
 /// A value with its interval; all `None` where it is not defined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]

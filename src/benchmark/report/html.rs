@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::plot::{self, Plot};
-use super::{NOTICE, Of, Part, Table, parts};
+use super::{NOTICE, Of, Part, Table, parts, split_text};
 use crate::benchmark::Benchmark;
 use crate::benchmark::evaluate::SetReport;
 
@@ -33,6 +33,10 @@ impl Page<'_> {
     /// Names of sets, for the title.
     fn names(&self) -> String {
         self.benchmark.sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn split(&self) -> String {
+        split_text(&self.benchmark.manifest.settings)
     }
 
     fn commit(&self) -> String {

@@ -3,6 +3,7 @@
 
 use super::detector::{Family, Threshold, ThresholdFrom};
 use super::evaluate::{ArcReport, Judged, ReviewReport, SetReport, TargetReport, TowardJudged, TowardReport};
+use super::manifest::Settings;
 use super::metrics::{Figure, Figures};
 
 pub mod html;
@@ -60,6 +61,9 @@ const DELAYS: [Column; 6] = [
     ("named onset off by", "onset_error_messages", As::Signed),
     ("by two at most", "onset_within_two", As::Share),
 ];
+
+const STANCE: [Column; 2] =
+    [("AUROC of the stance", "auroc_stance", As::Share), ("share with a stance", "stance_told", As::Share)];
 
 const MESSAGES: [Column; 9] = [
     ("AUROC", "auroc", As::Share),
@@ -130,6 +134,8 @@ fn arc_tables(arc: &ArcReport) -> Vec<Table> {
     );
     let timed: Vec<&Judged> = arc.detectors.iter().filter(|one| one.curves.delays_of > 0).collect();
     let all: Vec<&Judged> = arc.detectors.iter().collect();
+    let stance = |one: &&Judged| one.figures.get("auroc_stance").value.is_some();
+    let stance: Vec<&Judged> = all.iter().copied().filter(stance).collect();
     let judged: Vec<&Judged> = all.iter().copied().filter(|one| one.threshold.is_some()).collect();
     vec![
         figures(format!("{name}: ranking of whole histories ({counts})"), &RANKING, &all, false),
@@ -140,6 +146,12 @@ fn arc_tables(arc: &ArcReport) -> Vec<Table> {
             ),
             &DELAYS,
             &timed,
+            false,
+        ),
+        figures(
+            format!("{name}: what the assistant did, where it reinforced against where it resisted"),
+            &STANCE,
+            &stance,
             false,
         ),
         slices(format!("{name}: kinds of history"), &main_detectors(&arc.detectors)),
@@ -233,6 +245,15 @@ fn toward_table(toward: &TowardReport) -> Table {
         ),
         columns,
         rows: systems.iter().map(row).collect(),
+    }
+}
+
+/// The split, and after how much of a life its histories begin.
+fn split_text(settings: &Settings) -> String {
+    let before = settings.innocent_lives.as_ref().map_or(0, |lives| lives.sessions_before);
+    match before {
+        0 => settings.split.clone(),
+        _ => format!("{}, each history after {before} innocent sessions", settings.split),
     }
 }
 

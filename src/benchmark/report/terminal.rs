@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{NOTICE, Table, parts};
+use super::{NOTICE, Table, parts, split_text};
 use crate::benchmark::Benchmark;
 
 /// Writes all tables, and what was run.
@@ -31,7 +31,7 @@ pub fn write(out: &mut dyn Write, benchmark: &Benchmark) -> io::Result<()> {
         0 => "no intervals".to_owned(),
         samples => format!("95% intervals from {samples} bootstrap draws of clusters, seed {}", settings.seed),
     };
-    writeln!(out, "split {}; {intervals}. {NOTICE}", settings.split)
+    writeln!(out, "split {}; {intervals}. {NOTICE}", split_text(settings))
 }
 
 fn table(out: &mut dyn Write, table: &Table) -> io::Result<()> {

@@ -7,15 +7,22 @@ use serde::Serialize;
 
 use super::{AtLevel, Life, Share, by_level, called};
 use crate::arc::{ArcKind, MessageAt};
-use crate::benchmark::detector::{ScoredMessage, ScoredUser, UserMessage, WATCHED, Watch};
+use crate::benchmark::detector::{ScoredMessage, ScoredUser, UserMessage, WATCHED, WATCHED_MAX, Watch};
 use crate::benchmark::metrics::bootstrap::SplitMix64;
+use crate::benchmark::metrics::risk::failures_allowed;
 use crate::transcript::Role;
 use crate::verdict::{Level, Policy};
+
+mod late;
+
+pub use late::{Before, Late};
 
 /// Messages that lives may be put together from.
 const POOL_MESSAGES_MAX: usize = 5_000_000;
 /// Sessions of all lives together.
 const LIFE_SESSIONS_MAX: usize = 20_000_000;
+/// That a threshold by Learn then Test holds.
+const LEARNED_CONFIDENCE: f64 = 0.95;
 
 /// Long lives of innocent users, put together from sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -42,6 +49,16 @@ pub struct Lives {
     pub ever: Vec<AtLevel>,
     /// Lives that ever came to `review` or above.
     pub ever_called: Share,
+}
+
+/// Thresholds of one arc that innocent lives keep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptThresholds {
+    /// Of each detector of a [`Watch`]: the least that few enough of the lives drawn ever reach.
+    pub watched: [f64; WATCHED],
+    /// Of the highest message: the least of which it may be said that few enough of all lives like these ever reach it, with 95%
+    /// confidence in each arc; `None` where too few were drawn to say so of any.
+    pub learned: Option<f64>,
 }
 
 /// Sessions of users that are taken to be innocent.
@@ -98,15 +115,7 @@ impl Pool {
 
     /// Whether there is something to draw from, and not too much to hold or to draw.
     fn check(&self, settings: LifeSettings) -> Result<(), String> {
-        if self.messages > POOL_MESSAGES_MAX {
-            let found = self.messages;
-            return Err(format!(
-                "{found} messages to put lives together from, the limit is {POOL_MESSAGES_MAX}; hint: score a sample of the users"
-            ));
-        }
-        if self.user_messages == 0 {
-            return Err("no message of any user to put lives together from; hint: score some innocent users".into());
-        }
+        self.check_held()?;
         let drawn = settings.lives.saturating_mul(settings.sessions);
         if drawn > LIFE_SESSIONS_MAX {
             return Err(format!(
@@ -116,12 +125,26 @@ impl Pool {
         Ok(())
     }
 
-    /// For each arc and each detector of a [`Watch`], the least threshold that no more than `ever` / 2 of the lives ever
-    /// reach in that arc: no more than `ever` of them in either.
+    /// Whether there is something to draw from, and not too much to hold.
+    fn check_held(&self) -> Result<(), String> {
+        if self.messages > POOL_MESSAGES_MAX {
+            let found = self.messages;
+            return Err(format!(
+                "{found} messages to put lives together from, the limit is {POOL_MESSAGES_MAX}; hint: score a sample of the users"
+            ));
+        }
+        if self.user_messages == 0 {
+            return Err("no message of any user to put lives together from; hint: score some innocent users".into());
+        }
+        Ok(())
+    }
+
+    /// For each arc the least thresholds that no more than `ever` / 2 of the lives ever reach in that arc: no more than `ever` of
+    /// them in either.
     ///
     /// # Errors
     /// Those of [`Pool::lives`].
-    pub fn thresholds(&self, settings: LifeSettings, ever: f64) -> Result<[[f64; WATCHED]; 2], String> {
+    pub fn thresholds(&self, settings: LifeSettings, ever: f64) -> Result<[KeptThresholds; 2], String> {
         self.check(settings)?;
         let mut random = SplitMix64::new(settings.seed);
         let mut heights: [[Vec<f64>; WATCHED]; 2] = Default::default();
@@ -134,12 +157,17 @@ impl Pool {
                 heights.iter_mut().zip(watch.heights()).for_each(|(all, height)| all.push(height));
             }
         }
-        let allowed = (ever / 2.0 * settings.lives as f64) as usize;
-        let threshold = |mut heights: Vec<f64>| {
-            heights.sort_by(|a, b| b.total_cmp(a));
-            heights.get(allowed).map_or(f64::NEG_INFINITY, |height| height.next_up())
-        };
-        Ok(heights.map(|detectors| detectors.map(threshold)))
+        let kept = (ever / 2.0 * settings.lives as f64) as usize;
+        let learned = failures_allowed(settings.lives, ever / 2.0, LEARNED_CONFIDENCE);
+        Ok(heights.map(|mut detectors| {
+            detectors.iter_mut().for_each(|heights| heights.sort_by(|a, b| b.total_cmp(a)));
+            // So many lives stand above it at most.
+            let above = |heights: &[f64], lives: usize| heights.get(lives).map(|height| height.next_up());
+            KeptThresholds {
+                watched: detectors.each_ref().map(|heights| above(heights, kept).unwrap_or(f64::NEG_INFINITY)),
+                learned: learned.and_then(|lives| above(&detectors[WATCHED_MAX], lives)),
+            }
+        }))
     }
 
     /// The highest level of one life, and its user messages.

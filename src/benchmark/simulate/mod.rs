@@ -1,6 +1,7 @@
 //! What a policy would have done on transcripts that were scored: alarms, the load on reviewers, what is recommended.
 //!
-//! [`lives::Pool`] asks the same of long lives put together from innocent sessions.
+//! [`lives::Pool`] asks the same of long lives put together from innocent sessions; [`e_values::EValues`] asks whether what the
+//! arcs' promise of few false alarms assumes is true of these users.
 //!
 //! Nothing is read by a model: [`Simulation::see`] walks a user's message scores through the arcs again and
 //! asks the policy after every message, as a sidecar would have: "called" is who ever came to `review` or above.
@@ -18,6 +19,7 @@ use crate::arc::{ArcKind, ArcState, Observation};
 use crate::transcript::Role;
 use crate::verdict::{Facts, Level, Mitigation, Named, Policy, Reason, Verdict};
 
+pub mod e_values;
 pub mod lives;
 
 /// The standard normal quantile of a two-sided interval of 95%.

@@ -1,9 +1,11 @@
 //! Policies on invented scores.
 
+use super::e_values::EValues;
 use super::lives::{LifeSettings, Pool};
 use super::*;
 use crate::arc::MessageAt;
-use crate::benchmark::detector::{UserMessage, watched_names};
+use crate::benchmark::detector::{UserMessage, WATCHED_MAX, watched_names};
+use crate::benchmark::metrics::Figures;
 use crate::scoring::MessageScore;
 use crate::verdict::Rule;
 
@@ -100,11 +102,12 @@ fn a_threshold_is_what_few_enough_lives_reach() {
     (0..49).for_each(|i| pool.see(&user(&i.to_string(), 0, &[0, 1])));
     pool.see(&user("bad", 0, &[3]));
     let settings = LifeSettings { lives: 400, sessions: 10, gap_days: 3.0, seed: 1 };
-    let max = |ever| pool.thresholds(settings, ever).unwrap()[ArcKind::Harassment as usize][4];
+    let kept = |ever| pool.thresholds(settings, ever).unwrap()[ArcKind::Harassment as usize];
+    let max = |ever| kept(ever).watched[WATCHED_MAX];
     // Of 0.9 a half may reach it in this arc: more than do, so that the level of the others is the threshold.
     assert!(max(0.9) > 1.0 / 3.0 && max(0.9) < 0.334, "{}", max(0.9));
     assert!(max(0.1) > 1.0 && max(0.1) < 1.001, "{}", max(0.1));
-    assert_eq!(watched_names("m")[4], "m, max");
+    assert_eq!(watched_names("m")[WATCHED_MAX], "m, max");
 }
 
 #[test]
@@ -167,4 +170,67 @@ fn at_a_low_base_rate_most_alarms_are_false() {
     let value = positive_predictive_value(&share(10, 1_000), 0.001, 1.0);
     assert!((value.value.unwrap() - 1.0 / 10.99).abs() < 1e-12, "{value:?}");
     assert!(value.low < value.value && value.value < value.high);
+}
+
+fn mean_e_values(users: &[ScoredUser]) -> Figures {
+    let mut e_values = EValues::default();
+    users.iter().for_each(|user| e_values.see(user));
+    e_values.means()
+}
+
+fn assert_near(found: Option<f64>, by_hand: f64) {
+    assert!(found.is_some_and(|found| (found - by_hand).abs() < 1e-5), "{found:?}, by hand {by_hand}");
+}
+
+/// By hand, from the shares in `arc/evidence.rs`: 0.7 + 0.3 · 0.362 / 0.941, 0.101 / 0.049 and 0.433 / 0.005 of harassment at the
+/// levels 0, 1 and 2, and 0.7 + 0.3 · 0.329 / 0.959 of delusion at level 0.
+const E_BY_LEVEL: [f64; 3] = [0.815_409, 1.318_367, 26.68];
+const E_NO_DELUSION: f64 = 0.802_920;
+
+#[test]
+fn the_mean_e_value_is_that_of_all_user_messages() {
+    let [zero, one, two] = E_BY_LEVEL;
+    let mut first = user("a", 0, &[0, 0, 0, 2, 2]);
+    first.messages[4].scored.role = Role::Assistant;
+    let refused = ScoredUser { unjudged: true, ..user("r", 0, &[2, 2]) };
+    let silent = ScoredUser { user_id: "s".into(), ..ScoredUser::default() };
+    let means = mean_e_values(&[first.clone(), user("b", 0, &[1]), refused.clone(), silent.clone()]);
+    let harassment = means.get("harassment");
+    assert_near(harassment.value, (3.0 * zero + two + one) / 5.0);
+    assert_near(means.get("delusion").value, E_NO_DELUSION);
+    // Of two users a quarter of the draws hold the first alone, and a quarter the second.
+    assert_near(harassment.low, one);
+    assert_near(harassment.high, (3.0 * zero + two) / 4.0);
+
+    let alone = mean_e_values(&[first, refused, silent]).get("harassment");
+    assert_near(alone.value, (3.0 * zero + two) / 4.0);
+    assert_eq!((alone.low, alone.high), (None, None), "of one user nothing can be drawn");
+    assert_eq!(mean_e_values(&[]).get("harassment"), Figure::default());
+}
+
+/// 5,000 users of one message each, so many of them at each level.
+fn users_at(counts: [usize; 4]) -> Vec<ScoredUser> {
+    let levels = counts.iter().enumerate().flat_map(|(level, count)| std::iter::repeat_n(level, *count));
+    levels.map(|level| user("u", 0, &[level])).collect()
+}
+
+#[test]
+fn slips_more_often_than_assumed_lift_the_mean_above_one() {
+    let assumed = mean_e_values(&users_at([4_705, 245, 25, 25])).get("harassment");
+    assert_near(assumed.value, 0.999_700);
+    assert!(assumed.low < Some(1.0) && assumed.high > Some(1.0), "{assumed:?}");
+    // At twice the rate of slips: 0.931 · 0.815409 + 0.049 · 1.318367 + 0.01 · (26.68 + 6.88).
+    let slipping = mean_e_values(&users_at([4_655, 245, 50, 50])).get("harassment");
+    assert_near(slipping.value, 1.159_346);
+    // Its standard error is 0.0373, by the same shares.
+    let (low, high) = (slipping.low.unwrap(), slipping.high.unwrap());
+    assert!((low - (1.159_346 - 1.96 * 0.0373)).abs() < 0.015, "{slipping:?}");
+    assert!((high - (1.159_346 + 1.96 * 0.0373)).abs() < 0.015, "{slipping:?}");
+}
+
+#[test]
+fn users_beyond_those_drawn_apart_count_as_much() {
+    let mean = mean_e_values(&users_at([10_000, 0, 50, 0])).get("harassment");
+    assert_near(mean.value, (10_000.0 * E_BY_LEVEL[0] + 50.0 * E_BY_LEVEL[2]) / 10_050.0);
+    assert!(mean.low < mean.value && mean.value < mean.high, "{mean:?}");
 }

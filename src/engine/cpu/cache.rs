@@ -3,22 +3,22 @@
 use super::super::config::LlamaConfig;
 use super::super::kernels::{Aligned, Element, Kernel, Panels, place};
 
-/// Keys and values of at most [`super::BLOCK`] consecutive tokens in one layer. Keys are filled up to a whole panel: a
-/// block of one token takes as much room for them as one of a panel's columns.
+/// Keys and values of at most [`super::BLOCK`] consecutive tokens in one layer, which begin at a multiple of it. Keys are filled up to a whole
+/// panel: a block of one token takes as much room for them as one of a panel's columns.
 pub(super) struct Block<E> {
     pub tokens: usize,
     keys: Aligned<E>,   // a matrix (tokens, D) a key/value head: a key is a column
     values: Aligned<E>, // a matrix (D, tokens) a key/value head: a token is a step of the depth
 }
 
-/// The blocks of some consecutive tokens: `layers[layer][block]`.
-pub(in crate::engine) struct Segment<E> {
-    pub(super) layers: Vec<Vec<Block<E>>>,
+/// The block of the same tokens in every layer.
+pub(in crate::engine) struct Column<E> {
+    pub(super) layers: Vec<Block<E>>,
 }
 
-impl<E: Element> Segment<E> {
+impl<E: Element> Column<E> {
     pub(super) fn bytes(&self) -> usize {
-        let elements: usize = self.layers.iter().flatten().map(|block| block.keys.len() + block.values.len()).sum();
+        let elements: usize = self.layers.iter().map(|block| block.keys.len() + block.values.len()).sum();
         elements * size_of::<E>()
     }
 }
@@ -57,6 +57,30 @@ impl<E: Element> Block<E> {
             keys: Aligned::zeros(size(Shape::keys::<K>(tokens, config.head_dim))),
             values: Aligned::zeros(size(Shape::values::<K>(tokens, config.head_dim))),
         }
+    }
+
+    /// A block of so many tokens, the first `kept` of them this one's. What stood behind those is to be written over, and where it is not, it is
+    /// finite and no row sees it.
+    pub fn grown<K: Kernel<Element = E>>(&self, config: &LlamaConfig, kept: usize, tokens: usize) -> Self {
+        let mut grown = Self::zeros::<K>(config, tokens);
+        // A panel of keys is the same however many follow: whole ones are taken over. Of values the depth grows, panel by panel.
+        let shapes = |tokens| (Shape::keys::<K>(tokens, config.head_dim), Shape::values::<K>(tokens, config.head_dim));
+        let ((keys, values), (old_keys, old_values)) = (shapes(tokens), shapes(self.tokens));
+        let (kept_keys, kept_values) = shapes(kept);
+        let group = K::PANEL * E::GROUP;
+        for head in 0..config.kv_heads {
+            let new = &mut grown.keys[head * keys.elements::<K>()..];
+            let old = &self.keys[head * old_keys.elements::<K>()..];
+            let count = kept_keys.elements::<K>();
+            new[..count].copy_from_slice(&old[..count]);
+            let new = grown.values[head * values.elements::<K>()..].chunks_mut(values.groups * group);
+            let old = self.values[head * old_values.elements::<K>()..].chunks(old_values.groups * group);
+            for (new, old) in new.zip(old).take(values.panels) {
+                let count = kept_values.groups * group;
+                new[..count].copy_from_slice(&old[..count]);
+            }
+        }
+        grown
     }
 
     /// Puts one token's key and value of one head in their places.

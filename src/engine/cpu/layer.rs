@@ -89,7 +89,7 @@ impl<K: Kernel> CpuBackend<K> {
     }
 
     /// Numbers from a row of keys and values to the next, before they are put in their places.
-    fn kv_stride(&self) -> usize {
+    pub(super) fn kv_stride(&self) -> usize {
         (2 * self.config.kv_heads * self.config.head_dim).next_multiple_of(K::PANEL)
     }
 

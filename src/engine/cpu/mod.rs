@@ -3,11 +3,11 @@
 //! Letters in shapes as in `model/llama.rs`; `R` rows of a block. A forward pass cuts every sequence into blocks of
 //! [`BLOCK`] tokens. A block goes through a whole layer by itself, with all that lies between the products in a scratch
 //! the size of a processor's cache; blocks of one layer run side by side and need of each other only keys and values, which
-//! are made one layer ahead. Where there would be fewer blocks than threads, their rows are divided; keys and values stay in blocks of as
-//! many tokens as ever, so that attention sums as ever. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
+//! are made one layer ahead. Where there would be fewer blocks than threads, their rows are divided. Keys and values stand in blocks that
+//! begin at multiples of [`BLOCK`] from the sequence's beginning, wherever a prefix ends: the last block of one is copied and gone on with,
+//! so that attention sums as ever. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
 //! is computed at the rows that are read alone. Every row is summed in an order of its own: what comes out is the same, to
-//! the last bit, for any number of threads and any neighbours in the batch. Of a prefix, blocks begin where its parts
-//! began: sums then group otherwise, and in bfloat16 what is rounded after them may turn.
+//! the last bit, for any number of threads, any neighbours in the batch, and however the tokens came.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -24,7 +24,7 @@ mod cache;
 mod layer;
 mod weights;
 
-use cache::{Block as KvBlock, Segment};
+use cache::{Block as KvBlock, Column};
 use layer::Scratch;
 use weights::Weights;
 
@@ -50,6 +50,17 @@ pub(super) struct CpuBackend<K: Kernel> {
 
 /// The keys and values of a batch: `[layer][block]`.
 type Made<E> = Vec<Vec<KvBlock<E>>>;
+
+/// Where the keys and values that are made for a sequence stand.
+struct Place {
+    /// Blocks of its prefix that are whole, and shared.
+    whole: usize,
+    /// Tokens of the prefix in the first block that is made.
+    kept: usize,
+    /// That block among those of the batch, and how many are the sequence's.
+    first: usize,
+    count: usize,
+}
 
 /// Some rows of one sequence on their way through the layers.
 struct Block {
@@ -149,20 +160,12 @@ impl<K: Kernel> CpuBackend<K> {
     }
 
     /// Runs all layers. Returns the read rows before the final norm, and keys and values.
-    fn layers(&self, batch: &[Sequence], prefixes: &[Vec<&Segment<K::Element>>]) -> (Vec<Block>, Made<K::Element>) {
+    fn layers(&self, going_on: &GoingOn<K::Element>) -> (Vec<Block>, Made<K::Element>) {
+        let GoingOn { batch, prefixes, places } = going_on;
         let rows = rows_of_blocks(batch, rayon::current_num_threads());
         let mut blocks = self.embed(batch, rows);
-        // The first of each sequence's blocks of keys and values.
-        let firsts: Vec<usize> = batch
-            .iter()
-            .scan(0, |next, sequence| {
-                let first = *next;
-                *next += sequence.tokens.len().div_ceil(BLOCK);
-                Some(first)
-            })
-            .collect();
         let mut made: Made<K::Element> = Vec::with_capacity(self.config.layers);
-        made.push(self.blocks(batch, &mut blocks, &firsts, |scratch, block| self.keys_values(scratch, 0, block)));
+        made.push(self.blocks(going_on, &mut blocks, 0, |scratch, block| self.keys_values(scratch, 0, block)));
         for layer in 0..self.config.layers {
             let last = layer + 1 == self.config.layers;
             if last {
@@ -170,17 +173,16 @@ impl<K: Kernel> CpuBackend<K> {
             }
             let here = &made[layer];
             let seen = |block: &Block| {
-                let prefix = prefixes[block.sequence].iter().flat_map(|segment| &segment.layers[layer]);
-                let first = firsts[block.sequence];
-                let own = &here[first..first + batch[block.sequence].tokens.len().div_ceil(BLOCK)];
-                prefix.chain(own).collect()
+                let place = &places[block.sequence];
+                let prefix = prefixes[block.sequence][..place.whole].iter().map(|column| &column.layers[layer]);
+                prefix.chain(&here[place.first..][..place.count]).collect()
             };
             if last {
                 blocks.par_iter_mut().with_max_len(1).for_each(|block| {
                     self.with_scratch(|scratch| self.layer(scratch, layer, block, seen(block)));
                 });
             } else {
-                let next = self.blocks(batch, &mut blocks, &firsts, |scratch, block| {
+                let next = self.blocks(going_on, &mut blocks, layer + 1, |scratch, block| {
                     self.layer(scratch, layer, block, seen(block));
                     self.keys_values(scratch, layer + 1, block);
                 });
@@ -190,17 +192,33 @@ impl<K: Kernel> CpuBackend<K> {
         (blocks, made)
     }
 
-    /// Runs `work` on every block, side by side; the keys and values that it leaves in the scratch, in blocks of their own.
+    /// The blocks of keys and values of a layer, with what the prefixes have in them.
+    fn begun(&self, going_on: &GoingOn<K::Element>, layer: usize) -> Vec<KvBlock<K::Element>> {
+        let GoingOn { batch, prefixes, places } = going_on;
+        let of = |index: usize| {
+            let Place { whole, kept, count, .. } = places[index];
+            (0..count).map(move |number| {
+                let tokens = (kept + batch[index].tokens.len() - number * BLOCK).min(BLOCK);
+                match prefixes[index].get(whole).filter(|_| number == 0 && kept > 0) {
+                    Some(column) => column.layers[layer].grown::<K>(&self.config, kept, tokens),
+                    None => KvBlock::zeros::<K>(&self.config, tokens),
+                }
+            })
+        };
+        (0..batch.len()).flat_map(of).collect()
+    }
+
+    /// Runs `work` on every block, side by side; the keys and values of the layer that it leaves in the scratch, in blocks of their own.
     fn blocks(
         &self,
-        batch: &[Sequence],
+        going_on: &GoingOn<K::Element>,
         blocks: &mut [Block],
-        firsts: &[usize],
+        layer: usize,
         work: impl Fn(&mut Scratch<K>, &mut Block) + Sync,
     ) -> Vec<KvBlock<K::Element>> {
-        let each = batch.iter().flat_map(|sequence| sequence.tokens.chunks(BLOCK));
-        let mut next: Vec<_> = each.map(|tokens| KvBlock::zeros::<K>(&self.config, tokens.len())).collect();
-        if blocks.len() == next.len() {
+        let mut next = self.begun(going_on, layer);
+        let places = &going_on.places;
+        if blocks.len() == next.len() && places.iter().all(|place| place.kept == 0) {
             blocks.par_iter_mut().zip(&mut next).with_max_len(1).for_each(|(block, kv)| {
                 self.with_scratch(|scratch| {
                     work(scratch, block);
@@ -216,11 +234,23 @@ impl<K: Kernel> CpuBackend<K> {
                 });
             });
             for block in blocks {
-                let kv = &mut next[firsts[block.sequence] + block.first / BLOCK];
-                self.put(&block.made, block.first % BLOCK, kv);
+                let Place { kept, first, .. } = places[block.sequence];
+                self.put_across(&block.made, kept + block.first, &mut next[first..]);
             }
         }
         next
+    }
+
+    /// Puts rows of keys and values into a sequence's blocks, from that token on.
+    fn put_across(&self, mut made: &[f32], mut token: usize, kv: &mut [KvBlock<K::Element>]) {
+        let stride = self.kv_stride();
+        while !made.is_empty() {
+            let within = token % BLOCK;
+            let (here, rest) = made.split_at(made.len().min((BLOCK - within) * stride));
+            self.put(here, within, &mut kv[token / BLOCK]);
+            token += here.len() / stride;
+            made = rest;
+        }
     }
 
     /// The final norm of every row of the blocks, in order: `(rows, C)` each.
@@ -233,13 +263,23 @@ impl<K: Kernel> CpuBackend<K> {
         )
     }
 
-    /// The sequence's cache: its prefix's, and a segment of the blocks made for it.
-    fn extended(&self, sequence: &Sequence, made: &mut [std::vec::IntoIter<KvBlock<K::Element>>]) -> KvCache {
-        let count = sequence.tokens.len().div_ceil(BLOCK);
-        let layers = made.iter_mut().map(|blocks| blocks.by_ref().take(count).collect()).collect();
-        let segment: Arc<Segment<K::Element>> = Arc::new(Segment { layers });
-        let size = (sequence.tokens.len(), segment.bytes());
-        KvCache::with_segment(self.owner, sequence.prefix, segment, size)
+    /// The sequence's cache: the whole columns of its prefix, and those made for it.
+    fn extended(
+        &self,
+        (going_on, index): (&GoingOn<K::Element>, usize),
+        made: &mut [std::vec::IntoIter<KvBlock<K::Element>>],
+    ) -> KvCache {
+        let (sequence, place) = (&going_on.batch[index], &going_on.places[index]);
+        let mut columns: Vec<_> = sequence.prefix.map_or(&[][..], KvCache::columns)[..place.whole].to_vec();
+        let mut bytes: usize = going_on.prefixes[index][..place.whole].iter().map(|column| column.bytes()).sum();
+        for _ in 0..place.count {
+            let layers = made.iter_mut().filter_map(Iterator::next).collect();
+            let column = Column::<K::Element> { layers };
+            bytes += column.bytes();
+            columns.push(Arc::new(column));
+        }
+        let tokens = sequence.prefix.map_or(0, KvCache::tokens) + sequence.tokens.len();
+        KvCache::of_columns(self.owner, columns, (tokens, bytes))
     }
 
     /// `(rows, C)` → `(rows, V)`
@@ -269,6 +309,29 @@ impl<K: Kernel> CpuBackend<K> {
             row
         };
         (0..hidden.len()).map(row).collect()
+    }
+}
+
+/// A batch, what its prefixes hold, and where what is made for it stands.
+struct GoingOn<'a, E> {
+    batch: &'a [Sequence<'a>],
+    prefixes: Vec<Vec<&'a Column<E>>>,
+    places: Vec<Place>,
+}
+
+impl<'a, E: Element> GoingOn<'a, E> {
+    fn new(batch: &'a [Sequence<'a>]) -> Self {
+        let columns =
+            |prefix: &'a KvCache| prefix.columns().iter().filter_map(|column| column.downcast_ref()).collect();
+        let prefixes = batch.iter().map(|sequence| sequence.prefix.map_or(Vec::new(), columns)).collect();
+        let places = batch.iter().scan(0, |next, sequence| {
+            let before = sequence.prefix.map_or(0, KvCache::tokens);
+            let (whole, kept) = (before / BLOCK, before % BLOCK);
+            let (first, count) = (*next, (kept + sequence.tokens.len()).div_ceil(BLOCK));
+            *next += count;
+            Some(Place { whole, kept, first, count })
+        });
+        Self { batch, prefixes, places: places.collect() }
     }
 }
 
@@ -314,14 +377,13 @@ impl<K: Kernel> Backend for CpuBackend<K> {
 
     fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
         batch.iter().try_for_each(|sequence| check_sequence(&self.config, self.owner, sequence))?;
-        let prefixes: Vec<Vec<&Segment<K::Element>>> =
-            batch.iter().map(|sequence| sequence.prefix.map_or(Vec::new(), KvCache::segments)).collect();
-        let (read, made) = self.layers(batch, &prefixes);
+        let going_on = GoingOn::new(batch);
+        let (read, made) = self.layers(&going_on);
         let hidden = self.hidden(&read);
         let mut hidden = hidden.into_iter();
         let mut made: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
         let mut outputs = Vec::with_capacity(batch.len());
-        for sequence in batch {
+        for (index, sequence) in batch.iter().enumerate() {
             let at = wanted(sequence.read);
             let mut rows: Vec<Vec<f32>> = hidden.by_ref().take(at.len()).collect();
             if matches!(sequence.read, Read::Logits(_)) && !rows.is_empty() {
@@ -332,12 +394,12 @@ impl<K: Kernel> Backend for CpuBackend<K> {
                 return Err(EngineError::NotFinite);
             }
             let (Read::Hidden(asked) | Read::Logits(asked)) = sequence.read else {
-                outputs.push(Output { rows, cache: self.extended(sequence, &mut made) });
+                outputs.push(Output { rows, cache: self.extended((&going_on, index), &mut made) });
                 continue;
             };
             let in_order = |position: &usize| rows[at.partition_point(|known| known < position)].clone();
             let rows = asked.iter().map(in_order).collect();
-            outputs.push(Output { rows, cache: self.extended(sequence, &mut made) });
+            outputs.push(Output { rows, cache: self.extended((&going_on, index), &mut made) });
         }
         Ok(outputs)
     }
