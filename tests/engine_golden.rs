@@ -200,6 +200,18 @@ fn many_small_steps_are_one_large_one() {
             assert_eq!(output.rows, whole.rows, "{kernel}");
             assert_eq!((output.cache.tokens(), output.cache.bytes()), (ids.len(), whole.cache.bytes()), "{kernel}");
         }
+        // From any place in the middle of it, too: with other tokens behind, and with its own.
+        for cut in [1, 40, 64, 65, ids.len() - 1] {
+            let begun = whole.cache.first(cut);
+            assert_eq!(begun.tokens(), cut);
+            let last = [ids.len() - cut - 1];
+            let rest = Sequence { prefix: Some(&begun), tokens: &ids[cut..], read: Read::Logits(&last) };
+            assert_eq!(model.backend().forward(&[rest]).unwrap()[0].rows, whole.rows, "{kernel}, from {cut}");
+            let (other, spliced) = ([3, 1, 2], [&ids[..cut], &[3, 1, 2]].concat());
+            let fresh = logits(model.backend(), &spliced, &[cut + 2]);
+            let other = Sequence { prefix: Some(&begun), tokens: &other, read: Read::Logits(&[2]) };
+            assert_eq!(model.backend().forward(&[other]).unwrap()[0].rows, fresh, "{kernel}, another way from {cut}");
+        }
     }
 }
 

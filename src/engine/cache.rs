@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::Tensor;
 
+/// Tokens of a whole column of the CPU kernels' caches.
+pub(super) const COLUMN_TOKENS: usize = 64;
+
 /// Keys and values of a prefix. Cloning shares the memory: that is how a prefix branches.
 #[derive(Clone, Default)]
 pub struct KvCache {
     tokens: usize,
-    /// What its tokens take, of shared memory too.
+    /// What its tokens take at most, of shared memory too.
     bytes: usize,
     /// Of the backend that computed it; 0 where nothing is held.
     owner: u64,
@@ -30,7 +33,7 @@ enum Held {
     Nothing,
     /// candle: layer by layer, each `(K, s, D)`; going on makes new tensors.
     Tensors(Vec<(Tensor, Tensor)>),
-    /// The CPU kernels: columns of so many consecutive tokens, the last perhaps of fewer; whole ones are shared as they are.
+    /// The CPU kernels: columns of [`COLUMN_TOKENS`], the last perhaps of fewer, or of more than count; whole ones are shared as they are.
     Columns(Vec<AnyColumn>),
 }
 
@@ -46,6 +49,29 @@ impl KvCache {
     /// Bytes that keys and values take, with what they are filled up by.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Its beginning of so many tokens, or all of it. The memory is shared.
+    pub fn first(&self, tokens: usize) -> Self {
+        if tokens == 0 || tokens >= self.tokens {
+            return if tokens == 0 { Self::default() } else { self.clone() };
+        }
+        let cut = |tensor: &Tensor| tensor.narrow(1, 0, tokens).ok();
+        let held = match &self.held {
+            Held::Columns(columns) => Some(Held::Columns(columns[..tokens.div_ceil(COLUMN_TOKENS)].to_vec())),
+            Held::Tensors(layers) => {
+                let layers = layers.iter().map(|(keys, values)| Some((cut(keys)?, cut(values)?)));
+                layers.collect::<Option<_>>().map(Held::Tensors)
+            }
+            Held::Nothing => None,
+        };
+        // What cannot be cut is computed again.
+        held.map_or_else(Self::default, |held| Self { tokens, held, ..*self })
+    }
+
+    /// Whether both go on from one beginning, which they hold once.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        matches!((self.columns(), other.columns()), ([a, ..], [b, ..]) if Arc::ptr_eq(a, b))
     }
 
     /// Whether this backend computed it, or nobody did.

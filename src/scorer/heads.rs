@@ -270,24 +270,28 @@ impl HeadStream {
         }
     }
 
-    /// What of the open window is to be computed next; of a draft, what stands after its text is computed apart: a longer one goes on
-    /// from before it.
-    fn due(&mut self) -> Option<Due> {
-        let Open { prompt, waiting, heard, cache, .. } = &self.open;
+    /// What of the open window is to be computed.
+    fn due(&self) -> Option<Due> {
+        let Open { prompt, waiting, cache, .. } = &self.open;
         let (known, end) = (cache.tokens(), prompt.tokens.len());
         let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
-        let last = waits.last().copied().filter(|_| self.marked).unwrap_or(end);
-        if known == last && last < end {
-            let tokens = prompt.tokens[..last].to_vec();
-            self.draft = Draft { tokens, cache: cache.clone(), logits: heard.clone() };
-        }
-        let until = if known < last { last } else { end };
-        let read = waits.iter().filter(|end| (known..until).contains(*end)).map(|end| end - known).collect();
-        (known < until).then_some(Due { tokens: known..until, read })
+        let read = waits.iter().filter(|end| **end >= known).map(|end| end - known).collect();
+        (known < end).then_some(Due { tokens: known..end, read })
+    }
+
+    /// Keeps what was computed of a draft but for what stands after its text: a longer one goes on from before that.
+    fn keep_draft(&mut self) {
+        let Open { prompt, heard, cache, .. } = &self.open;
+        let (Some(&text), Some((_, before)), true) = (prompt.ends.last(), heard.split_last(), self.marked) else {
+            return;
+        };
+        let tokens = prompt.tokens[..text].to_vec();
+        self.draft = Draft { tokens, cache: cache.first(text), logits: before.to_vec() };
     }
 
     /// The scores of messages that waited.
     fn settle(&mut self) {
+        self.keep_draft();
         let Open { waiting, heard, .. } = &mut self.open;
         for (item, logits) in waiting.drain(..).zip(heard.drain(..)) {
             let entry = &mut self.entries[item];
@@ -311,7 +315,8 @@ impl HeadStream {
 
     /// Bytes of keys and values that are held.
     pub fn cached_bytes(&self) -> usize {
-        self.open.cache.bytes().max(self.draft.cache.bytes())
+        let (open, draft) = (&self.open.cache, &self.draft.cache);
+        if open.shares_with(draft) { open.bytes().max(draft.bytes()) } else { open.bytes() + draft.bytes() }
     }
 
     /// Every message with its score; of what waits for [`Self::flush`], nothing.
@@ -371,7 +376,7 @@ impl HeadStream {
         for (entry, _) in before.filter(|(_, weight)| **weight == 0.0 && !self.marked) {
             entry.content = Vec::new();
         }
-        self.open = Open { first_item: first, ..Open::default() };
+        let before = std::mem::replace(&mut self.open, Open { first_item: first, ..Open::default() });
         if first > 0 {
             // Written even when nothing is carried: it says that the history began before.
             let prompt = &mut self.open.prompt;
@@ -381,9 +386,17 @@ impl HeadStream {
             }
             reader.format.append(prompt, &Turn::Note(&reader.note_later));
         }
-        for piece in window.context.iter().chain(&window.fresh) {
-            self.write(reader, piece, tokenizer);
-        }
+        window.context.iter().for_each(|piece| self.write(reader, piece, tokenizer));
+        self.begin_as(&before);
+        window.fresh.iter().for_each(|piece| self.write(reader, piece, tokenizer));
+    }
+
+    /// Takes over keys and values of what the window begins with as the one before it did, such as what is carried: the same tokens at the
+    /// same places, and so the same to the bit. Behind the first that differs nothing is.
+    fn begin_as(&mut self, before: &Open) {
+        let pairs = self.open.prompt.tokens.iter().zip(&before.prompt.tokens);
+        let alike = pairs.take_while(|(here, there)| here == there).count();
+        self.open.cache = before.cache.first(alike.min(before.cache.tokens()));
     }
 
     fn write(&mut self, reader: &HeadReader, piece: &Piece, tokenizer: &Tokenizer) {
@@ -406,24 +419,19 @@ impl HeadStream {
 /// When the engine fails, for one of them or for all.
 pub(super) fn compute(model: &Model, streams: &mut [&mut HeadStream]) -> Result<(), ScoreError> {
     streams.iter_mut().for_each(|stream| stream.take_up_draft());
-    loop {
-        let dues: Vec<Option<Due>> = streams.iter_mut().map(|stream| stream.due()).collect();
-        let parts = streams.iter().zip(&dues).filter_map(|(stream, due)| {
-            let (Open { prompt, cache, .. }, due) = (&stream.open, due.as_ref()?);
-            let prefix = (cache.tokens() > 0).then_some(cache);
-            Some(GoesOn { prefix, tokens: &prompt.tokens[due.tokens.clone()], positions: &due.read })
-        });
-        let parts: Vec<GoesOn> = parts.collect();
-        if parts.is_empty() {
-            break;
-        }
-        let computed = model.head_logits_after(&parts)?;
-        let grown = streams.iter_mut().zip(&dues).filter_map(|(stream, due)| Some((stream, due.as_ref()?)));
-        for ((stream, due), (logits, cache)) in grown.zip(computed) {
-            stream.tokens += due.tokens.len();
-            stream.open.heard.extend(logits);
-            stream.open.cache = cache;
-        }
+    let dues: Vec<Option<Due>> = streams.iter().map(|stream| stream.due()).collect();
+    let parts = streams.iter().zip(&dues).filter_map(|(stream, due)| {
+        let (Open { prompt, cache, .. }, due) = (&stream.open, due.as_ref()?);
+        let prefix = (cache.tokens() > 0).then_some(cache);
+        Some(GoesOn { prefix, tokens: &prompt.tokens[due.tokens.clone()], positions: &due.read })
+    });
+    let parts: Vec<GoesOn> = parts.collect();
+    let computed = if parts.is_empty() { Vec::new() } else { model.head_logits_after(&parts)? };
+    let grown = streams.iter_mut().zip(&dues).filter_map(|(stream, due)| Some((stream, due.as_ref()?)));
+    for ((stream, due), (logits, cache)) in grown.zip(computed) {
+        stream.tokens += due.tokens.len();
+        stream.open.heard.extend(logits);
+        stream.open.cache = cache;
     }
     streams.iter_mut().for_each(|stream| stream.settle());
     Ok(())

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 
-use super::cache::new_owner;
+use super::cache::{COLUMN_TOKENS, new_owner};
 use super::config::LlamaConfig;
 use super::kernels::{Aligned, Element, Kernel, PANEL_MAX, Packed, Product, multiply, rows};
 use super::{Backend, EngineError, KvCache, Output, Read, Sequence, check_sequence};
@@ -29,7 +29,7 @@ use layer::Scratch;
 use weights::Weights;
 
 /// Tokens of a block, a whole number of panels of any kernel.
-const BLOCK: usize = 64;
+const BLOCK: usize = COLUMN_TOKENS;
 /// Rows into which a block may be divided, and what a block costs beside them, by reading the weights, in rows: what
 /// `throughline model speed --threads 1` says of `--shape 1x8` to `1x64`.
 const ROWS: [usize; 4] = [BLOCK, BLOCK / 4 * 3, BLOCK / 2, BLOCK / 4];
