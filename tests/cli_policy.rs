@@ -119,6 +119,17 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
     assert!(summary.contains("policy strict 2"), "{summary}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused") && page.contains("SHA-256 "));
+    // What a score stands for is told beside it: at ½ that is 1 in 99.
+    assert!(page.contains("senior from 0.50 (α 1%)") && page.contains("watch from 0.00, "), "{page}");
+    for people_read in [&summary, &page] {
+        assert!(people_read.contains("α: with a calibrated model at most this share"), "{people_read}");
+    }
+    let arcs = history_lines(&out).into_iter().flat_map(|history| history["arcs"].as_array().unwrap().clone());
+    for arc in arcs {
+        let (kind, level) = (arc["kind"].as_str().unwrap(), arc["level"].as_str().unwrap());
+        let told = format!("       {kind} {level} {:.2}", arc["score"].as_f64().unwrap());
+        assert!(level == "none" || summary.contains(&told), "{told}: {summary}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use serve_support::cli_support::{folder, write};
 use serve_support::other::{Asked, Other};
-use serve_support::{EAGER, PATIENCE, Server, conversation, turn};
+use serve_support::{EAGER, PATIENCE, Server, conversation, said, turn};
 
 mod serve_support;
 
@@ -80,8 +80,8 @@ fn an_alarm_is_sent_until_it_is_taken_and_never_lost() {
         (&body["type"], &body["data"]["id"], &body["data"]["user_id"]),
         (&"alarm.raised".into(), &id.into(), &"ada".into())
     );
-    let said = conversation(8).into_iter().flatten().map(|message| message["content"].as_str().unwrap().to_owned());
-    assert!(said.into_iter().all(|text| !again.body.contains(&text)), "{}", again.body);
+    let texts = conversation(8).into_iter().flatten().map(|message| message["content"].as_str().unwrap().to_owned());
+    assert!(texts.into_iter().all(|text| !again.body.contains(&text)), "{}", again.body);
     taken(&server, 1);
     // What is raised while nobody listens is sent by the next server, and nothing twice.
     failures.store(usize::MAX, Ordering::SeqCst);
@@ -185,4 +185,28 @@ fn what_was_erased_while_nobody_listened_is_not_sent() {
     fails.store(0, Ordering::SeqCst);
     assert_eq!(header(&other.asked(), "webhook-id"), format!("alarm_{second}"));
     taken(&server, 1);
+}
+
+#[test]
+fn toward_whom_an_alarm_is_is_not_sent() {
+    let home = folder();
+    let policy = write(&home, "eager.toml", EAGER);
+    let other = Other::start(|_, socket| answer(socket, "204 No Content"));
+    let hooks = write(&home, "hooks.toml", &file(&other, "pager", "review"));
+    let data = folder();
+    let server =
+        Server::start(data.path(), &["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()]);
+    let talk = [
+        said("user", "My landlady Ottoline lied about me again."),
+        said("assistant", "What happened?"),
+        said("user", "She will be sorry. Ottoline always is."),
+    ];
+    let raises = |_| !server.post("/v1/turns", &turn("ada", "s", &talk)).ok()["alarm"].is_null();
+    assert!((0..8).any(raises), "no alarm");
+    let listed = server.get("/v1/alarms").ok()["alarms"][0].clone();
+    assert_eq!(listed["targets"][0]["label"], "My landlady", "there is something to keep back: {listed}");
+    let asked = other.asked();
+    let body: Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!((&body["data"]["id"], &body["data"]["verdict"]), (&listed["id"], &listed["verdict"]));
+    assert!(!asked.body.contains("targets") && !asked.body.contains("landlady"), "{}", asked.body);
 }

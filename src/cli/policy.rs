@@ -93,16 +93,14 @@ fn level_in_words(settings: &LevelSettings) -> String {
     format!("{when}; {recommended}; {failure}")
 }
 
-/// The false-alarm probability that a score stands for, by the arc's formula turned round.
+/// The false-alarm probability that a level's score stands for, in words.
 fn alpha(score: f32) -> String {
-    let nats = 100f64.ln() * f64::from(score) / (1.0 - f64::from(score));
-    let percent = 100.0 / nats.exp_m1();
-    match percent {
+    match Policy::alpha(score).map(|alpha| 100.0 * alpha) {
         _ if score >= 1.0 => "off: no score is that high".into(),
-        _ if percent >= 100.0 => "no promise about false alarms".into(),
-        _ if percent < 0.1 => format!("α = {percent:.1e}% an arc"),
-        _ if percent < 1.0 => format!("α = {percent:.1}% an arc"),
-        _ => format!("α = {percent:.0}% an arc"),
+        None => "no promise about false alarms".into(),
+        Some(percent) if percent < 0.1 => format!("α = {percent:.1e}% an arc"),
+        Some(percent) if percent < 1.0 => format!("α = {percent:.1}% an arc"),
+        Some(percent) => format!("α = {percent:.0}% an arc"),
     }
 }
 

@@ -55,12 +55,8 @@ pub struct LlamaConfig {
 impl LlamaConfig {
     /// Numbers in the weights of all layers, the embedding and an untied output.
     pub fn parameter_count(&self) -> usize {
-        let q = self.heads * self.head_dim;
-        let kv = self.kv_heads * self.head_dim;
-        let attention = self.hidden_size * (2 * q + 2 * kv);
-        let mlp = 3 * self.hidden_size * self.intermediate_size;
         let embeddings = self.vocab_size * self.hidden_size * if self.tie_embeddings { 1 } else { 2 };
-        self.layers * (attention + mlp) + embeddings
+        self.layers_parameter_count() + embeddings
     }
 
     /// The same where every matrix has its rows filled up to a whole number of `panel`: what stands in memory, packed.
@@ -72,13 +68,41 @@ impl LlamaConfig {
         self.layers * projections + 2 * padded(self.vocab_size) * c
     }
 
+    /// Numbers in the matrices of all layers.
+    fn layers_parameter_count(&self) -> usize {
+        let q = self.heads * self.head_dim;
+        let kv = self.kv_heads * self.head_dim;
+        let attention = self.hidden_size * (2 * q + 2 * kv);
+        let mlp = 3 * self.hidden_size * self.intermediate_size;
+        self.layers * (attention + mlp)
+    }
+
     /// Floating-point operations to prefill one token of a sequence of `tokens`, the output matrix left out: two for every
     /// weight of the layers, and four for every number of every key that is seen, of which there are half on average.
     pub fn prefill_flop_per_token(&self, tokens: usize) -> f64 {
-        let embeddings = self.vocab_size * self.hidden_size * if self.tie_embeddings { 1 } else { 2 };
-        let weights = 2.0 * (self.parameter_count() - embeddings) as f64;
+        let weights = 2.0 * self.layers_parameter_count() as f64;
         let attention = 4.0 * (self.layers * self.heads * self.head_dim) as f64 * (tokens as f64 + 1.0) / 2.0;
         weights + attention
+    }
+
+    /// Bytes read and written to prefill one token of a sequence of `tokens` that goes through the layers `rows` rows at a time (both at
+    /// least 1), every number taking `number_bytes`. Every pass of rows reads all weights of the layers once, and the keys and values of
+    /// all tokens up to its last; every token's keys and values are written once. With `p = ⌈tokens / rows⌉` passes, `W` weights and
+    /// `2·L·K·D` numbers of keys and values a token, that is for the whole sequence
+    ///
+    /// ```text
+    /// number_bytes · (p·W + 2·L·K·D · (tokens + rows·p·(p − 1)/2 + tokens))
+    /// ```
+    ///
+    /// With `rows = tokens` nothing is read twice: less cannot come from memory. Embedding and output are left out, and what lies between
+    /// the products, which may stay in the caches.
+    pub fn prefill_bytes_per_token(&self, tokens: usize, rows: usize, number_bytes: usize) -> f64 {
+        let (tokens, rows) = (tokens.max(1), rows.max(1));
+        let passes = tokens.div_ceil(rows) as f64;
+        let keys_values = (2 * self.layers * self.kv_heads * self.head_dim) as f64;
+        let tokens_read = rows as f64 * passes * (passes - 1.0) / 2.0 + tokens as f64;
+        let numbers = passes * self.layers_parameter_count() as f64 + keys_values * (tokens as f64 + tokens_read);
+        number_bytes as f64 * numbers / tokens as f64
     }
 
     /// Refuses shapes that no Llama has, before anything is allocated for them.
@@ -291,5 +315,58 @@ impl HfConfig {
                 "RoPE scaling `{other}`; hint: `default` and `llama3` are implemented"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The embedded model's.
+    fn small() -> LlamaConfig {
+        LlamaConfig {
+            vocab_size: 16_238,
+            hidden_size: 576,
+            intermediate_size: 1_536,
+            layers: 16,
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            rms_eps: 1e-5,
+            rope_theta: 100_000.0,
+            rope_scaling: None,
+            rope_layout: RopeLayout::Halves,
+            positions_max: 2_048,
+            tie_embeddings: true,
+            attention_bias: false,
+            mlp_bias: false,
+        }
+    }
+
+    /// Llama 3.2's of a thousand million.
+    fn large() -> LlamaConfig {
+        let sizes = LlamaConfig { hidden_size: 2_048, intermediate_size: 8_192, heads: 32, kv_heads: 8, ..small() };
+        LlamaConfig { vocab_size: 128_256, rope_theta: 500_000.0, positions_max: POSITIONS_MAX, ..sizes }
+    }
+
+    /// The numbers that `benches/FLOOR.md` works out by hand.
+    #[test]
+    fn operations_and_bytes_of_a_token_are_those_of_hand_arithmetic() {
+        assert_eq!(small().prefill_flop_per_token(512), 122_701_824.0);
+        assert_eq!(small().prefill_bytes_per_token(512, 512, 2), 245_760.0);
+        assert_eq!(small().prefill_bytes_per_token(512, 64, 2), 1_837_056.0);
+        assert_eq!(large().prefill_flop_per_token(2_048), 2_080_440_320.0);
+        assert_eq!(large().prefill_bytes_per_token(2_048, 2_048, 2), 1_015_808.0);
+        assert_eq!(large().prefill_bytes_per_token(2_048, 64, 2), 30_982_144.0);
+    }
+
+    /// 100 tokens by 64: two passes, which read the keys of 64 and of 100 tokens.
+    #[test]
+    fn a_last_pass_of_few_rows_reads_all_weights_too() {
+        let numbers = 2.0 * 56_623_104.0 + 6_144.0 * (100.0 + 164.0);
+        assert_eq!(small().prefill_bytes_per_token(100, 64, 4), 4.0 * numbers / 100.0);
+        // More rows than there are tokens are one pass; and nothing divides by zero.
+        assert_eq!(small().prefill_bytes_per_token(3, 64, 2), small().prefill_bytes_per_token(3, 3, 2));
+        assert_eq!(small().prefill_bytes_per_token(0, 0, 2), small().prefill_bytes_per_token(1, 1, 2));
     }
 }

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use askama::Template;
 
 use super::svg::{self, Timeline};
-use super::{MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, stance_words};
+use super::{
+    ALPHA_NOTE, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, score_words,
+    stance_words,
+};
 use crate::verdict::Level;
 
 /// With more users than this, all are folded.
@@ -20,6 +23,7 @@ struct Page<'a> {
     levels: Vec<(Level, u64)>,
     remarks: Vec<String>,
     notice: &'static str,
+    alpha_note: &'static str,
 }
 
 impl Page<'_> {
@@ -73,6 +77,11 @@ impl Page<'_> {
         format!("{value:.2}")
     }
 
+    /// The same of an arc's score, with its α.
+    fn score(&self, score: &f32) -> String {
+        score_words(*score)
+    }
+
     fn signed(&self, value: &f32) -> String {
         format!("{value:+.1}").replace('-', "−")
     }
@@ -99,6 +108,7 @@ pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut MostUrgent, totals:
         levels: Level::ALL.iter().rev().map(|&level| (level, totals.levels.get(level))).collect(),
         remarks: not_shown(left_out).into_iter().chain(totals.remarks()).collect(),
         notice: NOTICE,
+        alpha_note: ALPHA_NOTE,
     };
     page.write_into(out)
 }

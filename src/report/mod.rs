@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::scorer::{HistoryScore, Panel};
 use crate::transcript::History;
-use crate::verdict::{Level, Mitigation, PolicyFile};
+use crate::verdict::{Level, Mitigation, Policy, PolicyFile};
 
 pub mod html;
 pub mod json;
@@ -24,6 +24,10 @@ pub use view::{
 
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
+
+/// What α is, wherever people are shown one.
+const ALPHA_NOTE: &str = "α: with a calibrated model at most this share of innocent histories ever comes to so high a score of one arc; where the model \
+                          tells of open cases, that is measured, not proven.";
 
 /// Characters of a model's name and version that are shown.
 const TITLE_CHARS_MAX: usize = 200;
@@ -238,6 +242,17 @@ fn not_shown(left_out: u64) -> Option<String> {
     (left_out > 0).then(|| format!("{users} more, none more urgent than these, are not shown; --output writes all"))
 }
 
+/// `0.39 (α 6%)`, an arc's score and what it stands for; the score alone where it promises nothing, and where it is none that an arc has.
+fn score_words(score: f32) -> String {
+    let alpha = Policy::alpha(score).filter(|_| score < 1.0);
+    match alpha.map(|alpha| 100.0 * alpha) {
+        None => format!("{score:.2}"),
+        Some(percent) if percent < 0.1 => format!("{score:.2} (α below 0.1%)"),
+        Some(percent) if percent < 1.0 => format!("{score:.2} (α {percent:.1}%)"),
+        Some(percent) => format!("{score:.2} (α {percent:.0}%)"),
+    }
+}
+
 /// `1 session`, `2 sessions`.
 fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
@@ -255,5 +270,33 @@ pub fn stance_words(stance: f32) -> &'static str {
         _ if stance < 0.4 => "stayed neutral",
         _ if stance < 1.2 => "went along",
         _ => "reinforced",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// α = 1 / (100^(s / (1 − s)) − 1): at ½ that is 1 / 99, at 0.6 it is 1 / 999.
+    #[test]
+    fn a_score_is_told_with_the_alpha_it_stands_for() {
+        let known = [(0.28, 0.200_2), (0.372, 0.069_93), (0.5, 1.0 / 99.0), (0.6, 1.0 / 999.0), (0.75, 1e-6)];
+        for (score, alpha) in known {
+            let found = Policy::alpha(score).unwrap();
+            assert!((found / alpha - 1.0).abs() < 1e-3, "{score}: {found} is not {alpha}");
+        }
+        // 100^(0.13 / 0.87) is 1.99, which is α = 1.01: no promise.
+        assert_eq!([0.0, 0.13, f32::INFINITY, f32::NAN].map(Policy::alpha), [None; 4]);
+        assert_eq!(Policy::alpha(1.0), Some(0.0));
+        for (score, words) in [
+            (0.39, "0.39 (α 6%)"),
+            (0.14, "0.14 (α 90%)"),
+            (0.55, "0.55 (α 0.4%)"),
+            (0.7, "0.70 (α below 0.1%)"),
+            (0.13, "0.13"),
+            (1.0, "1.00"),
+        ] {
+            assert_eq!(score_words(score), words);
+        }
     }
 }

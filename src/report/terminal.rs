@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ArcView, EvidenceView, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView, Totals,
-    UserView, count, names, not_shown, safe, stance_words,
+    ALPHA_NOTE, ArcView, EvidenceView, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
+    Totals, UserView, count, names, not_shown, safe, score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -36,6 +36,9 @@ impl Terminal<'_> {
         }
         if let Some(note) = not_shown(left_out) {
             writeln!(self.out, "{note}")?;
+        }
+        if users.iter().flat_map(|user| &user.arcs).any(|arc| arc.level > Level::None) {
+            writeln!(self.out, "{}", self.dim(ALPHA_NOTE))?;
         }
         if !users.is_empty() {
             writeln!(self.out)?;
@@ -78,7 +81,8 @@ impl Terminal<'_> {
 
     fn arc(&mut self, arc: &ArcView) -> io::Result<()> {
         let since = arc.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
-        writeln!(self.out, "       {} {}{since}", arc.kind.as_str(), self.level(arc.level, 0))?;
+        let (kind, level, score) = (arc.kind.as_str(), self.level(arc.level, 0), score_words(arc.score));
+        writeln!(self.out, "       {kind} {level} {score}{since}")?;
         if let Some(at) = &arc.imminent {
             writeln!(self.out, "         an imminent threat: {}", place(at))?;
         }

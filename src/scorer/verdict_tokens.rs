@@ -1,9 +1,14 @@
 //! Reading a history through the words of a guard's verdict: one prompt a message.
 //!
 //! Windows are cut as for message heads; the prompt of a message holds its window's context and
-//! everything of the window before it. Prompts of one window that judge one role begin alike, so
-//! keys and values of what a prompt shares with the next one are kept, and those of the policy in
-//! front of all conversations are computed once a history and role.
+//! everything of the window before it. Prompts that judge one role begin alike: keys and values of the
+//! last one are kept, and the next goes on from the tokens that both begin with. What all prompts about a
+//! role begin with, the policy, is computed once a model and kept as long as the reader is (some 350 tokens
+//! for each of two roles); it is not among the tokens that [`ReadingNotes`] counts of a history.
+//!
+//! Most often a message is one pass of the model, its verdict's words included ([`crate::guard::verdict`]). The kernels of the
+//! CPU give every row as if it were read alone and afresh, to the bit; through candle on the CPU logits of the tests' models differ
+//! by at most 1e-5, which moves a probability by less than 1e-4. What candle's bfloat16 on a GPU moves was not measured.
 //!
 //! A verdict is yes or no. With `p = P(unsafe) · P(category)` summed over a risk's categories, a user
 //! message gets the levels `[1−p, 0, p, 0]` of that risk, and an assistant message the stance
@@ -11,6 +16,7 @@
 //! worse, as the guard does not tell them apart. P(imminent) is 0: no category says it.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use super::{GoOn, Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
@@ -18,7 +24,9 @@ use crate::engine::{Backend, EngineError, KvCache, Model, Read, Sequence};
 use crate::guard::categories::Risk;
 use crate::guard::llama_guard::{GuardMessage, GuardPrompt, LlamaGuard};
 use crate::guard::message_heads::gap_note;
-use crate::guard::verdict::{Extended, MASS_MIN_DEFAULT, NextToken, Verdict, VerdictStrings};
+use crate::guard::verdict::{
+    Asked, Extended, MASS_MIN_DEFAULT, NextToken, Prompt, Verdict, VerdictStrings, common_tokens,
+};
 use crate::guard::{GuardError, Tokenize, neutralise};
 use crate::scoring::MessageScore;
 use crate::transcript::{History, Role};
@@ -37,6 +45,45 @@ pub struct VerdictReader {
     strings: VerdictStrings,
     /// For every code of the guard, the risk it feeds.
     risks: Vec<Option<Risk>>,
+    outline: Outline,
+    /// Of the one model that this reader is used with: another would refuse them.
+    policies: Policies<KvCache>,
+}
+
+/// What prompts have around their conversations.
+struct Outline {
+    /// What all prompts about the user, and about the assistant, begin with: the policy.
+    policies: [Vec<u32>; 2],
+    /// Tokens a prompt has after its conversation.
+    closing_tokens: usize,
+    /// White space that the guard may be expected to write before its first verdict.
+    lead: &'static str,
+}
+
+/// Keys and values of the policy in prompts about the user, and about the assistant.
+type Policies<P> = [OnceLock<P>; 2];
+
+impl Outline {
+    fn new(guard: &LlamaGuard, tokenizer: &dyn Tokenize) -> Result<Self, GuardError> {
+        let mut outline = Self { policies: <[Vec<u32>; 2]>::default(), closing_tokens: 0, lead: "" };
+        for (policy, roles) in outline.policies.iter_mut().zip([&[Role::User][..], &[Role::User, Role::Assistant]]) {
+            let write = |text: &str| {
+                let message =
+                    |&role: &Role| GuardMessage { role, note: None, content: text.to_owned(), continues: false };
+                guard.prompt(&roles.iter().map(message).collect::<Vec<_>>(), tokenizer)
+            };
+            // Two conversations that differ from their first letter on.
+            let (mut one, other) = (write("a")?.tokens, write("0")?.tokens);
+            let shared = common_tokens(&one, &other);
+            outline.closing_tokens = outline.closing_tokens.max(one.len() - shared);
+            // After a template that ends with a control token, a guard begins its turn with line ends.
+            let turn_begins = |last: &u32| tokenizer.control_tokens().values().any(|control| control == last);
+            outline.lead = if one.last().is_some_and(turn_begins) { "\n\n" } else { "" };
+            one.truncate(shared);
+            *policy = one;
+        }
+        Ok(outline)
+    }
 }
 
 impl VerdictReader {
@@ -44,12 +91,13 @@ impl VerdictReader {
     /// `None` takes [`MASS_MIN_DEFAULT`].
     ///
     /// # Errors
-    /// When the tokenizer has no tokens for the verdicts.
+    /// When the tokenizer has no tokens for the verdicts, or the guard's template fails.
     pub fn new(guard: LlamaGuard, tokenizer: &dyn Tokenize, mass_min: Option<f32>) -> Result<Self, GuardError> {
         let strings = VerdictStrings::new(guard.codes(), tokenizer, mass_min.unwrap_or(MASS_MIN_DEFAULT))?;
         let risk = |code: &String| guard.custom_categories().iter().find(|category| category.id == *code)?.risk;
         let risks = guard.codes().iter().map(risk).collect();
-        Ok(Self { guard, strings, risks })
+        let outline = Outline::new(&guard, tokenizer)?;
+        Ok(Self { guard, strings, risks, outline, policies: Policies::default() })
     }
 
     pub fn guard(&self) -> &LlamaGuard {
@@ -63,14 +111,14 @@ impl VerdictReader {
         history: &History,
         go_on: GoOn,
     ) -> Result<Reading, ScoreError> {
-        self.read_with(&Engine(model.backend()), &model.tokenizer, spec, history, go_on)
+        let means = Means { model: &Engine(model.backend()), tokenizer: &model.tokenizer, policies: &self.policies };
+        self.read_with(&means, spec, history, go_on)
     }
 
     /// Reads a history with any model of the next token.
     fn read_with<N: NextToken>(
         &self,
-        model: &N,
-        tokenizer: &dyn Tokenize,
+        means: &Means<N>,
         spec: &WindowSpec,
         history: &History,
         go_on: GoOn,
@@ -78,13 +126,12 @@ impl VerdictReader {
     where
         ScoreError: From<N::Error>,
     {
-        let entries = entries(history, tokenizer);
-        let mut reader = HistoryReader::new(self, model, tokenizer, &entries)?;
+        let entries = entries(history, means.tokenizer);
+        let mut reader = HistoryReader::new(self, means, &entries);
+        let policy_tokens = self.outline.policies.iter().map(Vec::len).max().unwrap_or(0);
         let spec = WindowSpec {
             carried_tokens_max: 0,
-            overhead_tokens: reader.shared.iter().map(|shared| shared.base.len()).max().unwrap_or(0)
-                + reader.closing_tokens
-                + SLACK_TOKENS,
+            overhead_tokens: policy_tokens + self.outline.closing_tokens + SLACK_TOKENS,
             ..*spec
         };
         let plan = plan(&reader.items(), &spec)?;
@@ -178,12 +225,26 @@ impl NextToken for Engine<'_> {
     }
 
     fn extend(&self, from: &KvCache, tokens: &[u32], rows: usize) -> Result<Extended<KvCache>, EngineError> {
-        let positions: Vec<usize> = (tokens.len() - rows.min(tokens.len())..tokens.len()).collect();
-        let sequence = Sequence { prefix: Some(from), tokens, read: Read::Logits(&positions) };
-        let output = self.0.forward(&[sequence])?.pop();
-        output
-            .map(|output| Extended { prefix: output.cache, rows: output.rows })
-            .ok_or(EngineError::Position { position: 0, tokens: 0 })
+        let extended = self.extend_each(&[Asked { from, tokens, rows }])?.pop();
+        extended.ok_or(EngineError::Position { position: 0, tokens: 0 })
+    }
+
+    fn extend_each(&self, asked: &[Asked<KvCache>]) -> Result<Vec<Extended<KvCache>>, EngineError> {
+        let last = |one: &Asked<KvCache>| (one.tokens.len().saturating_sub(one.rows)..one.tokens.len()).collect();
+        let positions: Vec<Vec<usize>> = asked.iter().map(last).collect();
+        let asked = asked.iter().zip(&positions);
+        let sequences: Vec<Sequence> = asked
+            .map(|(one, at)| Sequence { prefix: Some(one.from), tokens: one.tokens, read: Read::Logits(at) })
+            .collect();
+        let outputs = self.0.forward(&sequences)?.into_iter();
+        Ok(outputs.map(|output| Extended { prefix: output.cache, rows: output.rows }).collect())
+    }
+
+    fn back(&self, prefix: &KvCache, tokens: usize) -> Result<KvCache, EngineError> {
+        let left = prefix.tokens().saturating_sub(tokens);
+        let cut = prefix.first(left);
+        // What cannot be cut comes back empty, and to go on from that would be to judge another prompt.
+        if cut.tokens() == left { Ok(cut) } else { Err(EngineError::Position { position: left, tokens: cut.tokens() }) }
     }
 }
 
@@ -229,27 +290,28 @@ fn entries(history: &History, tokenizer: &dyn Tokenize) -> Vec<Entry> {
     entries
 }
 
-/// Keys and values that prompts about one role begin with.
-struct Shared<P> {
-    /// The policy: what all of them begin with.
-    base: Vec<u32>,
-    base_prefix: Option<P>,
-    /// What the last prompt shared with the one after it.
-    last: Option<(Vec<u32>, P)>,
+/// What histories are read with.
+struct Means<'a, N: NextToken> {
+    model: &'a N,
+    tokenizer: &'a dyn Tokenize,
+    /// As far as this model has computed them.
+    policies: &'a Policies<N::Prefix>,
 }
+
+/// Tokens that were read, and the prefix that they are.
+type Known<P> = (Vec<u32>, P);
 
 /// One history being read.
 struct HistoryReader<'a, N: NextToken> {
     reader: &'a VerdictReader,
-    model: &'a N,
-    tokenizer: &'a dyn Tokenize,
+    means: &'a Means<'a, N>,
     entries: &'a [Entry],
     /// The last entry that was cut, and where its tokens begin.
     cut: Option<(usize, Option<Vec<usize>>)>,
-    /// Of prompts about the user, and about the assistant.
-    shared: [Shared<N::Prefix>; 2],
-    /// Tokens a prompt has after its conversation.
-    closing_tokens: usize,
+    /// The last prompt about the user, and about the assistant.
+    last: [Option<Known<N::Prefix>>; 2],
+    /// The lead of the last verdict.
+    lead: usize,
     notes: ReadingNotes,
 }
 
@@ -257,34 +319,15 @@ impl<'a, N: NextToken> HistoryReader<'a, N>
 where
     ScoreError: From<N::Error>,
 {
-    fn new(
-        reader: &'a VerdictReader,
-        model: &'a N,
-        tokenizer: &'a dyn Tokenize,
-        entries: &'a [Entry],
-    ) -> Result<Self, ScoreError> {
-        let message =
-            |role: Role, text: &str| GuardMessage { role, note: None, content: text.to_owned(), continues: false };
-        let mut closing_tokens = 0;
-        let mut base = |roles: &[Role]| -> Result<Shared<N::Prefix>, ScoreError> {
-            let write = |text: &str| {
-                let messages: Vec<GuardMessage> = roles.iter().map(|&role| message(role, text)).collect();
-                reader.guard.prompt(&messages, tokenizer)
-            };
-            // Two conversations that differ from their first letter on.
-            let (one, other) = (write("a")?.tokens, write("0")?.tokens);
-            let shared = common_tokens(&one, &other);
-            closing_tokens = closing_tokens.max(one.len() - shared);
-            Ok(Shared { base: one[..shared].to_vec(), base_prefix: None, last: None })
-        };
-        let shared = [base(&[Role::User])?, base(&[Role::User, Role::Assistant])?];
-        let notes = ReadingNotes::default();
-        Ok(Self { reader, model, tokenizer, entries, cut: None, shared, closing_tokens, notes })
+    fn new(reader: &'a VerdictReader, means: &'a Means<'a, N>, entries: &'a [Entry]) -> Self {
+        let lead = reader.strings.lead(reader.outline.lead);
+        Self { reader, means, entries, cut: None, last: [None, None], lead, notes: ReadingNotes::default() }
     }
 
     fn items(&self) -> Vec<Item> {
-        let around = self.tokenizer.encode_text("Agent: ").len() + self.tokenizer.encode_text("\n\n").len() + 2;
-        let note = |note: &String| self.tokenizer.encode_text(&format!("{note}\n")).len() + 1;
+        let around =
+            self.means.tokenizer.encode_text("Agent: ").len() + self.means.tokenizer.encode_text("\n\n").len() + 2;
+        let note = |note: &String| self.means.tokenizer.encode_text(&format!("{note}\n")).len() + 1;
         let item = |entry: &Entry| Item {
             content_tokens: entry.tokens,
             wrap_tokens: around,
@@ -297,17 +340,10 @@ where
     fn window(&mut self, window: &Window, tokens_max: usize) -> Result<Answers, ScoreError> {
         let pieces: Vec<&Piece> = window.context.iter().chain(&window.fresh).collect();
         let messages: Vec<GuardMessage> = (0..pieces.len()).map(|at| self.message(&pieces, at)).collect();
-        let mut prompts = Vec::with_capacity(window.fresh.len());
-        for end in window.context.len() + 1..=messages.len() {
-            prompts.push(self.fitting(&messages[..end], tokens_max)?);
-        }
-        let mut answers = Vec::with_capacity(prompts.len());
+        let mut answers = Vec::with_capacity(window.fresh.len());
         for (at, piece) in window.fresh.iter().enumerate() {
-            let role = self.entries[piece.item].role;
-            let next = (at + 1..prompts.len()).find(|&next| self.entries[window.fresh[next].item].role == role);
-            let keep = next.map_or(0, |next| common_tokens(&prompts[at].tokens, &prompts[next].tokens));
-            let end = self.prefill(usize::from(role == Role::Assistant), &prompts[at].tokens, keep)?;
-            answers.push((piece.item, self.reader.strings.read(self.model, end)?));
+            let prompt = self.fitting(&messages[..=window.context.len() + at], tokens_max)?;
+            answers.push((piece.item, self.ask(self.entries[piece.item].role, prompt.tokens)?));
         }
         Ok(answers)
     }
@@ -331,12 +367,12 @@ where
             return if tokens == 0 { 0 } else { entry.text.len() };
         }
         if self.cut.as_ref().is_none_or(|(of, _)| *of != item) {
-            self.cut = Some((item, self.tokenizer.token_starts(&entry.text)));
+            self.cut = Some((item, self.means.tokenizer.token_starts(&entry.text)));
         }
         let starts = self.cut.as_ref().and_then(|(_, starts)| starts.as_ref());
         match starts.and_then(|starts| starts.get(tokens)) {
             Some(&start) => entry.text.floor_char_boundary(start),
-            None => searched_cut(&entry.text, tokens, self.tokenizer),
+            None => searched_cut(&entry.text, tokens, self.means.tokenizer),
         }
     }
 
@@ -344,7 +380,7 @@ where
     fn fitting(&mut self, messages: &[GuardMessage], tokens_max: usize) -> Result<GuardPrompt, ScoreError> {
         let mut start = 0;
         let prompt = loop {
-            let prompt = self.reader.guard.prompt(&messages[start..], self.tokenizer)?;
+            let prompt = self.reader.guard.prompt(&messages[start..], self.means.tokenizer)?;
             if prompt.tokens.len() <= tokens_max || start + 1 == messages.len() {
                 break prompt;
             }
@@ -360,36 +396,41 @@ where
         Ok(prompt)
     }
 
-    /// Runs a prompt, from the longest prefix that is kept; keeps its first `keep` tokens.
-    fn prefill(&mut self, role: usize, tokens: &[u32], keep: usize) -> Result<Extended<N::Prefix>, ScoreError> {
-        let shared = &mut self.shared[role];
-        if shared.base_prefix.is_none() && tokens.starts_with(&shared.base) && !shared.base.is_empty() {
-            let base = self.model.extend(&self.model.empty(), &shared.base, 0)?;
-            self.notes.tokens += shared.base.len();
-            shared.base_prefix = Some(base.prefix);
-        }
-        // At least the last token is read here, for its logits.
-        let usable = |length: usize, known: &[u32]| length < tokens.len() && tokens.starts_with(known);
-        let (mut done, mut prefix) = match (&shared.last, &shared.base_prefix) {
-            (Some((known, prefix)), _) if usable(known.len(), known) => (known.len(), prefix.clone()),
-            (_, Some(prefix)) if usable(shared.base.len(), &shared.base) => (shared.base.len(), prefix.clone()),
-            _ => (0, self.model.empty()),
+    /// The verdict after a prompt that judges this role, which goes on from what it begins with alike with the last one.
+    fn ask(&mut self, role: Role, tokens: Vec<u32>) -> Result<Result<Verdict, GuardError>, ScoreError> {
+        let (model, role) = (self.means.model, usize::from(role == Role::Assistant));
+        let (known, prefix) = match self.last[role].take() {
+            Some(last) => last,
+            None => self.policy(role, &tokens)?,
         };
-        let keep = keep.min(tokens.len() - 1);
-        if keep > done {
-            prefix = self.model.extend(&prefix, &tokens[done..keep], 0)?.prefix;
-            self.notes.tokens += keep - done;
-            done = keep;
-            shared.last = Some((tokens[..keep].to_vec(), prefix.clone()));
-        }
-        self.notes.tokens += tokens.len() - done;
-        Ok(self.model.extend(&prefix, &tokens[done..], 1)?)
+        // At least the last token is read here, for its logits.
+        let shared = common_tokens(&known, &tokens).min(tokens.len().saturating_sub(1));
+        let from = model.back(&prefix, known.len() - shared)?;
+        self.notes.tokens += tokens.len() - shared;
+        let prompt = Prompt { from: &from, tokens: &tokens[shared..], lead: self.lead };
+        let answer = self.reader.strings.read(model, &prompt)?;
+        self.lead = answer.lead;
+        self.last[role] = Some((tokens, answer.prefix));
+        Ok(answer.verdict)
     }
-}
 
-/// How many tokens two prompts begin with alike.
-fn common_tokens(one: &[u32], other: &[u32]) -> usize {
-    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+    /// The policy that a prompt begins with, computed for the first history that asks; nothing where it begins with another.
+    fn policy(&self, role: usize, tokens: &[u32]) -> Result<Known<N::Prefix>, ScoreError> {
+        let (model, policy) = (self.means.model, &self.reader.outline.policies[role]);
+        if policy.is_empty() || !tokens.starts_with(policy) {
+            return Ok((Vec::new(), model.empty()));
+        }
+        let kept = &self.means.policies[role];
+        let prefix = match kept.get() {
+            Some(prefix) => prefix.clone(),
+            None => {
+                let read = model.extend(&model.empty(), policy, 0)?.prefix;
+                // Of threads that come here at once, each has computed the same.
+                kept.get_or_init(|| read).clone()
+            }
+        };
+        Ok((policy.clone(), prefix))
+    }
 }
 
 /// The same for a tokenizer that does not tell where its tokens begin: by trying.

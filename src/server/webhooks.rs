@@ -1,7 +1,8 @@
 //! Alarms that are sent to where people are called: signed as *Standard Webhooks* 1.0 says, tried until they are taken, at least once.
 //!
 //! How far each webhook came is kept in the store: what was raised while it could not be reached, or while this server was down, is
-//! sent afterwards, in order. Nothing that was said goes along. In builds with the feature `outbound` alone.
+//! sent afterwards, in order. Nothing that was said goes along, nor toward whom it is: users' words for people are names, too. In builds with
+//! the feature `outbound` alone.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

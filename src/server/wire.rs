@@ -7,9 +7,13 @@ use utoipa::ToSchema;
 use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcNow, Heard, TargetScore};
 use crate::scoring::MessageScore;
-use crate::store::{Alarm, KeptMessage};
+use crate::store::KeptMessage;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Level, Verdict};
+
+mod alarms;
+
+pub use alarms::{AcknowledgeIn, AcknowledgeOut, AlarmOut, AlarmsOut, AlarmsQuery, StreamQuery};
 
 /// A message as it comes.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -380,99 +384,6 @@ pub struct TargetsOut {
     /// Messages whose text is not there any more, and that say of nobody.
     pub unread_messages: usize,
     pub judged_by: JudgedByOut,
-}
-
-/// An alarm.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlarmOut {
-    /// Rises with time.
-    pub id: i64,
-    pub user_id: String,
-    #[schema(value_type = String)]
-    pub level: Level,
-    #[serde(flatten)]
-    pub at: Place,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub raised_at: Option<Timestamp>,
-    /// What led to it, as it was then, and by what it was judged (`judged_by`).
-    #[schema(value_type = Object)]
-    pub verdict: serde_json::Value,
-    pub acknowledged: Option<AcknowledgedOut>,
-}
-
-/// That a person saw it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AcknowledgedOut {
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub at: Option<Timestamp>,
-    pub by: String,
-    pub note: String,
-}
-
-impl From<Alarm> for AlarmOut {
-    fn from(alarm: Alarm) -> Self {
-        Self {
-            id: alarm.id,
-            user_id: alarm.user_id,
-            level: alarm.level,
-            at: alarm.at.into(),
-            raised_at: alarm.raised_at,
-            verdict: serde_json::from_slice(&alarm.verdict).unwrap_or_default(),
-            acknowledged: alarm.acknowledged.map(|seen| AcknowledgedOut { at: seen.at, by: seen.by, note: seen.note }),
-        }
-    }
-}
-
-/// Which alarms.
-#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct AlarmsQuery {
-    /// Those after the one of this number.
-    #[serde(default)]
-    pub after: i64,
-    /// Those alone that wait for a person.
-    #[serde(default)]
-    pub open: bool,
-}
-
-/// Where a stream of alarms begins.
-#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct StreamQuery {
-    /// After the alarm of this number; without it, with the next one.
-    pub after: Option<i64>,
-}
-
-/// Alarms, the oldest first, a thousand at most.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlarmsOut {
-    pub alarms: Vec<AlarmOut>,
-    /// Alarms beside them that cannot be opened, as `throughline store check` tells.
-    pub unreadable: usize,
-}
-
-/// That a person saw a user's alarms: all, or those up to one.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AcknowledgeIn {
-    /// Who did; the token's name is noted as well.
-    #[schema(min_length = 1, max_length = 256)]
-    pub by: String,
-    #[serde(default)]
-    #[schema(max_length = 4096)]
-    pub note: String,
-    /// The last alarm that the person looked at: those after it wait on, and what was said after it can raise one again. Without it, all
-    /// there is counts as seen, what came meanwhile among it.
-    #[schema(minimum = 1)]
-    pub up_to: Option<i64>,
-}
-
-/// How many alarms had waited; 0 where `up_to` is no alarm of the user's.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AcknowledgeOut {
-    pub acknowledged: usize,
 }
 
 /// Whether a user's history is under legal hold.

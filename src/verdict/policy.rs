@@ -211,6 +211,15 @@ impl Levels {
 }
 
 impl Policy {
+    /// The false-alarm probability α that an arc's score stands for: the share, 0 to 1, of innocent histories that ever come to it, at most.
+    /// [`crate::arc`]'s formula turned round: S = score · ln 100 / (1 − score), α = 1 / (e^S − 1). It holds for one arc and a calibrated
+    /// model; of the odds of an open case it is measured, not proven. `None` where it would be 1 or more, and so promise nothing; of a score of
+    /// 1, which no arc has, 0.
+    pub fn alpha(score: f32) -> Option<f64> {
+        let nats = 100f64.ln() * f64::from(score) / (1.0 - f64::from(score));
+        Some(1.0 / nats.exp_m1()).filter(|alpha| (0.0..1.0).contains(alpha))
+    }
+
     /// The arc's score from which a level holds; more than 1, which no score is, where none does.
     pub fn score_min(&self, level: Level) -> f32 {
         self.levels.of(level).score_min.unwrap_or(f32::INFINITY)

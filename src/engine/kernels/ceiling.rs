@@ -1,5 +1,7 @@
-//! What a kernel reaches when nothing but the product is left: operands in the caches next to the core, no thread waiting.
+//! What a kernel reaches when nothing but the product is left: operands in the caches next to the core, no thread waiting. And what its
+//! instruction reaches when nothing but that is left: operands in registers.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
@@ -12,14 +14,72 @@ const TILES: usize = 8;
 const LASTS: Duration = Duration::from_millis(60);
 /// The best of them counts: what disturbs only slows.
 const ROUNDS: usize = 5;
+/// Times that every chain of sums is added to between two looks at the clock; sums of so many ones are exact in f32.
+const STEPS: usize = 100_000;
 
-/// Floating-point operations a second over all threads of the pool.
-pub(in crate::engine) fn measure<K: Kernel>() -> f64 {
-    let round = |_| rayon::broadcast(|_| on_this_thread::<K>()).into_iter().sum::<f64>();
-    (0..ROUNDS).map(round).fold(0.0, f64::max)
+#[derive(Clone, Copy)]
+pub(super) enum Ceiling {
+    /// Our tile, operands in the nearest caches.
+    Product,
+    /// Its instruction alone, operands in registers.
+    Instruction,
 }
 
-fn on_this_thread<K: Kernel>() -> f64 {
+impl Ceiling {
+    /// Floating-point operations a second over all threads of the pool. `None`: the kernel multiplies and adds by two instructions, of
+    /// which the compiler would move one out of a loop that has nothing else in it.
+    pub fn measure<K: Kernel>(self) -> Option<f64> {
+        let on_this_thread: fn() -> f64 = match self {
+            Self::Product => products::<K>,
+            Self::Instruction if K::FUSED => instructions::<K>,
+            Self::Instruction => return None,
+        };
+        let round = |_| rayon::broadcast(|_| on_this_thread()).into_iter().sum::<f64>();
+        Some((0..ROUNDS).map(round).fold(0.0, f64::max))
+    }
+}
+
+/// Operations a second of the instruction, in as many chains of sums as a large tile has, or a small one: they fit the registers, and none
+/// waits for its own last sum.
+fn instructions<K: Kernel>() -> f64 {
+    let (start, mut products) = (Instant::now(), 0.0);
+    while start.elapsed() < LASTS {
+        products += if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(STEPS) } else { ones::<K, 12>(STEPS) };
+    }
+    2.0 * products / start.elapsed().as_secs_f64()
+}
+
+/// Adds ones times ones to `CHAINS` registers of sums, `steps` times each. Returns how many products that were: the total of the sums.
+fn ones<K: Kernel, const CHAINS: usize>(steps: usize) -> f64 {
+    let one = black_box(vec![K::Element::from_f32(1.0); K::LANES * K::Element::GROUP]);
+    // From memory that the compiler cannot know: chains that begin alike would be taken for one.
+    let mut numbers = black_box(vec![0.0f32; CHAINS * K::LANES]);
+    K::with_features(
+        #[inline(always)]
+        || {
+            // SAFETY: `one` holds a register of groups, `numbers` as many registers of sums as there are chains.
+            unsafe {
+                let (a, b) = (K::broadcast(one.as_ptr()), K::load(one.as_ptr()));
+                let mut sums = [K::zero(); CHAINS];
+                for (chain, sum) in sums.iter_mut().enumerate() {
+                    *sum = K::load_sums(numbers.as_ptr().add(chain * K::LANES));
+                }
+                for _ in 0..steps {
+                    for sum in &mut sums {
+                        *sum = K::dot(*sum, a, b);
+                    }
+                }
+                for (chain, sum) in sums.iter().enumerate() {
+                    K::store_sums(numbers.as_mut_ptr().add(chain * K::LANES), *sum);
+                }
+            }
+        },
+    );
+    numbers.iter().copied().map(f64::from).sum()
+}
+
+/// Operations a second of the tile.
+fn products<K: Kernel>() -> f64 {
     let rows = TILES * K::ROWS;
     let mut a = Aligned::<K::Element>::zeros(rows * DEPTH);
     rows::write((0..rows * DEPTH).map(|i| (i % 7) as f32), &mut a);
@@ -30,10 +90,45 @@ fn on_this_thread<K: Kernel>() -> f64 {
     while start.elapsed() < LASTS {
         for _ in 0..100 {
             let b = packed.panels::<K>();
-            let out = std::hint::black_box(&mut out);
+            let out = black_box(&mut out);
             multiply::<K>(Product { a: &a, a_stride: DEPTH, rows, b, out, out_stride: K::PANEL, add: false });
             products += 1;
         }
     }
     products as f64 * flop_each as f64 / start.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KernelName, Portable};
+    use super::*;
+
+    /// No chain and no step may be left out, or the ceiling would be too high: 1,000 steps of 12 chains, one product a lane and element of
+    /// a group.
+    fn counts<K: Kernel>() {
+        if K::NAME.is_available() {
+            let expected = 1_000 * 12 * K::LANES * K::Element::GROUP;
+            assert_eq!(ones::<K, 12>(1_000), expected as f64, "{}", K::NAME);
+        }
+    }
+
+    #[test]
+    fn every_product_of_every_chain_is_made() {
+        counts::<Portable>();
+        #[cfg(target_arch = "x86_64")]
+        {
+            counts::<super::super::Avx2>();
+            counts::<super::super::Avx512>();
+            counts::<super::super::Avx512Bf16>();
+        }
+        #[cfg(target_arch = "aarch64")]
+        counts::<super::super::Neon>();
+    }
+
+    #[test]
+    fn a_kernel_without_an_instruction_of_its_own_has_no_such_ceiling() {
+        assert_eq!(KernelName::Portable.instruction_ceiling(), None);
+        assert_eq!(KernelName::Candle.instruction_ceiling(), None);
+        assert_eq!(KernelName::Candle.ceiling(), None);
+    }
 }

@@ -31,6 +31,7 @@ mod tile;
 mod x86;
 
 pub(super) use buffer::Aligned;
+use ceiling::Ceiling;
 #[cfg(target_arch = "aarch64")]
 pub(super) use neon::Neon;
 pub(super) use portable::Portable;
@@ -177,17 +178,27 @@ impl KernelName {
     /// Floating-point operations a second of this kernel's products on all threads, operands in the caches next to the core: the
     /// ceiling of everything that is built from them. `None` for candle, and for what this processor cannot run.
     pub fn ceiling(self) -> Option<f64> {
+        self.measured(Ceiling::Product)
+    }
+
+    /// Floating-point operations a second of the instruction that this kernel multiplies by, on all threads, operands in registers: the
+    /// ceiling of any product that is made with it. `None` as for [`KernelName::ceiling`], and for a kernel that has no such instruction.
+    pub fn instruction_ceiling(self) -> Option<f64> {
+        self.measured(Ceiling::Instruction)
+    }
+
+    fn measured(self, ceiling: Ceiling) -> Option<f64> {
         match self {
             _ if !self.is_available() => None,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16 => Some(ceiling::measure::<Avx512Bf16>()),
+            Self::Avx512Bf16 => ceiling.measure::<Avx512Bf16>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Some(ceiling::measure::<Avx512>()),
+            Self::Avx512 => ceiling.measure::<Avx512>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => Some(ceiling::measure::<Avx2>()),
+            Self::Avx2 => ceiling.measure::<Avx2>(),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Some(ceiling::measure::<Neon>()),
-            Self::Portable => Some(ceiling::measure::<Portable>()),
+            Self::Neon => ceiling.measure::<Neon>(),
+            Self::Portable => ceiling.measure::<Portable>(),
             _ => None,
         }
     }

@@ -1,9 +1,11 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use super::*;
-use crate::engine::{KernelName, LoadSettings, ModelSource, load, load_with};
+use crate::engine::config::LlamaConfig;
+use crate::engine::{KernelName, LoadSettings, ModelSource, Output, load, load_with};
 use crate::guard::categories::CategoryPolicy;
 use crate::guard::llama_guard::{Family, GuardSettings};
 use crate::transcript::{Message, Session};
@@ -61,13 +63,14 @@ fn bytes() -> Bytes {
 struct Judge {
     /// Every prompt that was asked about, as text.
     prompts: RefCell<Vec<String>>,
-    /// Tokens that were computed.
-    computed: RefCell<usize>,
+    /// Tokens that were computed, and in how many passes.
+    computed: Cell<usize>,
+    passes: Cell<usize>,
 }
 
 impl Judge {
     fn new() -> Self {
-        Self { prompts: RefCell::default(), computed: RefCell::default() }
+        Self { prompts: RefCell::default(), computed: Cell::default(), passes: Cell::default() }
     }
 
     /// What is answered to a prompt: P(safe), P(unsafe), P(neither).
@@ -103,24 +106,39 @@ impl Judge {
     }
 }
 
+/// Tokens as they read; `#` is the end of turn, which divides the prompt from what was said after it.
+fn said(tokens: &[u32]) -> String {
+    let bytes: Vec<u8> = tokens.iter().map(|&id| u8::try_from(id).unwrap_or(b'#')).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 impl NextToken for Judge {
-    type Prefix = String;
+    type Prefix = Vec<u32>;
     type Error = EngineError;
 
-    fn empty(&self) -> String {
-        String::new()
+    fn empty(&self) -> Vec<u32> {
+        Vec::new()
     }
 
-    fn extend(&self, from: &String, tokens: &[u32], rows: usize) -> Result<Extended<String>, EngineError> {
-        *self.computed.borrow_mut() += tokens.len();
-        // `#` divides the prompt from what was said after it: the end of turn is the last control token.
-        let added: Vec<u8> = tokens.iter().map(|&id| u8::try_from(id).unwrap_or(b'#')).collect();
-        let prefix = from.clone() + &String::from_utf8_lossy(&added);
-        if rows > 0 && !prefix.ends_with(|c: char| c.is_ascii_lowercase()) && prefix.ends_with('#') {
-            self.prompts.borrow_mut().push(prefix.clone());
-        }
-        let rows = (0..rows).map(|_| Self::next(&prefix)).collect();
-        Ok(Extended { prefix, rows })
+    fn extend(&self, from: &Vec<u32>, tokens: &[u32], rows: usize) -> Result<Extended<Vec<u32>>, EngineError> {
+        self.extend_each(&[Asked { from, tokens, rows }]).map(|mut one| one.remove(0))
+    }
+
+    fn extend_each(&self, asked: &[Asked<Vec<u32>>]) -> Result<Vec<Extended<Vec<u32>>>, EngineError> {
+        self.passes.update(|passes| passes + 1);
+        let one = |one: &Asked<Vec<u32>>| {
+            self.computed.update(|computed| computed + one.tokens.len());
+            let prefix = [one.from.as_slice(), one.tokens].concat();
+            let end = prefix.iter().rposition(|&id| id == 256).filter(|_| one.tokens.contains(&256));
+            self.prompts.borrow_mut().extend(end.map(|end| said(&prefix[..=end])));
+            let row = |back| Self::next(&said(&prefix[..prefix.len() - back]));
+            Extended { rows: (0..one.rows).rev().map(row).collect(), prefix }
+        };
+        Ok(asked.iter().map(one).collect())
+    }
+
+    fn back(&self, prefix: &Vec<u32>, tokens: usize) -> Result<Vec<u32>, EngineError> {
+        Ok(prefix[..prefix.len() - tokens].to_vec())
     }
 }
 
@@ -151,7 +169,8 @@ fn history(sessions: &[&[(Role, &str)]]) -> History {
 fn read(judge: &Judge, history: &History, tokens_max: usize) -> Reading {
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(tokens_max) };
     let tokenizer = bytes();
-    reader(&tokenizer).read_with(judge, &tokenizer, &spec, history, &mut |_| true).unwrap()
+    let means = Means { model: judge, tokenizer: &tokenizer, policies: &Policies::default() };
+    reader(&tokenizer).read_with(&means, &spec, history, &mut |_| true).unwrap()
 }
 
 #[test]
@@ -224,31 +243,83 @@ fn long_histories_are_cut_into_prompts_within_the_window() {
 }
 
 #[test]
-fn the_policy_is_computed_once_a_role() {
+fn the_policy_is_computed_once_a_model_and_a_message_in_two_passes() {
     use Role::{Assistant, User};
-    let judge = Judge::new();
     let texts: Vec<String> = (0..40).map(|i| format!("{i} {}", "x".repeat(150))).collect();
     let messages: Vec<(Role, &str)> =
         texts.iter().enumerate().map(|(i, t)| ([User, Assistant][i % 2], t.as_str())).collect();
-    let (_, notes) = read(&judge, &history(&[&messages]), 1_600);
+    let (history, tokenizer, policies) = (history(&[&messages]), bytes(), Policies::default());
+    let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(1_600) };
+    let reader = reader(&tokenizer);
+    let read = || {
+        let judge = Judge::new();
+        let means = Means { model: &judge, tokenizer: &tokenizer, policies: &policies };
+        let reading = reader.read_with(&means, &spec, &history, &mut |_| true).unwrap();
+        (reading, judge)
+    };
+    let ((messages, notes), first) = read();
     let policy = "<BEGIN UNSAFE CONTENT CATEGORIES>";
-    assert!(judge.prompts.borrow().iter().all(|prompt| prompt.contains(policy)));
+    assert!(first.prompts.borrow().iter().all(|prompt| prompt.contains(policy)));
     assert!(notes.windows > 4);
-    let base = judge.prompts.borrow()[0].find("User: ").unwrap();
+    // A prompt with the first byte of each verdict and what its codes have in common; then, side by side, the rest of `safe` and
+    // `S1`, which goes on. That the first lead is not the expected one costs no more. And both policies.
+    assert_eq!((first.prompts.borrow().len(), first.passes.get()), (40, 2 * 40 + 2));
     let contents: usize = texts.iter().map(String::len).sum();
-    // The two policies once, every message in both roles' prompts and again as context.
-    assert!(notes.tokens < 2 * base + 6 * contents, "{} of base {base} and {contents}", notes.tokens);
-    assert!(*judge.computed.borrow() >= notes.tokens);
+    // Every message in both roles' prompts, and again as context.
+    assert!(notes.tokens < 6 * contents, "{} of {contents}", notes.tokens);
+    let ((again, noted), second) = read();
+    assert_eq!((&again, noted), (&messages, notes), "another history of the model is read alike");
+    assert_eq!(second.passes.get(), first.passes.get() - 2);
+    let base = first.prompts.borrow()[0].find("User: ").unwrap();
+    let policies = first.computed.get() - second.computed.get();
+    assert!((2 * base..2 * base + 40).contains(&policies), "{policies} tokens of two policies of {base}");
 }
 
-#[test]
-fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-gqa-tied");
-    // In f32: bfloat16 rounds what a prefix leaves.
-    let settings = LoadSettings { kernel: Some(KernelName::Portable), ..LoadSettings::default() };
-    let model = load_with(&ModelSource::Path(folder), &settings).unwrap();
-    let engine = Engine(model.backend());
-    let tokenizer = Folded(BTreeMap::from([("<|eot_id|>".to_owned(), 79)]));
+/// A backend that counts its forward passes and their tokens.
+struct Counted<'a>(&'a dyn Backend, Mutex<(usize, usize)>);
+
+impl Backend for Counted<'_> {
+    fn config(&self) -> &LlamaConfig {
+        self.0.config()
+    }
+
+    fn forward(&self, batch: &[Sequence]) -> Result<Vec<Output>, EngineError> {
+        let (passes, tokens) = &mut *self.1.lock().unwrap();
+        *passes += 1;
+        *tokens += batch.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
+        self.0.forward(batch)
+    }
+}
+
+/// Every row from a forward pass of its own, over all tokens before it: no prefix, no neighbour, nothing behind.
+struct Afresh<'a>(&'a dyn Backend);
+
+impl NextToken for Afresh<'_> {
+    type Prefix = Vec<u32>;
+    type Error = EngineError;
+
+    fn empty(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn extend(&self, from: &Vec<u32>, tokens: &[u32], rows: usize) -> Result<Extended<Vec<u32>>, EngineError> {
+        let prefix = [from.as_slice(), tokens].concat();
+        let row = |back| {
+            let tokens = &prefix[..prefix.len() - back];
+            let sequence = Sequence { prefix: None, tokens, read: Read::Logits(&[tokens.len() - 1]) };
+            Ok(self.0.forward(&[sequence])?.remove(0).rows.remove(0))
+        };
+        let rows = (0..rows).rev().map(row).collect::<Result<_, EngineError>>()?;
+        Ok(Extended { rows, prefix })
+    }
+
+    fn back(&self, prefix: &Vec<u32>, tokens: usize) -> Result<Vec<u32>, EngineError> {
+        Ok(prefix[..prefix.len() - tokens].to_vec())
+    }
+}
+
+/// Of the tiny models' vocabulary, for a policy of two codes of which one begins with the other.
+fn tiny_reader(tokenizer: &dyn Tokenize) -> VerdictReader {
     let policy = CategoryPolicy::from_toml(
         "list = \"replace\"\n[[category]]\nid = \"S1\"\ntitle = \"a\"\nrisk = \"harassment\"\n\
          [[category]]\nid = \"S10\"\ntitle = \"b\"\nrisk = \"delusion\"\n",
@@ -261,15 +332,37 @@ fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
         policy: Some(&policy),
         ..GuardSettings::default()
     };
-    let guard = LlamaGuard::new(settings, &tokenizer).unwrap();
+    let guard = LlamaGuard::new(settings, tokenizer).unwrap();
     // A random model believes in nothing much.
-    let reader = VerdictReader::new(guard, &tokenizer, Some(0.0)).unwrap();
+    VerdictReader::new(guard, tokenizer, Some(0.0)).unwrap()
+}
+
+/// Of all scores against verdicts that are read afresh, row by row, by this kernel.
+fn score_delta_max(kernel: KernelName) -> f32 {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-gqa-tied");
+    let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+    let model = load_with(&ModelSource::Path(folder), &settings).unwrap();
+    let tokenizer = Folded(BTreeMap::from([("<|eot_id|>".to_owned(), 79)]));
+    let reader = tiny_reader(&tokenizer);
     let messages =
         [(Role::User, "hello there"), (Role::Assistant, "yes"), (Role::User, "and then"), (Role::Assistant, "so")];
     let history = history(&[&messages]);
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(900) };
-    let (scored, notes) = reader.read_with(&engine, &tokenizer, &spec, &history, &mut |_| true).unwrap();
+    let read = || {
+        let counted = Counted(model.backend(), Mutex::default());
+        let means = Means { model: &Engine(&counted), tokenizer: &tokenizer, policies: &reader.policies };
+        let reading = reader.read_with(&means, &spec, &history, &mut |_| true).unwrap();
+        (reading, counted.1.into_inner().unwrap())
+    };
+    let (((scored, notes), (passes, tokens)), (again, (passes_again, tokens_again))) = (read(), read());
     assert_eq!(notes.refused, 0);
+    assert_eq!(again, (scored.clone(), notes), "{kernel}: by policies that were computed before");
+    // Of a random model no lead is negligible, and `unsafe` may be likelier after another than the expected one: a third pass.
+    assert!(passes >= 2 * 4 + 2 && passes <= 3 * 4 + 2, "{kernel}: {passes}");
+    assert_eq!(passes - passes_again, 2, "{kernel}");
+    assert_eq!(tokens - tokens_again, reader.outline.policies.concat().len(), "{kernel}");
+    let afresh = Afresh(model.backend());
+    let mut delta = 0.0_f32;
     for (index, scored) in scored.iter().enumerate() {
         let one = |(role, text): &(Role, &str)| GuardMessage {
             role: *role,
@@ -278,18 +371,27 @@ fn a_kept_prefix_gives_what_a_fresh_prompt_gives() {
             continues: false,
         };
         let fresh: Vec<GuardMessage> = messages[..=index].iter().map(one).collect();
-        let prompt = reader.guard.prompt(&fresh, &tokenizer).unwrap();
-        let end = engine.extend(&engine.empty(), &prompt.tokens, 1).unwrap();
-        let verdict = reader.strings.read(&engine, end).unwrap().unwrap();
-        let (expected, _) = reader.score(scored.role, &verdict);
+        let tokens = reader.guard.prompt(&fresh, &tokenizer).unwrap().tokens;
+        let prompt = Prompt { from: &Vec::new(), tokens: &tokens, lead: index };
+        let verdict = reader.strings.read(&afresh, &prompt).unwrap().verdict.unwrap();
         assert!(verdict.p_unsafe > 0.0 && verdict.p_unsafe < 1.0, "{verdict:?}");
-        for (found, expected) in [
-            (scored.score.harassment, expected.harassment),
-            (scored.score.delusion, expected.delusion),
-            (scored.score.stance, expected.stance),
-        ] {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} is not {expected:?}");
-        }
+        let (expected, _) = reader.score(scored.role, &verdict);
+        let levels = |score: &MessageScore| [score.harassment, score.delusion, score.stance].concat();
+        let pairs = levels(&scored.score).into_iter().zip(levels(&expected));
+        delta = pairs.map(|(a, b)| (a - b).abs()).fold(delta, |most, d| if d > most || d.is_nan() { d } else { most });
+    }
+    delta
+}
+
+/// Candle's greatest |Δp|: logits differ by 1e-5 at most, over some ten tokens of a string.
+const CANDLE_PROBABILITY_DELTA_MAX: f32 = 1e-4;
+
+#[test]
+fn chains_prefixes_and_branches_give_what_each_row_afresh_gives() {
+    assert!(score_delta_max(KernelName::Candle) <= CANDLE_PROBABILITY_DELTA_MAX);
+    let kernels = KernelName::ALL.into_iter().filter(|kernel| kernel.is_available() && *kernel != KernelName::Candle);
+    for kernel in kernels {
+        assert_eq!(score_delta_max(kernel), 0.0, "{kernel}");
     }
 }
 
@@ -299,7 +401,8 @@ fn texts_are_cut_at_tokens_and_letters() {
     let history = history(&[&[(Role::User, "aé漢b")]]);
     for tokenizer in [&one as &dyn Tokenize, &other] {
         let (judge, guard, entries) = (Judge::new(), reader(tokenizer), entries(&history, tokenizer));
-        let mut reader = HistoryReader::new(&guard, &judge, tokenizer, &entries).unwrap();
+        let means = Means { model: &judge, tokenizer, policies: &Policies::default() };
+        let mut reader = HistoryReader::new(&guard, &means, &entries);
         for (tokens, expected) in [(0, 0), (1, 1), (2, 1), (3, 3), (5, 3), (6, 6), (7, 7), (9, 7)] {
             assert_eq!(reader.cut(0, tokens), expected, "{tokens}");
         }
@@ -337,7 +440,8 @@ fn a_long_message_is_not_tokenised_again_for_every_cut() {
     let long = "a few words ".repeat(4_000);
     let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(1_200) };
     let history = history(&[&[(Role::User, &long)]]);
-    let (_, notes) = reader(&tokenizer).read_with(&Judge::new(), &tokenizer, &spec, &history, &mut |_| true).unwrap();
+    let means = Means { model: &Judge::new(), tokenizer: &tokenizer, policies: &Policies::default() };
+    let (_, notes) = reader(&tokenizer).read_with(&means, &spec, &history, &mut |_| true).unwrap();
     // Once to count its tokens and once for where they begin; then the prompts, which are within the window.
     let most = 2 * long.len() + 3 * 1_200 * (notes.windows + 2);
     assert!(*tokenizer.1.borrow() < most, "{} bytes, at most {most}", tokenizer.1.borrow());

@@ -1,6 +1,6 @@
 //! Turns and drafts of several users, computed side by side.
 //!
-//! A turn is judged on the user's [`Live`](crate::scorer::Live) history, which is held in memory while there is room, and recalled from the
+//! A turn is judged on the user's [`Live`] history, which is held in memory while there is room, and recalled from the
 //! store where it is not; it is kept before it is answered. What is in memory never decides: where the store says otherwise, it is read
 //! again.
 
@@ -16,7 +16,7 @@ use super::super::user::{Failed, UserLive};
 use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
 use super::{Answer, Reply, Said, Worker};
 use crate::arc::{ArcKind, MessageAt};
-use crate::scorer::{ArcNow, Heard, Hearing, ReadingNotes, ScoreError, ScoredMessage, Turn};
+use crate::scorer::{ArcNow, Heard, Hearing, Live, ReadingNotes, ScoreError, ScoredMessage, TargetScore, Turn};
 use crate::scoring::MessageScore;
 use crate::store::{KeptMessage, NewAlarm, NewTurn, Request, StoreError, UserRow, text_digest};
 use crate::transcript::{Message, Role};
@@ -24,6 +24,8 @@ use crate::verdict::{Level, Policy, Verdict};
 
 /// How often a turn is judged again because another process wrote meanwhile.
 const TRIES: usize = 8;
+/// Targets that the record of an alarm has.
+const TARGETS_KEPT_MAX: usize = 5;
 
 /// A turn's idempotency key, and the digest of what was asked.
 type Key = Option<(String, [u8; 32])>;
@@ -58,12 +60,14 @@ struct Open<'a> {
     first: MessageAt,
 }
 
-/// An alarm's verdict as it is kept.
+/// An alarm's verdict as it is kept, sealed; who is told what of it says [`AlarmOut`](super::super::wire::AlarmOut).
 #[derive(Serialize)]
 struct Record<'a> {
     #[serde(flatten)]
     verdict: &'a Verdict,
     judged_by: &'a JudgedByOut,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    targets: Option<Vec<TargetScore>>,
 }
 
 /// What there is before a turn is judged.
@@ -211,7 +215,8 @@ impl<'a> Worker<'a> {
             let out = TurnOut { messages: messages_out(heard), standing, flagged, alarm, messages_kept };
             serde_json::to_vec(&out).unwrap_or_default()
         };
-        let record = serde_json::to_vec(&Record { verdict: &verdict, judged_by: by }).unwrap_or_default();
+        let targets = raised.and_then(|_| self.toward(&user.live));
+        let record = serde_json::to_vec(&Record { verdict: &verdict, judged_by: by, targets }).unwrap_or_default();
         let arc_levels = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
         let begun = Instant::now();
         let (id, alarm) = self.store.keep(&NewTurn {
@@ -247,6 +252,12 @@ impl<'a> Worker<'a> {
             KeptMessage { at, role: message.role, content, digest, time: message.timestamp, score }
         };
         said.messages.iter().enumerate().map(kept).collect()
+    }
+
+    /// Toward whom the evidence is, for the record of an alarm: whoever has most. `None` where texts are not kept: no name is, either, and
+    /// who is known from before would depend on whether the history was in memory.
+    fn toward(&self, live: &Live) -> Option<Vec<TargetScore>> {
+        self.settings.keep_content.then(|| live.targets().into_iter().take(TARGETS_KEPT_MAX).collect())
     }
 
     fn considered(&mut self, user_id: &str, open: Open<'a>, heard: &[Heard]) -> CheckOut {

@@ -18,22 +18,37 @@ use crate::server::front::{Asked, bearer, text_header};
 use crate::server::problem::Problem;
 use crate::server::wire::{AlarmOut, AlarmsOut, AlarmsQuery, StreamQuery};
 use crate::server::{App, Waiting};
+use crate::store::Alarm;
 
 /// Between signs of life on a stream without alarms.
 const ALIVE: Duration = Duration::from_secs(15);
 /// Between looks for alarms that another server of the same database raised.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Alarms of all users, the oldest first.
+/// Alarms of all users, the oldest first; to tokens with the scopes `read` and `review` with toward whom they are.
 #[utoipa::path(get, path = "/v1/alarms", tag = "alarms", params(AlarmsQuery),
     responses((status = 200, body = AlarmsOut), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn list(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Asked(asked): Asked<AlarmsQuery>,
 ) -> Result<Json<AlarmsOut>, Problem> {
     let list = app.store(move |store| store.alarms(asked.after, asked.open)).await?;
     told(list.unreadable);
-    Ok(Json(AlarmsOut { alarms: list.alarms.into_iter().map(AlarmOut::from).collect(), unreadable: list.unreadable }))
+    let alarms = list.alarms.into_iter().map(teller(&app, bearer(&headers))).collect();
+    Ok(Json(AlarmsOut { alarms, unreadable: list.unreadable }))
+}
+
+/// How alarms are told to whoever holds this token, which has the scope `read`: with toward whom they are, where it has `review` too.
+fn teller(app: &App, bearer: Option<&str>) -> impl Fn(Alarm) -> AlarmOut + use<> {
+    // What users call people was said by them: it takes both.
+    let reviews = app.allow(bearer, Scope::Review).is_ok();
+    // Where text goes after days, what users call people must not be told for longer because an alarm stays.
+    let pseudonymous = app.settings.pseudonymous_targets || app.settings.retention.content_days.is_some();
+    move |alarm| match reviews {
+        true => AlarmOut::for_reviewers(alarm, pseudonymous),
+        false => AlarmOut::from(alarm),
+    }
 }
 
 /// Tells the log of alarms that do not open.
@@ -57,7 +72,7 @@ struct Listener {
 /// Alarms as they come, as server-sent events of the kind `alarm`.
 ///
 /// Each has its number as id: a client that comes back with `Last-Event-ID` (or `after`) misses none. Without either the stream begins
-/// with the next alarm.
+/// with the next alarm. What they tell is what the list does.
 #[utoipa::path(get, path = "/v1/alarms/stream", tag = "alarms", params(StreamQuery,
     ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "Go on after the alarm of this number")),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
@@ -92,7 +107,7 @@ impl Listener {
             if let Some(alarm) = self.waiting.pop_front() {
                 self.after = alarm.id;
                 let event = Event::default().id(alarm.id.to_string()).event("alarm");
-                return event.json_data(AlarmOut::from(alarm)).ok();
+                return event.json_data(teller(&self.app, self.bearer.as_deref())(alarm)).ok();
             }
             let after = self.after;
             match self.app.store(move |store| store.alarms(after, false)).await {
