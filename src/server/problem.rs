@@ -14,7 +14,7 @@ pub struct Problem {
     /// The HTTP status again.
     pub status: u16,
     /// What kind of problem, always the same words.
-    pub title: String,
+    pub title: &'static str,
     /// What was found, and the limit where there is one.
     pub detail: String,
     /// What to do.
@@ -33,7 +33,7 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             status: status.as_u16(),
-            title: status.canonical_reason().unwrap_or("error").to_owned(),
+            title: status.canonical_reason().unwrap_or("error"),
             detail: detail.into(),
             hint: hint.into(),
             value: None,

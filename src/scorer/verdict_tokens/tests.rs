@@ -358,7 +358,7 @@ fn score_delta_max(kernel: KernelName) -> f32 {
     assert_eq!(notes.refused, 0);
     assert_eq!(again, (scored.clone(), notes), "{kernel}: by policies that were computed before");
     // Of a random model no lead is negligible, and `unsafe` may be likelier after another than the expected one: a third pass.
-    assert!(passes >= 2 * 4 + 2 && passes <= 3 * 4 + 2, "{kernel}: {passes}");
+    assert!((2 * 4 + 2..=3 * 4 + 2).contains(&passes), "{kernel}: {passes}");
     assert_eq!(passes - passes_again, 2, "{kernel}");
     assert_eq!(tokens - tokens_again, reader.outline.policies.concat().len(), "{kernel}");
     let afresh = Afresh(model.backend());
