@@ -9,20 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serve_support::cli_support::{code, folder, text, throughline, write};
-use serve_support::{EAGER, Server, conversation, said, turn};
+use serve_support::{EAGER, Server, alarm_about_a_landlady, conversation, turn};
 
 mod serve_support;
-
-/// Turns of ada about her landlady, until one raises an alarm.
-fn alarm(server: &Server) {
-    let talk = [
-        said("user", "My landlady Ottoline lied about me again."),
-        said("assistant", "What happened?"),
-        said("user", "She will be sorry. Ottoline always is."),
-    ];
-    let raises = |_| !server.post("/v1/turns", &turn("ada", "s", &talk)).ok()["alarm"].is_null();
-    assert!((0..8).any(raises), "no alarm");
-}
 
 fn first(alarms: &Value) -> &Value {
     assert!(alarms["alarms"][0].is_object(), "{alarms}");
@@ -58,7 +47,7 @@ fn eager(home: &tempfile::TempDir, data: &Path, more: &[&str]) -> Server {
 fn an_alarm_tells_toward_whom_it_is_in_the_list_and_not_beside_the_user() {
     let (home, data) = (folder(), folder());
     let server = eager(&home, data.path(), &[]);
-    alarm(&server);
+    alarm_about_a_landlady(&server);
     // The other route reads what is kept anew.
     let now = server.get("/v1/users/ada/targets").ok()["targets"].clone();
     let listed = server.get("/v1/alarms").ok();
@@ -88,7 +77,7 @@ fn an_alarm_tells_toward_whom_it_is_in_the_list_and_not_beside_the_user() {
 fn where_no_text_is_kept_no_name_is() {
     let (home, data) = (folder(), folder());
     let server = eager(&home, data.path(), &["--no-content"]);
-    alarm(&server);
+    alarm_about_a_landlady(&server);
     tells_nobody(&first(&server.get("/v1/alarms").ok()).to_string());
 }
 
@@ -115,7 +104,7 @@ fn only_who_may_read_and_review_is_told() {
     let file = write(&home, "tokens.toml", &made.each_ref().map(|(entry, _)| entry.as_str()).join("\n"));
     let [ingest, viewer, reviewer] = made.map(|(_, token)| token);
     let mut server = eager(&home, data.path(), &["--tokens", file.to_str().unwrap()]);
-    alarm(server.with_token(Some(&ingest)));
+    alarm_about_a_landlady(server.with_token(Some(&ingest)));
     let seen = server.with_token(Some(&viewer)).get("/v1/alarms");
     first(&seen.ok());
     tells_nobody(&seen.text);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use serve_support::cli_support::{folder, write};
 use serve_support::other::{Asked, Other};
-use serve_support::{EAGER, PATIENCE, Server, conversation, said, turn};
+use serve_support::{EAGER, PATIENCE, Server, alarm_about_a_landlady, conversation, turn};
 
 mod serve_support;
 
@@ -196,13 +196,7 @@ fn toward_whom_an_alarm_is_is_not_sent() {
     let data = folder();
     let server =
         Server::start(data.path(), &["--policy", policy.to_str().unwrap(), "--webhooks", hooks.to_str().unwrap()]);
-    let talk = [
-        said("user", "My landlady Ottoline lied about me again."),
-        said("assistant", "What happened?"),
-        said("user", "She will be sorry. Ottoline always is."),
-    ];
-    let raises = |_| !server.post("/v1/turns", &turn("ada", "s", &talk)).ok()["alarm"].is_null();
-    assert!((0..8).any(raises), "no alarm");
+    alarm_about_a_landlady(&server);
     let listed = server.get("/v1/alarms").ok()["alarms"][0].clone();
     assert_eq!(listed["targets"][0]["label"], "My landlady", "there is something to keep back: {listed}");
     let asked = other.asked();

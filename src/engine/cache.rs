@@ -53,8 +53,11 @@ impl KvCache {
 
     /// Its beginning of so many tokens, or all of it. The memory is shared.
     pub fn first(&self, tokens: usize) -> Self {
-        if tokens == 0 || tokens >= self.tokens {
-            return if tokens == 0 { Self::default() } else { self.clone() };
+        if tokens == 0 {
+            return Self::default();
+        }
+        if tokens >= self.tokens {
+            return self.clone();
         }
         let cut = |tensor: &Tensor| tensor.narrow(1, 0, tokens).ok();
         let held = match &self.held {

@@ -12,6 +12,7 @@ use super::{GoOn, Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
 use crate::engine::{GoesOn, HeadLogits, KvCache, Model, Tokenizer};
 use crate::guard::message_heads::{Format, NOTE_EARLIER, NOTE_LATER, Prompt, Turn, gap_note};
+use crate::guard::verdict::common_tokens;
 use crate::guard::{GuardError, Tokenize};
 use crate::scoring::{CumulativeLogits, MessageScore, at_least, expected_stance};
 use crate::transcript::{History, Role};
@@ -394,8 +395,7 @@ impl HeadStream {
     /// Takes over keys and values of what the window begins with as the one before it did, such as what is carried: the same tokens at the
     /// same places, and so the same to the bit. Behind the first that differs nothing is.
     fn begin_as(&mut self, before: &Open) {
-        let pairs = self.open.prompt.tokens.iter().zip(&before.prompt.tokens);
-        let alike = pairs.take_while(|(here, there)| here == there).count();
+        let alike = common_tokens(&self.open.prompt.tokens, &before.prompt.tokens);
         self.open.cache = before.cache.first(alike.min(before.cache.tokens()));
     }
 

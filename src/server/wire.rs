@@ -62,6 +62,11 @@ pub struct TurnIn {
     pub idempotency_key: Option<String>,
 }
 
+/// Two digits a byte, in lower case.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A place in a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Place {
@@ -155,14 +160,13 @@ pub struct KeptOut {
 impl KeptOut {
     pub(super) fn of(number: u64, session_id: &str, message: &KeptMessage) -> Self {
         let &KeptMessage { at, role, time, ref digest, ref score, .. } = message;
-        let hex = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
             number,
             session_id: session_id.to_owned(),
             at: at.into(),
             role,
             time,
-            text_sha256: digest.as_ref().map(hex),
+            text_sha256: digest.as_ref().map(|digest| hex(digest)),
             scores: score.as_ref().map(ScoresOut::from),
         }
     }

@@ -22,15 +22,13 @@ impl Store {
         let digest = self.keys.lookup(user_id);
         self.database.read(|on| {
             let row = on.first(
-                "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, dropped, held \
+                "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, dropped, held, \
+                 (SELECT MAX(CAST(CASE level WHEN 'urgent' THEN 4 WHEN 'senior' THEN 3 WHEN 'review' THEN 2 ELSE 1 END AS BIGINT)) \
+                 FROM alarms WHERE owner = users.id AND acknowledged_ms IS NULL) \
                  FROM users WHERE digest = ?1",
                 values![digest],
             )?;
-            let Some(row) = row.as_ref().map(user_row).transpose()? else { return Ok(UserRow::default()) };
-            let open = "SELECT DISTINCT level FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL";
-            let open = on.query(open, values![row.id])?;
-            let open: Vec<_> = open.iter().map(|row| level(row, 0)).collect::<Result<_, _>>()?;
-            Ok(UserRow { open_alarm: open.into_iter().max().flatten(), ..row })
+            row.as_ref().map_or(Ok(UserRow::default()), user_row)
         })
     }
 
@@ -123,18 +121,18 @@ pub(super) fn forget(on: &mut dyn Statements, id: i64) -> Result<(), StoreError>
 }
 
 fn user_row(row: &Row) -> Result<UserRow, StoreError> {
+    let level = |column| -> Result<Option<Level>, StoreError> {
+        Ok(row.maybe_text(column)?.and_then(|level| level.parse().ok()))
+    };
     Ok(UserRow {
         id: row.number(0)?,
         messages: row.number(1)? as u64,
         sessions: row.number(2)? as u64,
-        alarmed: [level(row, 3)?, level(row, 4)?, level(row, 5)?],
+        alarmed: [level(3)?, level(4)?, level(5)?],
         seen_messages: row.number(6)? as u64,
         dropped: row.number(7)? as u64,
         held: row.number(8)? != 0,
-        open_alarm: None,
+        // By the level's place among all.
+        open_alarm: row.maybe_number(9)?.and_then(|place| Level::ALL.get(usize::try_from(place).ok()?).copied()),
     })
-}
-
-fn level(row: &Row, column: usize) -> Result<Option<Level>, StoreError> {
-    Ok(row.maybe_text(column)?.and_then(|level| level.parse().ok()))
 }

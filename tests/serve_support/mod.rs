@@ -233,6 +233,17 @@ pub fn turn(user: &str, session: &str, messages: &[Value]) -> Value {
     json!({"user_id": user, "session_id": session, "messages": messages})
 }
 
+/// Turns of ada about her landlady, until one raises an alarm.
+pub fn alarm_about_a_landlady(server: &Server) {
+    let talk = [
+        said("user", "My landlady Ottoline lied about me again."),
+        said("assistant", "What happened?"),
+        said("user", "She will be sorry. Ottoline always is."),
+    ];
+    let raises = |_| !server.post("/v1/turns", &turn("ada", "s", &talk)).ok()["alarm"].is_null();
+    assert!((0..8).any(raises), "no alarm");
+}
+
 /// Turns of a user and an assistant.
 pub fn conversation(turns: usize) -> Vec<Vec<Value>> {
     let words = ["the garden", "she was there again", "rain tonight", "they sent a sign", "my street"];

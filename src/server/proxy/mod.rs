@@ -24,7 +24,7 @@ use super::front::{Body, authorized, bearer};
 use super::problem::Problem;
 use super::queue::Priority;
 use super::routes::{TURN_MESSAGES_MAX, tokens};
-use super::wire::millis;
+use super::wire::{hex, millis};
 use crate::transcript::{Message, Role};
 use crate::verdict::{Level, OnFailure};
 
@@ -442,8 +442,4 @@ impl Conversation {
         }
         Ok(all)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -171,7 +171,11 @@ impl Relay {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.client.send(bytes.into()).await.map_err(|_| Ended::Left)
+        // Of a client that reads no more, too, what it saw is kept when the server stops.
+        tokio::select! {
+            sent = self.client.send(bytes.into()) => sent.map_err(|_| Ended::Left),
+            () = drained(&self.conversation.app) => Err(Ended::Failed(Problem::stopping())),
+        }
     }
 }
 
