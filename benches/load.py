@@ -3,11 +3,14 @@
     cargo build --release
     python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--overload-seconds 60] [-- SERVE OPTIONS]
 
-Starts `target/release/throughline serve` on a free port and a folder of its own, and sends turns of about 60 tokens (a user's message
-and a reply) of so many users, at a steady rate, over connections that are kept open. Each user comes for a session of some turns, so
-many seconds apart, and then again when all others have been there (`--session-turns 1`: each in turn, the worst for a cache); sessions begin one
-after another, not all at once. Server and load
-share the machine's cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated omission).
+Starts `target/release/throughline serve` on a free port and a folder of its own (or on the PostgreSQL database of THROUGHLINE_DATABASE), and sends
+turns of a user's message and a reply, of so many users, at a steady rate, over connections that are kept open; how many tokens a turn has is counted by
+the server. Each user comes for a session of some turns, so many seconds apart, and then again when all others have been there (`--session-turns 1`: each
+in turn, the worst for a cache); sessions begin one after another, not all at once.
+
+What it can do is measured by callers who each wait for an answer, without a pause; for twice that, a flood of other users comes beside the steady load and
+goes again. Server and load share the machine's cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated
+omission).
 """
 
 import argparse
@@ -21,11 +24,15 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 BINARY = Path(__file__).resolve().parents[1] / "target/release/throughline"
 WORDS = ("garden bread letter window morning train river winter recipe chapter bicycle neighbour ticket coffee music report shoes "
          "market question answer weekend sister budget lesson photo travel summer paper kettle corner story").split()
+
+# How long each part is that is told after an overload.
+AFTER_S = 5
 
 
 def whose(args, number):
@@ -37,13 +44,13 @@ def whose(args, number):
     return user, visit * args.session_turns + place
 
 
-def turn(args, number):
+def turn(args, number, crowd="user"):
     user, number = whose(args, number)
     chooser = random.Random(user * 1_000_003 + number)
     say = lambda count: " ".join(chooser.choices(WORDS, k=count))
     messages = [{"role": "user", "content": f"Could you help me with the {say(16)}?"},
                 {"role": "assistant", "content": f"Of course. Think of the {say(24)}."}]
-    return json.dumps({"user_id": f"user-{user}", "session_id": f"s{number // 6}", "messages": messages}).encode()
+    return json.dumps({"user_id": f"{crowd}-{user}", "session_id": f"s{number // args.session_turns}", "messages": messages}).encode()
 
 
 class Connection:
@@ -71,16 +78,23 @@ def quantile(values, q):
     return sorted(values)[min(int(q * len(values)), len(values) - 1)] if values else float("nan")
 
 
-async def saturate(args, port, seconds, first):
-    """Turns a second where every connection always has one under way, and the number of the next."""
-    begun, number, done, refused = time.monotonic(), first, 0, {}
+def counted(port):
+    """Tokens that the server has computed, and how many of them again, because a window was not held or had moved on."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read()
+    return [int(re.search(rb"^throughline_%s_total (\d+)" % name, text, re.MULTILINE).group(1)) for name in (b"tokens", b"recomputed_tokens")]
+
+
+async def saturate(args, port, seconds):
+    """Turns a second of a flood where every connection always has one under way, and how many it was."""
+    begun, number, done, refused = time.monotonic(), 0, 0, {}
 
     async def one():
         nonlocal number, done
         connection = Connection(port)
         while time.monotonic() - begun < seconds:
             mine, number = number, number + 1
-            status = await connection.post("/v1/turns", turn(args, mine))
+            status = await connection.post("/v1/turns", turn(args, mine, "flood"))
             done += status == 200
             if status != 200:
                 refused[status] = refused.get(status, 0) + 1
@@ -91,8 +105,8 @@ async def saturate(args, port, seconds, first):
     return done / (time.monotonic() - begun), number, refused
 
 
-async def load(args, server, port, rate, seconds, first, headers="", memory=None):
-    """Turns at that rate for that time: [(due, latency, status)]; memory of every minute goes to `memory`."""
+async def load(args, server, port, rate, seconds, first, crowd="user", headers="", memory=None):
+    """Turns at that rate for that time: [(due, latency, status)]; memory of every minute goes to `memory`, and is told."""
     done, free = [], asyncio.Queue()
     for _ in range(args.connections):
         free.put_nowait(Connection(port))
@@ -100,7 +114,7 @@ async def load(args, server, port, rate, seconds, first, headers="", memory=None
     async def one(number, due):
         connection = await free.get()
         try:
-            status = await connection.post("/v1/turns", turn(args, number), headers)
+            status = await connection.post("/v1/turns", turn(args, number, crowd), headers)
         except (OSError, asyncio.IncompleteReadError) as error:
             status, connection = repr(error), Connection(port)
         done.append((due, time.monotonic() - due, status))
@@ -113,10 +127,9 @@ async def load(args, server, port, rate, seconds, first, headers="", memory=None
         task = asyncio.create_task(one(first + number, due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        if time.monotonic() - begun >= told * 60:
+        if memory is not None and time.monotonic() - begun >= told * 60:
             told += 1
-            if memory is not None:
-                memory.append(memory_mb(server.pid))
+            memory.append(memory_mb(server.pid))
             recent = [latency for due_at, latency, status in done if status == 200 and due_at > time.monotonic() - 60]
             print(f"  {int(time.monotonic() - begun):>5} s  {memory_mb(server.pid):6.0f} MB  turns {len(done):>6}  "
                   f"p50 {1e3 * quantile(recent, .5):.0f} ms  p99 {1e3 * quantile(recent, .99):.0f} ms", flush=True)
@@ -134,6 +147,38 @@ def report(words, done, took):
           f"p99 {1e3 * quantile(good, .99):.0f} ms, worst {1e3 * max(good, default=0):.0f} ms; not kept: {others or 'none'}")
 
 
+async def steady(args, server, port, folder):
+    """The steady load, and how many turns it was."""
+    number, memory = int(args.rate * args.minutes * 60), []
+    done, took = await load(args, server, port, args.rate, args.minutes * 60, 0, memory=memory)
+    report("steady", done, took)
+    memory.append(memory_mb(server.pid))
+    computed, again = counted(port)
+    print(f"  {(computed - again) / number:.0f} tokens a turn, and {again / number:.0f} computed again")
+    later = memory[3 * len(memory) // 4:]
+    slope = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else float("nan")
+    size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+    print(f"  {memory[-1]:.0f} MB at the end, {slope:+.2f} MB a minute over the last quarter; folder {size:.1f} MB")
+    return number
+
+
+async def overload(args, server, port, number):
+    """As much as it can do; twice that, by a flood beside the steady load, which goes on from that turn; and the steady load after."""
+    capacity, first, refused = await saturate(args, port, args.saturated_seconds)
+    print(f"saturated: {args.connections} callers who each wait for an answer get {capacity:.1f} turns a second; not kept: {refused or 'none'}")
+    print(f"overload: {2 * capacity:.0f} turns a second, twice that; each waits 2 s at most")
+    seconds, patience = args.overload_seconds, "X-Deadline-Ms: 2000\r\n"
+    flood = load(args, server, port, max(2 * capacity - args.rate, 0), seconds, first, "flood", patience)
+    beside = load(args, server, port, args.rate, seconds, number, headers=patience)
+    for words, (done, took) in zip(("overload, the flood", "overload, the steady load beside it"), await asyncio.gather(flood, beside)):
+        report(words, done, took)
+    number += int(args.rate * seconds)
+    for after in range(0, args.after_seconds, AFTER_S):
+        done, took = await load(args, server, port, args.rate, AFTER_S, number)
+        report(f"{after} to {after + AFTER_S} s after", done, took)
+        number += int(args.rate * AFTER_S)
+
+
 async def run(args, serve, folder):
     server = subprocess.Popen([BINARY, "serve", "--bind", "127.0.0.1:0", "--folder", folder, *serve], stderr=subprocess.PIPE, text=True)
     try:
@@ -146,25 +191,9 @@ async def run(args, serve, folder):
         # A server whose log nobody reads would wait for its reader.
         log, reader = [], threading.Thread(target=lambda: log.extend(server.stderr))
         reader.start()
-        seconds = args.minutes * 60
         print(f"{args.users} users, {args.rate} turns a second for {args.minutes} min, sessions of {args.session_turns} turns {args.gap_seconds:.0f} s apart, {memory_mb(server.pid):.0f} MB at the start")
-        memory = []
-        done, took = await load(args, server, port, args.rate, seconds, 0, memory=memory)
-        report("steady", done, took)
-        memory.append(memory_mb(server.pid))
-        later = memory[len(memory) // 2:]
-        slope = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else float("nan")
-        size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
-        print(f"  {memory[-1]:.0f} MB at the end, {slope:+.2f} MB a minute over the second half; database {size:.1f} MB")
-        capacity, first, refused = await saturate(args, port, args.saturated_seconds, int(args.rate * seconds))
-        print(f"saturated: {args.connections} callers who each wait for an answer get {capacity:.1f} turns a second; not kept: {refused or 'none'}")
-        rate = 2 * capacity
-        print(f"overload: {rate:.0f} turns a second, twice that; each waits 2 s at most")
-        done, took = await load(args, server, port, rate, args.overload_seconds, first, "X-Deadline-Ms: 2000\r\n")
-        report("overload", done, took)
-        await asyncio.sleep(3)
-        done, took = await load(args, server, port, args.rate, 20, first + int(rate * args.overload_seconds))
-        report("three seconds after", done, took)
+        number = await steady(args, server, port, folder)
+        await overload(args, server, port, number)
         server.terminate()
         status = server.wait(60)
         reader.join()
@@ -183,6 +212,7 @@ def main():
     parser.add_argument("--gap-seconds", type=float, default=30.0, help="between two turns of a session")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--overload-seconds", type=float, default=60.0)
+    parser.add_argument("--after-seconds", type=int, default=30)
     parser.add_argument("--saturated-seconds", type=float, default=20.0)
     parser.add_argument("--connections", type=int, default=64)
     args = parser.parse_args(sys.argv[1:cut])

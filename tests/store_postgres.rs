@@ -84,6 +84,34 @@ fn whoever_only_looks_makes_no_tables() {
 }
 
 #[test]
+fn what_form_1_held_is_brought_forward_whole_by_servers_that_start_together() {
+    let Some(server) = Postgres::start(&[]) else { return };
+    let said: Vec<String> = (0..4).map(|number| format!("she was there again {number}")).collect();
+    let keep = |number: usize| {
+        let store = connect(&server);
+        let messages = [message(0, number, &said[number])];
+        let alarm = alarm(Level::Review).filter(|_| number == 2);
+        store.keep(&NewTurn { alarm, ..turn(&store, "ada", &messages) }).unwrap();
+    };
+    (0..3).for_each(keep);
+    // What the tables of form 1 lacked.
+    server.sql("ALTER TABLE throughline.messages DROP COLUMN digest");
+    server.sql("UPDATE throughline.form SET number = 1");
+    let looked = Store::connect_as_it_is(&PostgresSettings::new(server.url()), &key(1)).unwrap();
+    assert_eq!((looked.form().found, looked.form().is_older()), (1, true));
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| connect(&server)))));
+    assert_eq!(server.sql("SELECT number FROM throughline.form"), "2");
+    keep(3);
+    let store = connect(&server);
+    assert_eq!((store.check_whole().unwrap(), store.form().found), (None, 2));
+    assert_eq!(store.alarms_of("ada").unwrap().alarms.len(), 1);
+    let kept = &store.history("ada").unwrap().unwrap()[0].messages;
+    assert!(kept.iter().zip(&said).all(|(kept, said)| kept.content.as_ref() == Some(said)));
+    let digests: Vec<bool> = kept.iter().map(|kept| kept.digest.is_some()).collect();
+    assert_eq!(digests, [false, false, false, true]);
+}
+
+#[test]
 fn whoever_reads_alarms_in_order_misses_none() {
     const EACH: usize = 60;
     let Some(server) = Postgres::start(&[]) else { return };

@@ -57,6 +57,7 @@ def arguments():
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="weights to go on from: an exported .gguf of the same shape; without it, the base's")
     p.add_argument("--authors", help="train on these authors only (for trials)")
+    p.add_argument("--again", default="", help="authors of histories and sets that are read twice an epoch: what is new to weights that are trained on")
     return p.parse_args()
 
 
@@ -103,6 +104,8 @@ class Data:
             self.histories = [h for h in self.histories if h.author in args.authors.split(",")]
         self.sets = corpus.read_contrasts(args.contrasts, "train")
         self.units = corpus.arc_units(self.histories) + corpus.contrast_units(self.sets)
+        again = set(args.again.split(","))
+        self.units += [unit for unit in self.units if unit.histories[0].author in again]
         self.dev = corpus.read_arcs(args.arcs, "dev")
         self.dev_sets = corpus.read_contrasts(args.contrasts, "dev")
 

@@ -1,4 +1,4 @@
-//! Connections: so many, each with limits on how slowly it may ask, and a bounded goodbye.
+//! Connections: so many, each with limits on how slowly it may ask and read, and a bounded goodbye.
 
 use std::future::Future;
 use std::io;
@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at once; others wait to be taken in.
@@ -23,6 +24,8 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How long a caller may take nothing of an answer: who reads no more would keep a place, and all that waits to be read.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
 /// After a socket could not be taken in, such as when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,6 +35,7 @@ struct Http {
     http: http1::Builder,
     router: Router,
     tls: Option<TlsAcceptor>,
+    reader_patience: Duration,
 }
 
 /// Answers until `stop` is done, and then for at most `drain` those who are being answered.
@@ -42,9 +46,7 @@ pub(super) async fn serve(
     drain: Duration,
 ) -> io::Result<()> {
     let (room, graceful) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), GracefulShutdown::new());
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX);
-    let http = Http { http, router, tls };
+    let http = Http::new(router, tls);
     tokio::pin!(stop);
     loop {
         let taken = async {
@@ -80,7 +82,15 @@ pub(super) async fn serve(
 }
 
 impl Http {
+    fn new(router: Router, tls: Option<TlsAcceptor>) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX);
+        Self { http, router, tls, reader_patience: READER_PATIENCE }
+    }
+
     async fn greet(&self, socket: TcpStream, watcher: Watcher) {
+        let mut socket = Box::pin(TimeoutStream::new(socket));
+        socket.as_mut().set_write_timeout_pinned(Some(self.reader_patience));
         let Some(tls) = &self.tls else { return self.answer(socket, watcher).await };
         match tokio::time::timeout(GREETING_PATIENCE, tls.accept(socket)).await {
             Ok(Ok(socket)) => self.answer(socket, watcher).await,
@@ -95,5 +105,40 @@ impl Http {
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection ended early");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// More than sockets hold between them.
+    const ANSWER_BYTES: usize = 64 << 20;
+
+    /// Who asks for a large answer and reads it after a pause: how much of it comes.
+    async fn read_after(pause: Duration, patience: Duration) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").await.unwrap();
+        let router = Router::new().route("/", get(async || vec![b'x'; ANSWER_BYTES]));
+        let http = Http { reader_patience: patience, ..Http::new(router, None) };
+        let (socket, _) = listener.accept().await.unwrap();
+        let answering = tokio::spawn(async move { http.greet(socket, GracefulShutdown::new().watcher()).await });
+        tokio::time::sleep(pause).await;
+        let mut answer = Vec::new();
+        // A connection that was given up may end in an error, after what had been sent.
+        let _ = caller.read_to_end(&mut answer).await;
+        answering.await.unwrap();
+        answer.len()
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_is_given_up() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(60));
+        assert!(read_after(Duration::from_secs(1), short).await < ANSWER_BYTES);
+        assert!(read_after(Duration::from_secs(1), long).await > ANSWER_BYTES);
     }
 }
