@@ -171,7 +171,12 @@ fn fastest(mut work: impl FnMut()) -> f64 {
 /// The fastest of all rounds of each window that the model has positions for.
 fn windows(asked: &Asked, model: &Model) -> Vec<Window> {
     let config = model.backend().config();
-    let number_bytes = if asked.kernel.dtype() == "bf16" { 2 } else { 4 };
+    // Of weights in eight bits it is one; keys and values have two, but are few.
+    let number_bytes = match asked.kernel.dtype() {
+        "int8" => 1,
+        "bf16" => 2,
+        _ => 4,
+    };
     let of = |tokens: usize| Window {
         tokens,
         flop: config.prefill_flop_per_token(tokens),

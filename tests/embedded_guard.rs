@@ -19,6 +19,8 @@ use throughline::window::WindowSpec;
 const HEAD_LOGIT_DELTA_MAX: f32 = 2e-3;
 /// The same where matrices and their operands are rounded to bfloat16.
 const BF16_HEAD_LOGIT_DELTA_MAX: f32 = 0.15;
+/// The same where matrices and what they multiply are rounded to integers of 8 bits.
+const INT8_HEAD_LOGIT_DELTA_MAX: f32 = 1.0;
 /// The greatest change of a probability by the number of windows' tokens computed together.
 const SAME_PROBABILITY_DELTA_MAX: f32 = 1e-5;
 
@@ -87,7 +89,11 @@ fn head_logits_match_pytorch() {
     for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
         let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
         let model = load_with(&ModelSource::Embedded, &settings).unwrap();
-        let allowed = if kernel.dtype() == "f32" { HEAD_LOGIT_DELTA_MAX } else { BF16_HEAD_LOGIT_DELTA_MAX };
+        let allowed = match kernel.dtype() {
+            "f32" => HEAD_LOGIT_DELTA_MAX,
+            "bf16" => BF16_HEAD_LOGIT_DELTA_MAX,
+            _ => INT8_HEAD_LOGIT_DELTA_MAX,
+        };
         println!("{kernel}: max |Δlogit| {}", golden_delta(&model, allowed));
     }
 }

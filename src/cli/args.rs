@@ -170,7 +170,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
 
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
+    /// avx512-vnni, in 8 bits: faster, less exact
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
 
@@ -276,7 +277,8 @@ pub struct ModelSpeedArgs {
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
 
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest it can run]
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
+    /// avx512-vnni, in 8 bits: faster, less exact
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
     /// One JSON object

@@ -224,7 +224,7 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     if !kernel.is_available() {
         return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{kernel}`")));
     }
-    let number_bytes = if device.is_cpu() && kernel.dtype() == "bf16" { 2 } else { dtype.size_in_bytes() };
+    let number_bytes = if device.is_cpu() { kernel.number_bytes() } else { dtype.size_in_bytes() };
     let numbers = if device.is_cpu() { config.padded_parameter_count(PANEL_MAX) } else { config.parameter_count() };
     let widen = numbers.saturating_mul(number_bytes) <= settings.dense_bytes_max;
     let loader = Loader { source, config, device: &device, dtype, widen };
@@ -239,22 +239,23 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     let backend: Box<dyn Backend> = match kernel {
         _ if !device.is_cpu() || !dense => candle(&loader)?,
         #[cfg(target_arch = "x86_64")]
-        KernelName::Avx512Bf16 => Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader)?),
+        KernelName::Avx512Bf16 | KernelName::Avx512Vnni => {
+            Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader, kernel)?)
+        }
         #[cfg(target_arch = "x86_64")]
-        KernelName::Avx512 => Box::new(CpuBackend::<kernels::Avx512>::load(&loader)?),
+        KernelName::Avx512 => Box::new(CpuBackend::<kernels::Avx512>::load(&loader, kernel)?),
         #[cfg(target_arch = "x86_64")]
-        KernelName::Avx2 => Box::new(CpuBackend::<kernels::Avx2>::load(&loader)?),
+        KernelName::Avx2 => Box::new(CpuBackend::<kernels::Avx2>::load(&loader, kernel)?),
         #[cfg(target_arch = "aarch64")]
-        KernelName::Neon => Box::new(CpuBackend::<kernels::Neon>::load(&loader)?),
-        KernelName::Portable => Box::new(CpuBackend::<kernels::Portable>::load(&loader)?),
+        KernelName::Neon => Box::new(CpuBackend::<kernels::Neon>::load(&loader, kernel)?),
+        KernelName::Portable => Box::new(CpuBackend::<kernels::Portable>::load(&loader, kernel)?),
         _ => candle(&loader)?,
     };
     let kernel = if dense { kernel } else { KernelName::Candle };
     Ok(match device.is_cpu() {
         true => {
-            let dtype = kernel.dtype();
-            let number_bytes = if dtype == "bf16" { 2 } else { 4 };
-            Ready { backend, device: format!("cpu, {kernel}"), dtype: dtype.into(), kernel: Some(kernel), number_bytes }
+            let (dtype, number_bytes) = (kernel.dtype().into(), kernel.number_bytes());
+            Ready { backend, device: format!("cpu, {kernel}"), dtype, kernel: Some(kernel), number_bytes }
         }
         false => Ready {
             backend,

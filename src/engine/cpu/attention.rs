@@ -121,14 +121,14 @@ impl<K: Kernel> CpuBackend<K> {
     fn finish(&self, scratch: &mut Scratch<K>, rows: usize, (kv_head, group): (usize, usize)) {
         let d = self.config.head_dim;
         let head = kv_head * (self.config.heads / self.config.kv_heads) + group;
-        let stride = depth::<K>(self.config.heads * d);
         let Scratch { mixed: out, attention, .. } = scratch;
+        let out = out.numbers.chunks_exact_mut(out.stride);
         let mixed = attention.mixed[group].chunks_exact(d.next_multiple_of(K::PANEL));
         let running = &attention.running[group * BLOCK..];
         K::with_features(
             #[inline(always)]
             || {
-                for ((mixed, running), out) in mixed.zip(running).zip(out.chunks_exact_mut(stride)).take(rows) {
+                for ((mixed, running), out) in mixed.zip(running).zip(out).take(rows) {
                     let scale = 1.0 / running.sum;
                     rows::write(mixed[..d].iter().map(|x| x * scale), &mut out[head * d..][..d]);
                 }

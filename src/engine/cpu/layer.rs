@@ -1,22 +1,22 @@
 //! One block of rows through one layer.
 
 use super::super::config::LlamaConfig;
-use super::super::kernels::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
+use super::super::kernels::{Aligned, Element, Kernel, KernelName, rows};
 use super::attention::AttentionScratch;
 use super::cache::Block as KvBlock;
-use super::weights::Linear;
+use super::linear::{Linear, Operand, Out};
 use super::{BLOCK, Block, CpuBackend};
 
 /// What stands between the products of a block: made once a thread, used again by every block.
 pub(super) struct Scratch<K: Kernel> {
-    h: Aligned<K::Element>,         // (R, C): normalised rows
-    wide: Aligned<f32>,             // (R, H·D) or (R, 2·K·D): projections before they are rotated
-    kv_elements: usize,             // of keys and values in `wide`
-    pub q: Aligned<K::Element>,     // (R, H·D): rotated, scaled queries
-    pub mixed: Aligned<K::Element>, // (R, H·D): what attention gives
-    gate: Aligned<f32>,             // (R, PANEL)
-    up: Aligned<f32>,               // (R, PANEL)
-    gated: Aligned<K::Element>,     // (R, I)
+    h: Operand<K>,              // (R, C): normalised rows
+    wide: Aligned<f32>,         // (R, H·D) or (R, 2·K·D): projections before they are rotated
+    kv_elements: usize,         // of keys and values in `wide`
+    pub q: Aligned<K::Element>, // (R, H·D): rotated, scaled queries
+    pub mixed: Operand<K>,      // (R, H·D): what attention gives
+    gate: Aligned<f32>,         // (R, PANEL)
+    up: Aligned<f32>,           // (R, PANEL)
+    gated: Operand<K>,          // (R, I)
     pub attention: AttentionScratch<K>,
 }
 
@@ -26,18 +26,18 @@ pub(super) fn depth<K: Kernel>(columns: usize) -> usize {
 }
 
 impl<K: Kernel> Scratch<K> {
-    pub fn new(config: &LlamaConfig) -> Self {
+    pub fn new(config: &LlamaConfig, kernel: KernelName) -> Self {
         let q = config.heads * config.head_dim;
         let wide = q.max(2 * config.kv_heads * config.head_dim).next_multiple_of(K::PANEL);
         Self {
-            h: Aligned::zeros(BLOCK * depth::<K>(config.hidden_size)),
+            h: Operand::zeros(kernel, config.hidden_size),
             wide: Aligned::zeros(BLOCK * wide),
             kv_elements: 0,
             q: Aligned::zeros(BLOCK * depth::<K>(q)),
-            mixed: Aligned::zeros(BLOCK * depth::<K>(q)),
+            mixed: Operand::zeros(kernel, q),
             gate: Aligned::zeros(BLOCK * K::PANEL),
             up: Aligned::zeros(BLOCK * K::PANEL),
-            gated: Aligned::zeros(BLOCK * depth::<K>(config.intermediate_size.next_multiple_of(K::PANEL))),
+            gated: Operand::zeros(kernel, config.intermediate_size),
             attention: AttentionScratch::new(config),
         }
     }
@@ -106,20 +106,20 @@ impl<K: Kernel> CpuBackend<K> {
         self.normalise(block, &weights.attention_norm, &mut scratch.h);
         self.queries(scratch, layer, block);
         self.attend(scratch, block, &seen);
-        self.add_product(&scratch.mixed, rows, &weights.o, &mut block.x);
+        self.add_product(&mut scratch.mixed, rows, &weights.o, &mut block.x);
         self.normalise(block, &weights.mlp_norm, &mut scratch.h);
         self.gated(scratch, layer, rows);
-        self.add_product(&scratch.gated, rows, &weights.down, &mut block.x);
+        self.add_product(&mut scratch.gated, rows, &weights.down, &mut block.x);
     }
 
     /// `x (R, C)` → `h (R, C)`
-    fn normalise(&self, block: &Block, weight: &[f32], h: &mut [K::Element]) {
+    fn normalise(&self, block: &Block, weight: &[f32], h: &mut Operand<K>) {
         let (c, eps) = (self.config.hidden_size, self.config.rms_eps as f32);
         let x = block.x.chunks_exact(self.x_stride());
         K::with_features(
             #[inline(always)]
             || {
-                for (x, h) in x.zip(h.chunks_exact_mut(depth::<K>(c))) {
+                for (x, h) in x.zip(h.numbers.chunks_exact_mut(h.stride)) {
                     rows::write(rows::rms_norm::<K>(&x[..c], weight, eps), h);
                 }
             },
@@ -127,30 +127,24 @@ impl<K: Kernel> CpuBackend<K> {
     }
 
     /// `out (R, columns) = h · matrixᵀ + bias`; returns the stride of `out`.
-    fn project(&self, h: &[K::Element], rows: usize, linear: &Linear<K>, out: &mut [f32]) -> usize {
-        let b = linear.matrix.panels::<K>();
-        let (a_stride, out_stride) = (b.groups * K::Element::GROUP, b.count * K::PANEL);
-        multiply::<K>(Product { a: h, a_stride, rows, b, out: &mut *out, out_stride, add: false });
+    fn project(&self, h: &Operand<K>, rows: usize, linear: &Linear<K>, out: &mut [f32]) -> usize {
+        let panels = 0..linear.panels();
+        let stride = panels.len() * K::PANEL;
+        linear.multiply(h, rows, panels, Out { numbers: &mut *out, stride, add: false });
         if let Some(bias) = &linear.bias {
-            out.chunks_exact_mut(out_stride).take(rows).for_each(|row| rows::add(row, bias));
+            out.chunks_exact_mut(stride).take(rows).for_each(|row| rows::add(row, bias));
         }
-        out_stride
+        stride
     }
 
     /// `x (R, C) += a · matrixᵀ + bias`
-    fn add_product(&self, a: &[K::Element], rows: usize, linear: &Linear<K>, x: &mut [f32]) {
-        let out_stride = self.x_stride();
+    fn add_product(&self, a: &mut Operand<K>, rows: usize, linear: &Linear<K>, x: &mut [f32]) {
+        let stride = self.x_stride();
         if let Some(bias) = &linear.bias {
-            x.chunks_exact_mut(out_stride).for_each(|row| rows::add(row, bias));
+            x.chunks_exact_mut(stride).for_each(|row| rows::add(row, bias));
         }
-        let b = linear.matrix.panels::<K>();
-        let a_stride = self.operand_stride(&linear.matrix);
-        multiply::<K>(Product { a, a_stride, rows, b, out: x, out_stride, add: true });
-    }
-
-    /// Elements from a row of a matrix's left operand to the next.
-    fn operand_stride(&self, matrix: &Packed<K::Element>) -> usize {
-        matrix.groups * K::Element::GROUP
+        a.written(rows);
+        linear.multiply(a, rows, 0..linear.panels(), Out { numbers: x, stride, add: true });
     }
 
     /// `h (R, C)` → `q (R, H·D)`, rotated and scaled by `log₂ e / √D`: the softmax is taken in powers of two.
@@ -178,22 +172,20 @@ impl<K: Kernel> CpuBackend<K> {
     fn gated(&self, scratch: &mut Scratch<K>, layer: usize, rows: usize) {
         let weights = &self.weights.layers[layer];
         let (gate, up) = (&weights.gate, &weights.up);
-        let stride = self.operand_stride(&weights.down.matrix);
-        let a_stride = self.operand_stride(&gate.matrix);
-        for panel in 0..gate.matrix.count {
+        scratch.h.written(rows);
+        for panel in 0..gate.panels() {
             let first = panel * K::PANEL;
             let columns = K::PANEL.min(self.config.intermediate_size - first);
             for (linear, out) in [(gate, &mut scratch.gate), (up, &mut scratch.up)] {
-                let b = linear.matrix.some::<K>(panel, 1);
-                let out_stride = K::PANEL;
-                multiply::<K>(Product { a: &scratch.h, a_stride, rows, b, out: &mut *out, out_stride, add: false });
+                let stride = K::PANEL;
+                linear.multiply(&scratch.h, rows, panel..panel + 1, Out { numbers: &mut *out, stride, add: false });
                 if let Some(bias) = &linear.bias {
                     let bias = &bias[first..first + columns];
-                    out.chunks_exact_mut(out_stride).take(rows).for_each(|row| rows::add(row, bias));
+                    out.chunks_exact_mut(stride).take(rows).for_each(|row| rows::add(row, bias));
                 }
             }
             let both = scratch.gate.chunks_exact(K::PANEL).zip(scratch.up.chunks_exact(K::PANEL));
-            let out = scratch.gated.chunks_exact_mut(stride);
+            let out = scratch.gated.numbers.chunks_exact_mut(scratch.gated.stride);
             K::with_features(
                 #[inline(always)]
                 || {

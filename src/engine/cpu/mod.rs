@@ -7,7 +7,8 @@
 //! begin at multiples of [`BLOCK`] from the sequence's beginning, wherever a prefix ends: the last block of one is copied and gone on with,
 //! so that attention sums as ever. Nothing is padded to a longest sequence, memory grows with the tokens, and the last layer
 //! is computed at the rows that are read alone. Every row is summed in an order of its own: what comes out is the same, to
-//! the last bit, for any number of threads, any neighbours in the batch, and however the tokens came.
+//! the last bit, for any number of threads, any neighbours in the batch, and however the tokens came. Weights, and the rows that they multiply,
+//! may be in eight bits; attention and all that is kept are in the kernel's numbers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,12 +17,13 @@ use rayon::prelude::*;
 
 use super::cache::{COLUMN_TOKENS, new_owner};
 use super::config::LlamaConfig;
-use super::kernels::{Aligned, Element, Kernel, PANEL_MAX, Packed, Product, multiply, rows};
+use super::kernels::{Aligned, Element, Kernel, KernelName, PANEL_MAX, Packed, Product, multiply, rows};
 use super::{Backend, EngineError, KvCache, Output, Read, Sequence, check_sequence};
 
 mod attention;
 mod cache;
 mod layer;
+mod linear;
 mod weights;
 
 use cache::{Block as KvBlock, Column};
@@ -40,6 +42,8 @@ const BLOCKS_MANY: usize = 4;
 /// A model in memory, computed by kernel `K`.
 pub(super) struct CpuBackend<K: Kernel> {
     config: LlamaConfig,
+    /// `K`'s own, or that of weights in eight bits beside it.
+    kernel: KernelName,
     /// Of the caches that it makes.
     owner: u64,
     weights: Weights<K>,
@@ -77,18 +81,18 @@ struct Block {
 }
 
 impl<K: Kernel> CpuBackend<K> {
-    /// Packs the weights that `loader` reads.
+    /// Packs the weights that `loader` reads for the kernel of that name, whose products other than with weights are `K`'s.
     ///
     /// # Errors
     /// When they cannot be read, or the processor lacks the kernel's instructions.
-    pub fn load(loader: &super::weights::Loader) -> Result<Self, EngineError> {
+    pub fn load(loader: &super::weights::Loader, kernel: KernelName) -> Result<Self, EngineError> {
         const { assert!(BLOCK.is_multiple_of(K::PANEL) && K::PANEL <= PANEL_MAX) };
-        if !K::NAME.is_available() {
-            return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{}`", K::NAME)));
+        if let Some(lacking) = [K::NAME, kernel].into_iter().find(|name| !name.is_available()) {
+            return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{lacking}`")));
         }
         let (config, owner) = (loader.config.clone(), new_owner());
-        let weights = Weights::load(loader)?;
-        Ok(Self { config, owner, weights, output: OnceLock::new(), scratch: Mutex::default() })
+        let weights = Weights::load(loader, kernel)?;
+        Ok(Self { config, kernel, owner, weights, output: OnceLock::new(), scratch: Mutex::default() })
     }
 
     /// Elements from a row of `x` to the next.
@@ -100,7 +104,7 @@ impl<K: Kernel> CpuBackend<K> {
     fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch<K>) -> R) -> R {
         let pool = || self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let pooled = pool().pop();
-        let mut scratch = pooled.unwrap_or_else(|| Scratch::new(&self.config));
+        let mut scratch = pooled.unwrap_or_else(|| Scratch::new(&self.config, self.kernel));
         let result = work(&mut scratch);
         pool().push(scratch);
         result

@@ -4,6 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "x86_64")]
+use super::int8;
 use super::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
 
 /// Depth of the product, as deep as a small model is wide: a tile then has little to do but multiply, and both operands fit a
@@ -16,6 +18,8 @@ const LASTS: Duration = Duration::from_millis(60);
 const ROUNDS: usize = 5;
 /// Times that every chain of sums is added to between two looks at the clock; sums of so many ones are exact in f32.
 const STEPS: usize = 100_000;
+/// Products between two looks at the clock.
+const CALLS: usize = 100;
 
 #[derive(Clone, Copy)]
 pub(super) enum Ceiling {
@@ -29,24 +33,41 @@ impl Ceiling {
     /// Floating-point operations a second over all threads of the pool. `None`: the kernel multiplies and adds by two instructions, of
     /// which the compiler would move one out of a loop that has nothing else in it.
     pub fn measure<K: Kernel>(self) -> Option<f64> {
-        let on_this_thread: fn() -> f64 = match self {
-            Self::Product => products::<K>,
-            Self::Instruction if K::FUSED => instructions::<K>,
-            Self::Instruction => return None,
-        };
-        let round = |_| rayon::broadcast(|_| on_this_thread()).into_iter().sum::<f64>();
-        Some((0..ROUNDS).map(round).fold(0.0, f64::max))
+        match self {
+            Self::Product => Some(fastest(products::<K>)),
+            Self::Instruction => K::FUSED.then(|| fastest(instructions::<K>)),
+        }
     }
+
+    /// The same of products in eight bits.
+    #[cfg(target_arch = "x86_64")]
+    pub fn measure_int8(self) -> f64 {
+        match self {
+            Self::Product => fastest(int8_products),
+            Self::Instruction => fastest(|| rate(|| int8::ones(STEPS))),
+        }
+    }
+}
+
+/// Operations a second over all threads of the pool, in the best round.
+fn fastest(on_this_thread: fn() -> f64) -> f64 {
+    let round = |_| rayon::broadcast(|_| on_this_thread()).into_iter().sum::<f64>();
+    (0..ROUNDS).map(round).fold(0.0, f64::max)
+}
+
+/// Operations a second of work that returns how many products it made: a multiplication and an addition each.
+fn rate(mut work: impl FnMut() -> f64) -> f64 {
+    let (start, mut products) = (Instant::now(), 0.0);
+    while start.elapsed() < LASTS {
+        products += work();
+    }
+    2.0 * products / start.elapsed().as_secs_f64()
 }
 
 /// Operations a second of the instruction, in as many chains of sums as a large tile has, or a small one: they fit the registers, and none
 /// waits for its own last sum.
 fn instructions<K: Kernel>() -> f64 {
-    let (start, mut products) = (Instant::now(), 0.0);
-    while start.elapsed() < LASTS {
-        products += if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(STEPS) } else { ones::<K, 12>(STEPS) };
-    }
-    2.0 * products / start.elapsed().as_secs_f64()
+    rate(|| if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(STEPS) } else { ones::<K, 12>(STEPS) })
 }
 
 /// Adds ones times ones to `CHAINS` registers of sums, `steps` times each. Returns how many products that were: the total of the sums.
@@ -85,17 +106,32 @@ fn products<K: Kernel>() -> f64 {
     rows::write((0..rows * DEPTH).map(|i| (i % 7) as f32), &mut a);
     let packed = Packed::<K::Element>::of_rows::<K>(&vec![0.5; K::PANEL * DEPTH], DEPTH);
     let mut out = vec![0.0; rows * K::PANEL];
-    let flop_each = 2 * rows * packed.groups * K::Element::GROUP * K::PANEL;
-    let (start, mut products) = (Instant::now(), 0u64);
-    while start.elapsed() < LASTS {
-        for _ in 0..100 {
+    rate(|| {
+        for _ in 0..CALLS {
             let b = packed.panels::<K>();
             let out = black_box(&mut out);
             multiply::<K>(Product { a: &a, a_stride: DEPTH, rows, b, out, out_stride: K::PANEL, add: false });
-            products += 1;
         }
-    }
-    products as f64 * flop_each as f64 / start.elapsed().as_secs_f64()
+        (CALLS * rows * packed.groups * K::Element::GROUP * K::PANEL) as f64
+    })
+}
+
+/// Operations a second of the tile in eight bits.
+#[cfg(target_arch = "x86_64")]
+fn int8_products() -> f64 {
+    let rows = TILES * int8::ROWS;
+    let numbers: Vec<f32> = (0..rows * DEPTH).map(|i| (i % 7) as f32).collect();
+    let mut a = int8::Rows::zeros(rows, DEPTH);
+    a.quantise(&numbers, DEPTH, rows);
+    let b = int8::Matrix::of_rows(&vec![0.5; int8::PANEL * DEPTH], DEPTH);
+    let mut out = vec![0.0; rows * int8::PANEL];
+    rate(|| {
+        for _ in 0..CALLS {
+            let (out, out_stride) = (black_box(&mut out[..]), int8::PANEL);
+            int8::multiply(int8::Product { a: &a, rows, b: &b, panels: 0..1, out, out_stride, add: false });
+        }
+        (CALLS * rows * DEPTH * int8::PANEL) as f64
+    })
 }
 
 #[cfg(test)]
@@ -120,6 +156,9 @@ mod tests {
             counts::<super::super::Avx2>();
             counts::<super::super::Avx512>();
             counts::<super::super::Avx512Bf16>();
+            if KernelName::Avx512Vnni.is_available() {
+                assert_eq!(int8::ones(1_000), f64::from(1_000 * 24 * 16 * 4));
+            }
         }
         #[cfg(target_arch = "aarch64")]
         counts::<super::super::Neon>();

@@ -8,6 +8,7 @@
 //! | name | numbers multiplied | vectors |
 //! |---|---|---|
 //! | `avx512-bf16` | bfloat16, sums in f32 | 512 bits, `vdpbf16ps` |
+//! | `avx512-vnni` | int8 where one is a weight ([`int8`]) but of queries, keys and values; all else as `avx512-bf16` | 512 bits, `vpdpbusd` |
 //! | `avx512` | f32 | 512 bits |
 //! | `avx2` | f32 | 256 bits, FMA |
 //! | `neon` | f32 | 128 bits |
@@ -20,6 +21,8 @@ use half::bf16;
 
 mod buffer;
 mod ceiling;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod int8;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -31,6 +34,7 @@ mod tile;
 mod x86;
 
 pub(super) use buffer::Aligned;
+use buffer::Plain;
 use ceiling::Ceiling;
 #[cfg(target_arch = "aarch64")]
 pub(super) use neon::Neon;
@@ -44,7 +48,7 @@ pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
 pub(super) const PANEL_MAX: usize = 64;
 
 /// A number that matrices hold.
-pub(super) trait Element: Copy + Default + Send + Sync + 'static {
+pub(super) trait Element: Plain + Default {
     /// How many neighbours along the depth one instruction multiplies and adds up.
     const GROUP: usize;
     fn from_f32(number: f32) -> Self;
@@ -124,6 +128,9 @@ pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelName {
     Avx512Bf16,
+    /// Weights but those of queries, keys and values, and what they multiply, in eight bits, all else as by `Avx512Bf16`: less exact, so it is
+    /// only taken where it is named.
+    Avx512Vnni,
     Avx512,
     Avx2,
     Neon,
@@ -133,14 +140,17 @@ pub enum KernelName {
 }
 
 impl KernelName {
-    /// All of them, the fastest first.
-    pub const ALL: [Self; 6] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Neon, Self::Portable, Self::Candle];
+    /// All of them, those first that are taken first where none is named.
+    pub const ALL: [Self; 7] =
+        [Self::Avx512Bf16, Self::Avx512Vnni, Self::Avx512, Self::Avx2, Self::Neon, Self::Portable, Self::Candle];
 
     /// Whether this build has it and this processor can run it.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Self::Avx512Bf16.is_available() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
@@ -159,7 +169,7 @@ impl KernelName {
         }
     }
 
-    /// The fastest that this processor can run.
+    /// The fastest that this processor can run in floating point: what has that in eight bits has bfloat16, which stands before it.
     pub fn best() -> Self {
         Self::ALL.into_iter().find(|name| name.is_available()).unwrap_or(Self::Portable)
     }
@@ -167,6 +177,7 @@ impl KernelName {
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
@@ -175,13 +186,13 @@ impl KernelName {
         }
     }
 
-    /// Floating-point operations a second of this kernel's products on all threads, operands in the caches next to the core: the
+    /// Operations a second of this kernel's products with weights on all threads, operands in the caches next to the core: the
     /// ceiling of everything that is built from them. `None` for candle, and for what this processor cannot run.
     pub fn ceiling(self) -> Option<f64> {
         self.measured(Ceiling::Product)
     }
 
-    /// Floating-point operations a second of the instruction that this kernel multiplies by, on all threads, operands in registers: the
+    /// Operations a second of the instruction that this kernel multiplies weights by, on all threads, operands in registers: the
     /// ceiling of any product that is made with it. `None` as for [`KernelName::ceiling`], and for a kernel that has no such instruction.
     pub fn instruction_ceiling(self) -> Option<f64> {
         self.measured(Ceiling::Instruction)
@@ -193,6 +204,8 @@ impl KernelName {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => ceiling.measure::<Avx512Bf16>(),
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Some(ceiling.measure_int8()),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => ceiling.measure::<Avx512>(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => ceiling.measure::<Avx2>(),
@@ -203,9 +216,18 @@ impl KernelName {
         }
     }
 
-    /// What is multiplied: `bf16` or `f32`.
+    /// What weights are multiplied in: `bf16`, `int8` or `f32`.
     pub fn dtype(self) -> &'static str {
-        if self == Self::Avx512Bf16 { "bf16" } else { "f32" }
+        match self {
+            Self::Avx512Bf16 => "bf16",
+            Self::Avx512Vnni => "int8",
+            _ => "f32",
+        }
+    }
+
+    /// Bytes of a number of keys and values; one of a weight has no more.
+    pub(super) fn number_bytes(self) -> usize {
+        if matches!(self, Self::Avx512Bf16 | Self::Avx512Vnni) { 2 } else { 4 }
     }
 }
 

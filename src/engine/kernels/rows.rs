@@ -15,7 +15,7 @@ fn fused<K: Kernel>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// 1.5 · 2²³: adding it rounds a number below 2²² to an integer, which then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// e^r for |r| ≤ ½ ln 2, to about 1 ulp: the polynomial of Cephes' `expf` (Moshier 1992).
 #[inline(always)]

@@ -4,6 +4,9 @@ use half::bf16;
 
 use super::*;
 
+#[cfg(target_arch = "x86_64")]
+mod int8;
+
 /// Relative to the sum of the products' sizes: one rounding an addition, at worst.
 const F32_PRODUCT_ERROR_MAX: f64 = 1e-6;
 /// Both operands are rounded to 8 bits before the reference sees them: what is left is the sum's own rounding.
@@ -222,5 +225,6 @@ fn a_kernel_is_called_by_its_name() {
     for name in KernelName::ALL.into_iter().filter(|name| name.is_available()) {
         assert_eq!(name.name().parse(), Ok(name));
     }
+    assert_ne!(KernelName::best(), KernelName::Avx512Vnni, "it is less exact");
     assert!("avx9".parse::<KernelName>().unwrap_err().contains("portable"));
 }
