@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use throughline::arc::{Arcs, MessageAt, Observation};
+use throughline::arc::{ARC_ROW_BYTES_MAX, ArcRow, Arcs, MessageAt, Observation};
 use throughline::scoring::MessageScore;
 use throughline::target::{People, Said, Toward};
 
@@ -144,9 +144,8 @@ fn slope(parts_ns: &[f64]) -> (f64, f64) {
 /// Prints what is not done for every message, at a life's full length.
 fn at_the_end(life: Life, mut arcs: Arcs, toward: &Toward) {
     let ms = |began: Instant| 1e3 * began.elapsed().as_secs_f64();
-    let row = |state| serde_json::to_vec(state).map_or(0, |row| row.len());
-    let rows = arcs.states().each_ref().map(row);
-    println!("the states of both arcs as JSON: {} and {} bytes", rows[0], rows[1]);
+    let row = serde_json::to_vec(&ArcRow::of(arcs.states())).map_or(0, |row| row.len());
+    println!("the row of both arcs: {row} bytes, of {ARC_ROW_BYTES_MAX} at most");
     let began = Instant::now();
     let targets = toward.targets(arcs.states().each_ref().map(|state| state.evidence())).len();
     println!("toward whom ({targets} people): {:.1} ms", ms(began));

@@ -6,7 +6,7 @@ mod cli_support;
 
 use std::path::Path;
 
-use cli_support::{code, folder, lines, score, sessions, str, text, throughline, write};
+use cli_support::{code, folder, lines, score, session, sessions, str, text, throughline, write};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -95,7 +95,9 @@ fn explain_says_everything_in_words() {
 #[test]
 fn a_policy_decides_levels_and_stands_in_the_output() {
     let folder = folder();
-    let chats = write(&folder, "chats.jsonl", &sessions().concat());
+    // Ada comes back after two years, when what there was has faded.
+    let later = session("ada", "ada-5", 1, &[("user", "Good morning!")]).replace("2026-03-01", "2028-03-01");
+    let chats = write(&folder, "chats.jsonl", &(sessions().concat() + &later));
     let strict = shown()
         .replace("name = \"default\"", "name = \"strict\"")
         .replace("score_min = 0.28 ", "score_min = 0.0 ")
@@ -125,11 +127,17 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
         assert!(people_read.contains("α: with a calibrated model at most this share"), "{people_read}");
     }
     let arcs = history_lines(&out).into_iter().flat_map(|history| history["arcs"].as_array().unwrap().clone());
+    let mut faded = 0;
     for arc in arcs {
         let (kind, level) = (arc["kind"].as_str().unwrap(), arc["level"].as_str().unwrap());
-        let told = format!("       {kind} {level} {:.2}", arc["score"].as_f64().unwrap());
-        assert!(level == "none" || summary.contains(&told), "{told}: {summary}");
+        let [height, now] = ["score", "score_now"].map(|key| format!("{:.2}", arc[key].as_f64().unwrap()));
+        let (told, then) = (format!("       {kind} {level} {height}"), format!("; now {now}"));
+        let line = summary.lines().find(|line| line.starts_with(&told) && line.ends_with(&then));
+        assert!(level == "none" || line.is_some(), "{told} … {then}: {summary}");
+        assert!(page.contains(&format!(", now {now}</h3>")), "{now}");
+        faded += usize::from(height != now);
     }
+    assert!(faded > 0, "a test that can fail");
 }
 
 #[test]

@@ -207,6 +207,32 @@ fn what_nobody_looked_at_is_not_acknowledged() {
 }
 
 #[test]
+fn what_came_since_a_person_looked_stands_beside_the_state() {
+    let home = folder();
+    let review = "score_min = 0.02\nmitigations = [\"review-before-restoring\"]";
+    let policy = write(&home, "eager.toml", &EAGER.replace("score_min = 0.02", review));
+    let arguments = ["--policy", policy.to_str().unwrap(), "--kernel", "portable"];
+    let server = Server::start(home.path(), &arguments);
+    let talk = conversation(6).concat();
+    let first = server.post("/v1/turns", &turn("ada", "s", &talk)).ok();
+    let recommended = json!({"level": "review", "mitigations": ["review-before-restoring"]});
+    let state = |answer: &Value| json!({"level": answer["level"], "mitigations": answer["mitigations"]});
+    assert_eq!((state(&first), &first["since_seen"]), (recommended.clone(), &Value::Null));
+    server.post("/v1/users/ada/acknowledge", &json!({"by": "rev"})).ok();
+    let stands = server.get("/v1/users/ada").ok();
+    let nothing = json!({"level": "none", "mitigations": []});
+    assert_eq!((state(&stands), &stands["since_seen"]), (recommended.clone(), &nothing));
+    // What comes then counts anew: in a draft, of which nothing stays, in a turn, and after a restart.
+    let more = turn("ada", "t", &talk);
+    assert_eq!(server.post("/v1/check", &more).ok()["since_seen"], recommended);
+    assert_eq!(server.get("/v1/users/ada").ok()["since_seen"], nothing);
+    assert_eq!(server.post("/v1/turns", &more).ok()["since_seen"], recommended);
+    assert_eq!(server.stop().0, Some(0));
+    let server = Server::start(home.path(), &arguments);
+    assert_eq!(server.get("/v1/users/ada").ok()["since_seen"], recommended);
+}
+
+#[test]
 fn a_hold_is_set_before_the_first_turn() {
     let home = folder();
     let server = Server::start(home.path(), &[]);

@@ -1,7 +1,8 @@
 //! Arcs: evidence of many messages, over time, as one state a user and kind.
 //!
 //! Pure: no IO, no clock (time is an argument), no tensors. [`ArcState::step`] is the only way
-//! evidence enters, so a stream and a batch give the same state; [`Arcs`] are both arcs of a user whose sessions may arrive in any order.
+//! evidence enters, so a stream and a batch give the same state; [`Arcs`] are both arcs of a user whose sessions may arrive in any order,
+//! and [`ArcRow`] is both written down.
 //!
 //! Each user message is worth a *gain*, the logarithm of an e-value (`evidence`): a bet against "this
 //! history is innocent" that on average wins nothing as long as it is. Bets multiply, and one of them
@@ -47,9 +48,11 @@ use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, li
 
 mod arcs;
 mod evidence;
+mod row;
 
 pub(crate) use arcs::sort_by_time;
 pub use arcs::{Arcs, ArcsMark};
+pub use row::{ARC_ROW_BYTES_MAX, ARC_ROW_VERSION, ArcRow, ArcRowError};
 
 /// Evidence halves in this time without any.
 const HALF_LIFE_DAYS: f64 = 180.0;

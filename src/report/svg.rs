@@ -168,6 +168,7 @@ mod tests {
         ArcView {
             kind,
             score: 0.5,
+            score_now: 0.5,
             level: crate::verdict::Level::Watch,
             onset: None,
             imminent: None,

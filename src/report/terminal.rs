@@ -82,7 +82,7 @@ impl Terminal<'_> {
     fn arc(&mut self, arc: &ArcView) -> io::Result<()> {
         let since = arc.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
         let (kind, level, score) = (arc.kind.as_str(), self.level(arc.level, 0), score_words(arc.score));
-        writeln!(self.out, "       {kind} {level} {score}{since}")?;
+        writeln!(self.out, "       {kind} {level} {score}{since}; now {:.2}", arc.score_now)?;
         if let Some(at) = &arc.imminent {
             writeln!(self.out, "         an imminent threat: {}", place(at))?;
         }

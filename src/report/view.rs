@@ -93,7 +93,10 @@ pub struct SessionView {
 #[derive(Debug, Clone)]
 pub struct ArcView {
     pub kind: ArcKind,
+    /// At its height.
     pub score: f32,
+    /// At the last message.
+    pub score_now: f32,
     pub level: Level,
     pub onset: Option<PlaceView>,
     pub imminent: Option<PlaceView>,
@@ -239,6 +242,7 @@ impl Looking<'_> {
         ArcView {
             kind: arc.kind,
             score: arc.score,
+            score_now: arc.score_now(),
             level: arc.level,
             onset: arc.onset.map(|at| self.place(at)),
             imminent: arc.imminent.map(|at| self.place(at)),
@@ -360,6 +364,7 @@ mod tests {
         let arc = |kind| ArcView {
             kind,
             score: 0.0,
+            score_now: 0.0,
             level,
             onset: None,
             imminent: None,

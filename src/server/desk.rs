@@ -399,7 +399,7 @@ impl<'a> Worker<'a> {
         let messages = score.messages.iter().map(|one| MessageOut::of(one.at, one.role, &one.score));
         Ok(Answer::Score(ScoreOut {
             messages: messages.collect(),
-            standing: StandingOut::of(&arcs, &score.verdict, &self.judging.by),
+            standing: StandingOut::of((&arcs, &score.verdict), None, &self.judging.by),
             notes: serde_json::to_value(score.notes).unwrap_or_default(),
         }))
     }

@@ -2,7 +2,7 @@
 
 use super::judging::Judging;
 use super::problem::Problem;
-use super::wire::StandingOut;
+use super::wire::{SinceOut, StandingOut};
 use crate::arc::{ArcKind, ArcState, Arcs, Observation};
 use crate::scorer::{ArcNow, Live, ScoreError, Scorer, TargetScore, targets};
 use crate::scoring::MessageScore;
@@ -17,15 +17,29 @@ pub(super) struct UserLive<'a> {
     /// The row of the store that it is in step with.
     pub row: UserRow,
     pub session_id: Option<String>,
-    /// The arcs from the message on that came after a person last acknowledged alarms, by their levels alone: windows, and so the
-    /// odds of an open case, still hold what that person saw.
-    since_seen: Arcs,
+    since_seen: SinceSeen,
+}
+
+/// The arcs from the message on that came after a person last acknowledged alarms, by their levels alone: windows, and so the
+/// odds of an open case, still hold what that person saw.
+#[derive(Default)]
+struct SinceSeen(Arcs);
+
+impl SinceSeen {
+    fn step(&mut self, observation: &Observation) {
+        let score = MessageScore { harassment_case: None, delusion_case: None, ..observation.score };
+        self.0.step(&Observation { score, ..*observation });
+    }
+
+    fn verdict(&self, policy: &Policy) -> Verdict {
+        policy.judge(&Facts { arcs: self.0.states(), named: &Named::default() })
+    }
 }
 
 impl<'a> UserLive<'a> {
     /// What is kept of a user, recalled: nothing of it is computed again.
     pub fn recall(scorer: &'a Scorer, sessions: &[KeptSession], row: &UserRow) -> Result<Self, Failed> {
-        let since_seen = Arcs::new();
+        let since_seen = SinceSeen::default();
         let mut user = Self { live: scorer.live()?, row: *row, session_id: None, since_seen };
         let mut number = 0;
         for session in sessions {
@@ -57,7 +71,7 @@ impl<'a> UserLive<'a> {
             return None;
         }
         if !same_seen {
-            self.since_seen = Arcs::new();
+            self.since_seen = SinceSeen::default();
         }
         self.row = *row;
         Some(self)
@@ -69,34 +83,52 @@ impl<'a> UserLive<'a> {
             return;
         }
         let Some(score) = message.score else { return };
-        let score = MessageScore { harassment_case: None, delusion_case: None, ..score };
         let (at, time, from_user) = (message.at, message.time, message.role == Role::User);
         self.since_seen.step(&Observation { at, time, from_user, score });
     }
 
-    /// The level of the alarm that a turn raises, if it does.
+    /// What came since a person last acknowledged alarms would come to by itself; `None` before anybody did.
+    pub fn since(&self, policy: &Policy) -> Option<Verdict> {
+        (self.row.seen_messages > 0).then(|| self.since_seen.verdict(policy))
+    }
+
+    /// The same with a draft, of which nothing stays.
+    pub fn since_with(&mut self, draft: &[KeptMessage], policy: &Policy) -> Option<Verdict> {
+        let mark = self.since_seen.0.mark();
+        draft.iter().for_each(|message| self.step_since(message));
+        let since = self.since(policy);
+        self.since_seen.0.go_back(mark);
+        since
+    }
+
+    /// What of it is told: with the alarm that waits, or that the turn or draft raises.
+    pub fn since_out(&self, verdict: &Verdict, since: Option<&Verdict>) -> Option<SinceOut> {
+        let waits = self.row.open_alarm.max(self.raises(verdict, since));
+        since.map(|since| SinceOut::of(since, verdict, waits))
+    }
+
+    /// The level of the alarm that a turn raises, if it does; `since` is [`UserLive::since`] with the turn.
     ///
     /// What an acknowledgement means for the promise that an innocent history ever alarms with probability α at most ([`crate::arc`]): that
     /// is a promise of one walk over the evidence. An acknowledgement begins another beside it, over what comes from then on, with the whole
     /// of α and of the money for its bets again; the walk since the acknowledgement before ends with it. So by the union bound n
     /// acknowledgements make it (n + 1) α, not α, at every level that a score gives. The walks after the first are over levels alone: what
     /// bounds them is Ville's inequality for their wealth, with no case's odds in it. Nothing of this bounds `urgent`, nor what rules raise.
-    pub fn raises(&self, verdict: &Verdict, policy: &Policy) -> Option<Level> {
-        let since = Facts { arcs: self.since_seen.states(), named: &Named::default() };
-        raised(&self.row, verdict, policy.level(&since))
+    pub fn raises(&self, verdict: &Verdict, since: Option<&Verdict>) -> Option<Level> {
+        raised(&self.row, verdict, since.map(|since| since.level))
     }
 }
 
 /// Where an arc, or the user as a whole, comes to a level of `review` or above that no alarm was raised at before; or where a person
 /// acknowledged what there was, and what came `since` would come to one by itself that is above what still waits. Old evidence raises
 /// none again.
-fn raised(row: &UserRow, verdict: &Verdict, since: Level) -> Option<Level> {
+fn raised(row: &UserRow, verdict: &Verdict, since: Option<Level>) -> Option<Level> {
     let new = |now: Level, before: Option<Level>| now >= Level::Review && before.is_none_or(|before| now > before);
     let arcs = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
     if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
         return Some(verdict.level);
     }
-    (row.seen_messages > 0 && new(since, row.open_alarm)).then_some(since)
+    since.filter(|since| new(*since, row.open_alarm))
 }
 
 /// Why a turn was not done.
@@ -134,19 +166,26 @@ impl From<ScoreError> for Failed {
     }
 }
 
-/// How a user stands by what is kept: the arcs walked again over the scores.
-pub(super) fn standing(sessions: &[KeptSession], judging: &Judging) -> StandingOut {
-    let mut arcs = Arcs::new();
-    scored(sessions).for_each(|(_, observation)| arcs.step(&observation));
+/// How a user stands by what is kept, and by what of it no person has seen: the arcs walked again over the scores.
+pub(super) fn standing(sessions: &[KeptSession], row: &UserRow, judging: &Judging) -> StandingOut {
+    let (mut arcs, mut since) = (Arcs::new(), SinceSeen::default());
+    for (number, _, observation) in scored(sessions) {
+        arcs.step(&observation);
+        if number >= row.seen_messages {
+            since.step(&observation);
+        }
+    }
     let arcs = arcs.states();
     let verdict = judging.policy.judge(&Facts { arcs, named: &Named::default() });
-    StandingOut::of(&arcs.each_ref().map(ArcNow::of), &verdict, &judging.by)
+    let since = (row.seen_messages > 0).then(|| since.verdict(&judging.policy));
+    let since = since.map(|since| SinceOut::of(&since, &verdict, row.open_alarm));
+    StandingOut::of((&arcs.each_ref().map(ArcNow::of), &verdict), since, &judging.by)
 }
 
 /// Toward whom a user's evidence is, by what is kept; and how many messages have no text any more.
 pub(super) fn toward(sessions: &[KeptSession], judging: &Judging) -> (Vec<TargetScore>, usize) {
     let (mut arcs, mut toward, mut unread) = (Arcs::new(), Toward::new(), 0);
-    for (message, observation) in scored(sessions) {
+    for (_, message, observation) in scored(sessions) {
         arcs.step(&observation);
         toward.step(&observation, message.content.as_deref().unwrap_or_default());
         unread += usize::from(message.content.is_none());
@@ -154,20 +193,23 @@ pub(super) fn toward(sessions: &[KeptSession], judging: &Judging) -> (Vec<Target
     (targets(&judging.policy, &toward, arcs.states().each_ref().map(ArcState::evidence)), unread)
 }
 
-/// The messages that have scores.
-fn scored(sessions: &[KeptSession]) -> impl Iterator<Item = (&KeptMessage, Observation)> {
-    sessions.iter().flat_map(|session| {
+/// The messages that have scores, each with its number among all that are kept.
+fn scored(sessions: &[KeptSession]) -> impl Iterator<Item = (u64, &KeptMessage, Observation)> {
+    let messages = sessions.iter().flat_map(|session| {
         let start = session.started_at.or_else(|| session.messages.iter().find_map(|message| message.time));
-        session.messages.iter().filter_map(move |message| {
-            let (time, from_user) = (message.time.or(start), message.role == Role::User);
-            Some((message, Observation { at: message.at, time, from_user, score: message.score? }))
-        })
+        session.messages.iter().map(move |message| (message, message.time.or(start)))
+    });
+    (0..).zip(messages).filter_map(|(number, (message, time))| {
+        let (at, from_user) = (message.at, message.role == Role::User);
+        Some((number, message, Observation { at, time, from_user, score: message.score? }))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arc::MessageAt;
+    use crate::server::wire::JudgedByOut;
 
     #[test]
     fn a_new_threat_is_an_alarm_while_a_lower_one_waits() {
@@ -176,7 +218,7 @@ mod tests {
         // Everything was raised before, a person saw it, and what came since stands at the level given.
         let told = |open_alarm, since| {
             let row = UserRow { alarmed: [Some(Level::Urgent); 3], seen_messages: 4, open_alarm, ..UserRow::default() };
-            raised(&row, &nothing, since)
+            raised(&row, &nothing, Some(since))
         };
         assert_eq!(told(None, Level::Review), Some(Level::Review));
         assert_eq!(told(Some(Level::Review), Level::Review), None, "it waits already");
@@ -184,6 +226,41 @@ mod tests {
         assert_eq!(told(Some(Level::Urgent), Level::Urgent), None);
         assert_eq!(told(None, Level::Watch), None, "nobody is called for that");
         let unseen = UserRow { alarmed: [Some(Level::Urgent); 3], ..UserRow::default() };
-        assert_eq!(raised(&unseen, &nothing, Level::Urgent), None, "nobody has seen the first yet");
+        assert_eq!(raised(&unseen, &nothing, None), None, "nobody has seen the first yet");
+    }
+
+    /// How a user stands who said that, of which a person saw so much, while that alarm waits; messages without a score are the system's.
+    fn stands(scores: &[Option<MessageScore>], seen_messages: u64, open_alarm: Option<Level>) -> StandingOut {
+        let by = || String::from("tested");
+        let by = JudgedByOut { model: by(), model_sha256: by(), policy: by(), policy_sha256: by() };
+        let kept = |(message, score): (usize, &Option<MessageScore>)| KeptMessage {
+            at: MessageAt { session: 0, message },
+            role: score.map_or(Role::System, |_| Role::User),
+            content: None,
+            digest: None,
+            time: None,
+            score: *score,
+        };
+        let messages = scores.iter().enumerate().map(kept).collect();
+        let session = KeptSession { session_id: "s".into(), started_at: None, messages };
+        let row = UserRow { seen_messages, open_alarm, ..UserRow::default() };
+        standing(&[session], &row, &Judging { policy: Policy::default(), by })
+    }
+
+    #[test]
+    fn what_is_recommended_ends_beside_the_state_when_a_person_saw_it() {
+        let calm = Some(MessageScore::NOTHING);
+        let threat = Some(MessageScore { harassment: [0.0, 0.0, 0.0, 1.0], imminent: 0.9, ..MessageScore::NOTHING });
+        let urgent = ["rate-limit", "features-restricted", "review-before-restoring"].map(String::from).to_vec();
+        let since = |level, mitigations| Some(SinceOut { level, mitigations });
+        let said = [None, threat, calm, calm, None, threat];
+        assert_eq!(stands(&said[..4], 0, Some(Level::Urgent)).since_seen, None, "nobody has seen it");
+        let seen = stands(&said[..4], 2, None);
+        assert_eq!((seen.level, &seen.mitigations), (Level::Urgent, &urgent), "the state is what it was");
+        assert_eq!(seen.since_seen, since(Level::None, Vec::new()));
+        let waits = stands(&said[..4], 2, Some(Level::Review)).since_seen;
+        assert_eq!(waits, since(Level::Review, urgent.clone()), "another alarm waits, whatever it rests on");
+        assert_eq!(stands(&said, 5, None).since_seen, since(Level::Urgent, urgent), "another threat");
+        assert_eq!(stands(&said, 6, None).since_seen, since(Level::None, Vec::new()), "which a person saw, too");
     }
 }

@@ -1,5 +1,7 @@
 //! What goes over the wire.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,7 +11,7 @@ use crate::scorer::{ArcNow, Heard, TargetScore};
 use crate::scoring::MessageScore;
 use crate::store::KeptMessage;
 use crate::transcript::{Message, Role};
-use crate::verdict::{Level, Verdict};
+use crate::verdict::{Level, Mitigation, Verdict};
 
 mod alarms;
 
@@ -233,18 +235,52 @@ pub struct StandingOut {
     /// The levels and rules that hold, with the messages that they rest on (`schemas/score.schema.json`, `finding`).
     #[schema(value_type = Vec<Object>)]
     pub findings: serde_json::Value,
+    /// What no person has seen yet; `null` before anybody acknowledged alarms, and of what has none.
+    pub since_seen: Option<SinceOut>,
     pub judged_by: JudgedByOut,
 }
 
+/// What came after a person last acknowledged alarms comes to by itself, by the messages' levels and threats alone: what a case is read from
+/// may be what that person saw. A user's level and mitigations rest on the whole history and do not end when a person has read it; these do,
+/// so that `review-before-restoring` is done where it stands there and no longer here. While an alarm waits, its level counts here, too,
+/// and all that is recommended stands.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct SinceOut {
+    /// `none`, `watch`, `review`, `senior` or `urgent`.
+    #[schema(value_type = String)]
+    pub level: Level,
+    /// What the policy recommends for it.
+    pub mitigations: Vec<String>,
+}
+
+impl SinceOut {
+    /// Of what came since, and of the whole while an alarm of that level waits.
+    pub(super) fn of(since: &Verdict, whole: &Verdict, waits: Option<Level>) -> Self {
+        let level = waits.map_or(since.level, |level| level.max(since.level));
+        let of_whole = waits.map(|_| &whole.mitigations).into_iter().flatten();
+        Self { level, mitigations: names(&since.mitigations.iter().chain(of_whole).copied().collect()) }
+    }
+}
+
+fn names(mitigations: &BTreeSet<Mitigation>) -> Vec<String> {
+    mitigations.iter().map(|one| one.as_str().to_owned()).collect()
+}
+
 impl StandingOut {
-    pub(super) fn of(arcs: &[ArcNow; 2], verdict: &Verdict, by: &JudgedByOut) -> Self {
+    /// By the arcs and the verdict on them.
+    pub(super) fn of(
+        (arcs, verdict): (&[ArcNow; 2], &Verdict),
+        since_seen: Option<SinceOut>,
+        by: &JudgedByOut,
+    ) -> Self {
         let on_failure = serde_json::to_value(verdict.on_failure).ok();
         Self {
             level: verdict.level,
             arcs: arcs.iter().map(|arc| ArcOut::of(arc, verdict)).collect(),
-            mitigations: verdict.mitigations.iter().map(|one| one.as_str().to_owned()).collect(),
+            mitigations: names(&verdict.mitigations),
             on_failure: on_failure.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
             findings: serde_json::to_value(&verdict.findings).unwrap_or_default(),
+            since_seen,
             judged_by: by.clone(),
         }
     }

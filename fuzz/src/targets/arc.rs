@@ -1,34 +1,31 @@
 //! Arcs: any stream of scores.
 
 use jiff::Timestamp;
-use throughline::arc::{ArcKind, ArcState, MessageAt, Observation};
+use throughline::arc::{ARC_ROW_BYTES_MAX, ArcKind, ArcRow, ArcState, MessageAt, Observation};
 use throughline::scoring::MessageScore;
 
-/// A state as JSON, in bytes: it has twelve messages of each kind and 32 odds at most.
-const STATE_BYTES_MAX: usize = 4_096;
-
-/// Every score is a number from 0 to 1, at its height never below what it was; the state stays small; and one that was written down
+/// Every score is a number from 0 to 1, at its height never below what it was; the row stays small; and one that was written down
 /// and read again goes on as if it had not been.
 pub fn stream(data: &[u8]) {
     let observations = observations(data);
-    for kind in ArcKind::ALL {
-        let (mut state, mut resumed, mut height) = (ArcState::new(kind), ArcState::new(kind), 0.0);
-        for observation in &observations {
-            state.step(observation);
-            resumed.step(observation);
-            let json = serde_json::to_string(&resumed).expect("a state is JSON");
-            assert!(json.len() <= STATE_BYTES_MAX, "{} bytes", json.len());
-            resumed = serde_json::from_str(&json).expect("a state that was written");
+    let (mut states, mut heights) = (ArcKind::ALL.map(ArcState::new), [0.0; 2]);
+    let mut resumed = states.clone();
+    for observation in &observations {
+        states.iter_mut().chain(&mut resumed).for_each(|state| state.step(observation));
+        let json = serde_json::to_vec(&ArcRow::of(&resumed)).expect("a row is JSON");
+        assert!(json.len() <= ARC_ROW_BYTES_MAX / 4, "{} bytes", json.len());
+        resumed = ArcRow::read(&json).expect("a row that was written").into_states();
+        for (state, height) in states.iter().zip(&mut heights) {
             let (score, now) = (state.score(), state.score_now());
-            assert!((0.0..=1.0).contains(&now) && now <= score && score <= 1.0 && height <= score, "{state:?}");
-            height = score;
+            assert!((0.0..=1.0).contains(&now) && now <= score && score <= 1.0 && *height <= score, "{state:?}");
+            *height = score;
             assert!(state.onset().is_none_or(|onset| onset <= observation.at), "{state:?}");
             assert!(state.assistant_stance().is_none_or(|stance| (-1.001..=2.001).contains(&stance)), "{state:?}");
             assert!((0.0..=1.0).contains(&state.imminent_max()), "{state:?}");
             assert!(state.evidence().iter().all(|evidence| evidence.gain.is_finite()), "{state:?}");
         }
-        assert_eq!(state, resumed, "written down after every message");
     }
+    assert_eq!(states, resumed, "written down after every message");
 }
 
 /// As many as the bytes tell, in the order of a history.

@@ -163,7 +163,14 @@ impl<'a> Worker<'a> {
             }
             Purpose::Check => Hearing::Draft { new_session: begins.then_some(said.session_started_at) },
         };
-        let first = user.live.next_place();
+        let next = user.live.next_place();
+        let first = match hearing {
+            // It is begun, and ended again, when the draft is heard.
+            Hearing::Draft { new_session: Some(_) } if row.sessions > 0 => {
+                MessageAt { session: next.session + 1, message: 0 }
+            }
+            _ => next,
+        };
         let open = Open { user, row, begins, hearing, level_before, notes_before, first };
         Ok(Opened::History(Box::new(open)))
     }
@@ -192,7 +199,7 @@ impl<'a> Worker<'a> {
         let said = &asked.said;
         match &asked.purpose {
             Purpose::Turn(key) => Ok(Answer::Turn(self.keep((said, key), open, heard)?, false)),
-            Purpose::Check => Ok(Answer::Check(self.considered(&said.user_id, open, heard))),
+            Purpose::Check => Ok(Answer::Check(self.considered(said, open, heard))),
         }
     }
 
@@ -205,12 +212,14 @@ impl<'a> Worker<'a> {
         let arcs = user.live.arcs().each_ref().map(ArcNow::of);
         let kept = self.kept(said, first, heard);
         kept.iter().for_each(|message| user.step_since(message));
-        let raised = user.raises(&verdict, &self.judging.policy).zip(kept.last().map(|message| message.at));
+        let since = user.since(&self.judging.policy);
+        let raised = user.raises(&verdict, since.as_ref()).zip(kept.last().map(|message| message.at));
+        let since = user.since_out(&verdict, since.as_ref());
         let messages_kept = row.messages + said.messages.len() as u64;
         let by = &self.judging.by;
         let answer = |alarm: Option<i64>| {
             let alarm = alarm.zip(raised).map(|(id, (level, _))| RaisedOut { id, level });
-            let standing = StandingOut::of(&arcs, &verdict, by);
+            let standing = StandingOut::of((&arcs, &verdict), since.clone(), by);
             let flagged = flagged(&self.judging.policy, level_before, &verdict, heard);
             let out = TurnOut { messages: messages_out(heard), standing, flagged, alarm, messages_kept };
             serde_json::to_vec(&out).unwrap_or_default()
@@ -260,19 +269,21 @@ impl<'a> Worker<'a> {
         self.settings.keep_content.then(|| live.targets().into_iter().take(TARGETS_KEPT_MAX).collect())
     }
 
-    fn considered(&mut self, user_id: &str, open: Open<'a>, heard: &[Heard]) -> CheckOut {
-        let Open { user, row, level_before, notes_before, .. } = open;
+    fn considered(&mut self, said: &Said, open: Open<'a>, heard: &[Heard]) -> CheckOut {
+        let Open { mut user, row, level_before, notes_before, first, .. } = open;
         self.metrics.read(user.live.notes().tokens - notes_before.tokens, heard.len(), 0);
         let last = heard.last().map(|one| (one.arcs, one.verdict.clone()));
         let (arcs, verdict) =
             last.unwrap_or_else(|| (user.live.arcs().each_ref().map(ArcNow::of), user.live.verdict()));
+        let since = user.since_with(&self.kept(said, first, heard), &self.judging.policy);
+        let since = user.since_out(&verdict, since.as_ref());
         // Drafts of users of whom nothing is kept must not push others out.
         if row.messages > 0 {
-            self.users.put(user_id.to_owned(), user);
+            self.users.put(said.user_id.clone(), user);
         }
         CheckOut {
             messages: messages_out(heard),
-            standing: StandingOut::of(&arcs, &verdict, &self.judging.by),
+            standing: StandingOut::of((&arcs, &verdict), since, &self.judging.by),
             level_before,
             flagged: flagged(&self.judging.policy, level_before, &verdict, heard),
         }

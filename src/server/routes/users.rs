@@ -40,7 +40,7 @@ pub(in crate::server) async fn stands(
         messages: row.messages,
         sessions: row.sessions,
         held: row.held,
-        standing: standing(&sessions, &app.judges.current()),
+        standing: standing(&sessions, &row, &app.judges.current()),
         alarms: alarms.alarms.into_iter().map(AlarmOut::from).collect(),
         unreadable_alarms: alarms.unreadable,
     }))
@@ -90,7 +90,7 @@ pub(in crate::server) async fn targets(
     Ok(Json(TargetsOut { targets: found.into_iter().map(TargetOut::from).collect(), unread_messages, judged_by }))
 }
 
-/// Note that a person saw the alarms of a user that waited: every one, or those up to the one that they looked at (`up_to`). The state stays as it is.
+/// Note that a person saw the alarms of a user that waited: every one, or those up to the one that they looked at (`up_to`). The state stays as it is; what came since is told beside it (`since_seen`).
 #[utoipa::path(post, path = "/v1/users/{user_id}/acknowledge", tag = "users", params(("user_id" = String, Path)),
     request_body = AcknowledgeIn, responses((status = 200, body = AcknowledgeOut), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 408, body = Problem, content_type = "application/problem+json"), (status = 413, body = Problem, content_type = "application/problem+json"), (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json"), (status = 401, body = Problem, content_type = "application/problem+json"), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 500, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::server) async fn acknowledge(
