@@ -2,37 +2,48 @@
 """Prefill of one model by throughline and by its peers, side by side in one run.
 
     cargo build --release
-    pip install torch transformers gguf openvino-genai        # peers that are missing are left out, and said so
+    pip install torch transformers accelerate gguf openvino-genai   # peers that are missing are left out, and said so
     python3 benches/compare/prefill.py MODEL.gguf [--threads 2] [--shapes 1x512 1x2048 8x512] [--rounds 5]
+        [--llama-build avx2=FOLDER] [--llama-model MODEL-bf16.gguf] [--to "throughline avx512-bf16" "throughline avx2"]
 
-MODEL.gguf is a Llama model that all of them read, such as SmolLM2-135M-Instruct. Every round runs every engine once on every
-shape, one after another, so that what else the machine does falls on all alike; the table gives medians in tokens a second
-and ratios to throughline's fastest kernel. Token ids are fresh and random in every call, so that no peer finds a prefix of its
-own; each computes the last token's logits or hidden state. One process an engine, all on the same threads. candle's operations take
-minutes at 8x512: --engines leaves them out.
+MODEL.gguf is a Llama model that all of them read, such as SmolLM2-135M-Instruct in F16 (`to_f16.py` beside this makes one of any
+other). llama.cpp is llama-cpp-python, built by pip as `peers.py` says: of MODEL.gguf's types it is not fastest in every one, hence
+--llama-model (`to_f16.py … BF16`, `… Q8_0`), and it is asked with its flash attention and without.
+
+What is measured: the time from a batch of token ids until the last token's logits, or hidden state, of every sequence are there.
+Every round runs every engine once on every shape, one after another, so that what else the machine does falls on all alike; every
+other round runs them in the opposite order. The table gives medians in tokens a second, and the medians of the rounds' ratios to
+throughline's fastest kernel, or to the rows that --to names. A shape's first run is not counted. One process an engine, all on the
+same threads; throughline begins a new one each time, and runs the shape once before it counts.
+
+Caches: token ids are random and new in every call, so that no peer finds a prefix of its own; PyTorch keeps no cache, OpenVINO's has
+no prefixes here, and llama.cpp's is emptied before every call. throughline's ids are the same in every process, but it keeps
+nothing from one forward pass to the next.
+
+Not measured: loading, tokenising, memory, anything after the first token. throughline, llama.cpp and PyTorch leave out the output
+matrix at all positions but the last; throughline and llama.cpp also most of the last layer there. candle's operations take minutes at
+8x512: --engines leaves them out.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+import time
 
-ROOT = Path(__file__).resolve().parents[2]
+from peers import BINARY, add_arguments, serve, started, torch_model, wanted
+
 VOCAB = 40_000  # ids below it are words in every Llama vocabulary of the size of SmolLM2's
+UBATCH = 512  # llama.cpp's tokens of one graph, its default
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("model")
-    p.add_argument("--threads", type=int, default=os.cpu_count())
+    add_arguments(p)
     p.add_argument("--shapes", nargs="+", default=["1x512", "1x2048", "8x512"])
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--engines", nargs="+", help="only these")
-    p.add_argument("--serve", help=argparse.SUPPRESS)  # one peer, in a process of its own
+    p.add_argument("--to", nargs="+", help="the rows that ratios are to")
     return p.parse_args()
 
 
@@ -42,7 +53,7 @@ def sizes(shape):
 
 def ours(args, kernel, shape):
     """Tokens a second of `throughline model speed`, one repeat after one that is not counted."""
-    command = [ROOT / "target/release/throughline", "model", "speed", "--model", args.model, "--kernel", kernel, "--shape", shape,
+    command = [BINARY, "model", "speed", "--model", args.model, "--kernel", kernel, "--shape", shape,
                "--threads", str(args.threads), "--repeat", "1", "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["shapes"][0]["tokens_per_second"]
 
@@ -51,20 +62,16 @@ def kernels(args):
     """The kernels that this processor has, by asking."""
     found = []
     for kernel in ("avx512-bf16", "avx512", "avx2", "neon", "candle"):
-        command = [ROOT / "target/release/throughline", "model", "speed", "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
-        if subprocess.run(command, capture_output=True).returncode == 0:
+        command = [BINARY, "model", "speed", "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
+        if wanted(args, f"throughline {kernel}") and subprocess.run(command, capture_output=True).returncode == 0:
             found.append(kernel)
     return found
 
 
 def torch_peer(args, dtype):
     import torch
-    from transformers import AutoModelForCausalLM
 
-    torch.set_num_threads(args.threads)
-    path = Path(args.model)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=getattr(torch, dtype),
-                                                 attn_implementation="sdpa").eval()
+    model = torch_model(args.model, dtype, args.threads)
 
     def prefill(sequences, tokens):
         ids = torch.randint(VOCAB, (sequences, tokens))
@@ -74,7 +81,7 @@ def torch_peer(args, dtype):
     return prefill
 
 
-def openvino_peer(args):
+def openvino_peer(args, _):
     import numpy
     import openvino
     import openvino_genai
@@ -90,97 +97,132 @@ def openvino_peer(args):
     return prefill
 
 
-PEERS = {
-    "PyTorch bf16": lambda args: torch_peer(args, "bfloat16"),
-    "PyTorch f32": lambda args: torch_peer(args, "float32"),
-    "OpenVINO GenAI": openvino_peer,
-}
+def llama_peer(args, attention):
+    """By the bindings of llama.cpp's own functions, for what lies above them reads one sequence at a time."""
+    import llama_cpp
+    import numpy
+
+    llama_cpp.llama_backend_init()
+    model = llama_cpp.llama_model_load_from_file(args.model.encode(), llama_cpp.llama_model_default_params())
+    made = {}
+
+    def prefill(sequences, tokens):
+        if (sequences, tokens) not in made:
+            made[sequences, tokens] = (llama_context(model, sequences, tokens, (args.threads, attention)),
+                                       llama_batch(sequences, tokens))
+        context, (batch, ids) = made[sequences, tokens]
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), False)
+        ids[:] = numpy.random.randint(VOCAB, size=len(ids))
+        if llama_cpp.llama_decode(context, batch) != 0:
+            raise RuntimeError(f"llama_decode failed at {sequences}x{tokens}")
+        llama_cpp.llama_synchronize(context)
+
+    return prefill
 
 
-def serve(args):
-    """One peer: a shape a line in, tokens a second a line out."""
-    import time
+def llama_context(model, sequences, tokens, how):
+    """A cache for the sequences, each with a part of its own, so that none is compared with another's keys."""
+    import llama_cpp
 
-    prefill = PEERS[args.serve](args)
-    print("ready", flush=True)
+    threads, attention = how
+    settings = llama_cpp.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = sequences * tokens
+    settings.n_ubatch = min(UBATCH, settings.n_batch)
+    settings.n_seq_max = sequences
+    settings.kv_unified = False
+    settings.n_threads = settings.n_threads_batch = threads
+    flash = attention == "flash"
+    settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    return llama_cpp.llama_init_from_model(model, settings)
+
+
+def llama_batch(sequences, tokens):
+    """A batch, its last tokens' logits asked for, and the array of its ids."""
+    import llama_cpp
+    from numpy.ctypeslib import as_array
+
+    count = sequences * tokens
+    batch = llama_cpp.llama_batch_init(count, 0, 1)
+    batch.n_tokens = count
+    for i in range(count):
+        batch.pos[i] = i % tokens
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = i // tokens
+        batch.logits[i] = i % tokens == tokens - 1
+    return batch, as_array(batch.token, (count,))
+
+
+PLAIN = {"PyTorch bf16": "torch:bfloat16", "PyTorch f32": "torch:float32", "OpenVINO GenAI": "openvino:"}
+PEERS = {"torch": torch_peer, "openvino": openvino_peer, "llama": llama_peer}
+
+
+def answers(args):
+    """One peer: tokens a second of a shape, which runs once before it counts."""
+    which, how = args.serve.split(":")
+    prefill = PEERS[which](args, how)
     warm = set()
-    for line in sys.stdin:
-        sequences, tokens = sizes(line.strip())
-        if line not in warm:
-            warm.add(line)
+
+    def answer(shape):
+        sequences, tokens = sizes(shape)
+        if shape not in warm:
+            warm.add(shape)
             prefill(sequences, tokens)
         start = time.perf_counter()
         prefill(sequences, tokens)
-        print(sequences * tokens / (time.perf_counter() - start), flush=True)
+        return sequences * tokens / (time.perf_counter() - start)
+
+    return answer
 
 
-class Peer:
-    """A peer's process."""
-
-    def __init__(self, args, name):
-        self.name = name
-        command = [sys.executable, __file__, args.model, "--threads", str(args.threads), "--serve", name]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-        self.errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would stop a peer that warns much
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-                                        env=environment)
-
-    def read(self):
-        """The next line that is an answer; None when the process is over."""
-        for line in self.process.stdout:
-            if line.strip() == "ready" or line[0].isdigit():
-                return line.strip()
-        return None
-
-    def rate(self, shape):
-        self.process.stdin.write(shape + "\n")
-        self.process.stdin.flush()
-        answer = self.read()
-        return float(answer) if answer else None
+def engines(args):
+    """Every engine's name, and what tells its tokens a second of a shape; throughline's kernels first, the fastest before others."""
+    found = {f"throughline {kernel}": lambda shape, kernel=kernel: ours(args, kernel, shape) for kernel in kernels(args)}
+    command = lambda which, model: [__file__, model, "--threads", args.threads, "--serve", which]
+    return found | {peer.name: peer.ask for peer in started(args, PLAIN, command)}
 
 
-def started(args):
-    peers = []
-    for name in PEERS:
-        if args.engines and name not in args.engines:
-            continue
-        peer = Peer(args, name)
-        if peer.read() is None:
-            peer.errors.seek(0)
-            why = peer.errors.read().strip().splitlines()
-            print(f"left out: {name}: {why[-1] if why else 'ended'}", file=sys.stderr)
-        else:
-            peers.append(peer)
-    return peers
+def measure(args, found):
+    """{(engine, shape): its rates by round}; what failed once is asked no more."""
+    rates = {(name, shape): [] for name in found for shape in args.shapes}
+    for number in range(args.rounds):
+        order = list(found) if number % 2 == 0 else list(reversed(found))
+        for shape in args.shapes:
+            print(f"round {number + 1} of {args.rounds}, {shape}", file=sys.stderr, flush=True)
+            for name in (name for name in order if (name, shape) in rates):
+                if (rate := found[name](shape)) is None:
+                    del rates[name, shape]
+                else:
+                    rates[name, shape].append(rate)
+    return rates
+
+
+def cell(rates, name, shape, to):
+    """`tokens a second (ratios)`."""
+    if (name, shape) not in rates:
+        return "-"
+    ratios = []
+    for other in to:
+        pairs = zip(rates[name, shape], rates.get((other, shape), []))
+        ratio = [a / b for a, b in pairs]
+        ratios.append(f"{statistics.median(ratio):.2f}" if ratio else "-")
+    return f"{statistics.median(rates[name, shape]):.0f} ({', '.join(ratios)})"
 
 
 def main():
     args = arguments()
     if args.serve:
-        return serve(args)
-    own = [k for k in kernels(args) if not args.engines or k in args.engines]
-    peers = started(args)
-    rates = {}
-    for number in range(args.rounds):
-        for shape in args.shapes:
-            print(f"round {number + 1} of {args.rounds}, {shape}", file=sys.stderr, flush=True)
-            for kernel in own:
-                rates.setdefault((f"throughline {kernel}", shape), []).append(ours(args, kernel, shape))
-            for peer in peers:
-                if (rate := peer.rate(shape)) is not None:
-                    rates.setdefault((peer.name, shape), []).append(rate)
-    first = f"throughline {own[0]}"
-    print(f"{'tokens/s (ratio to ' + first + ')':44}" + "".join(f"{shape:>20}" for shape in args.shapes))
-    for name in dict.fromkeys(name for name, _ in rates):
-        cells = []
-        for shape in args.shapes:
-            if (name, shape) in rates:
-                pairs = zip(rates[name, shape], rates[first, shape])
-                ratio = statistics.median(a / b for a, b in pairs)
-                cells.append(f"{statistics.median(rates[name, shape]):.0f} ({ratio:.2f})")
-            else:
-                cells.append("-")
-        print(f"{name:44}" + "".join(f"{cell:>20}" for cell in cells))
+        return serve(answers(args))
+    found = engines(args)
+    if not found:
+        sys.exit("error: no engine by these names")
+    to = args.to or [next(iter(found))]
+    if unknown := [name for name in to if name not in found]:
+        sys.exit(f"error: --to {unknown[0]}: no such row; hint: {', '.join(found)}")
+    rates = measure(args, found)
+    print(f"tokens/s (ratio to {', to '.join(to)}), {args.threads} threads, medians of {args.rounds} rounds")
+    print(f"{'':50}" + "".join(f"{shape:>22}" for shape in args.shapes))
+    for name in found:
+        print(f"{name:50}" + "".join(f"{cell(rates, name, shape, to):>22}" for shape in args.shapes))
 
 
 if __name__ == "__main__":

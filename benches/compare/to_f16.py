@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
-"""A GGUF file with its matrices widened to F16, for peers that read no other kind as well (`pip install gguf`).
+"""A GGUF file with its matrices in another type, for peers that read no other kind as well (`pip install gguf`).
 
-    python3 benches/compare/to_f16.py MODEL.gguf OUT.gguf
+    python3 benches/compare/to_f16.py MODEL.gguf OUT.gguf [F16 | BF16 | Q8_0]
+
+F16, where nothing is said, holds what smaller types do; BF16 has three bits less, and is what bfloat16 kernels compute with.
 """
 
 import sys
 
-import numpy
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, dequantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, dequantize, quantize
+
+FILE_TYPES = {"F16": 1, "BF16": 32, "Q8_0": 7}  # general.file_type: "mostly" of that type
 
 
-def main(source, target):
+def copy(source, target, kind="F16", add=lambda writer: None):
+    """Writes the file anew; `add` adds metadata and tensors of its own."""
     reader = GGUFReader(source)
     writer = GGUFWriter(target, arch=reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
@@ -18,12 +22,12 @@ def main(source, target):
             continue
         sub_type = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub_type)
-    writer.add_file_type(1)  # mostly F16
+    writer.add_file_type(FILE_TYPES[kind])
     for tensor in reader.tensors:
         numbers = dequantize(tensor.data, tensor.tensor_type)
-        if tensor.tensor_type != GGMLQuantizationType.F32:
-            numbers = numbers.astype(numpy.float16)
-        writer.add_tensor(tensor.name, numbers)
+        stored = GGMLQuantizationType.F32 if tensor.tensor_type == GGMLQuantizationType.F32 else GGMLQuantizationType[kind]
+        writer.add_tensor(tensor.name, quantize(numbers, stored), raw_dtype=stored)
+    add(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -31,4 +35,4 @@ def main(source, target):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    copy(*sys.argv[1:])
