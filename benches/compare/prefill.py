@@ -61,7 +61,7 @@ def ours(args, kernel, shape):
 def kernels(args):
     """The kernels that this processor has, by asking."""
     found = []
-    for kernel in ("avx512-bf16", "avx512", "avx2", "neon", "candle"):
+    for kernel in ("avx512-bf16", "avx512-vnni", "avx512", "avx2", "neon", "candle"):
         command = [BINARY, "model", "speed", "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
         if wanted(args, f"throughline {kernel}") and subprocess.run(command, capture_output=True).returncode == 0:
             found.append(kernel)

@@ -1,6 +1,6 @@
 """Small adapters for openly licensed public dialogue (optional, `--public DIR`; nothing of it is in this repository).
 
-    python models/training/public.py DIR [--sessions 125] > held.jsonl
+    python models/training/public.py DIR [--sessions 125] [--after 125] > held.jsonl
 
 writes benign sessions of the tenth that is never trained on, whole, for `throughline score`: what alarms there is false.
 
@@ -115,12 +115,12 @@ def syco_bench(folder, seed, count=200):
             yield session(f"syco_bench/{row['id']}", "syco_bench", messages)
 
 
-def held_sessions(folder, most):
-    """Native records of at most `most` held-out sessions of each benign set, one user each, every word of them."""
+def held_sessions(folder, most, after=0):
+    """Native records of at most `most` held-out sessions of each benign set, without the first `after`, one user each, every word of them."""
     for source in BENIGN:
         found = [r for r in rows(folder, source) if held_out(f"{source}/{r.get('group') or r['id']}")]
         random.Random(source).shuffle(found)
-        for row in found[:most]:
+        for row in found[after:after + most]:
             identifier = f"{source}/{row['id']}"
             messages = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
             yield {"user_id": identifier, "session_id": identifier, "messages": messages}
@@ -139,8 +139,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="folder of NAME.jsonl.gz")
     p.add_argument("--sessions", type=int, default=125, help="of each set, at most")
+    p.add_argument("--after", type=int, default=0, help="leave out so many of each set, which somebody has looked at")
     args = p.parse_args()
-    for record in held_sessions(args.folder, args.sessions):
+    for record in held_sessions(args.folder, args.sessions, args.after):
         sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
