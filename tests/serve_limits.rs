@@ -423,3 +423,20 @@ fn the_doctor_says_what_keeps_a_server_from_starting() {
     let taken = throughline().args(arguments).output().unwrap();
     assert!(code(&taken) == 2 && text(&taken.stdout).contains("FAIL  port"), "{taken:?}");
 }
+
+/// A text that is read for much longer than its caller waits.
+#[test]
+fn a_stop_does_not_wait_for_what_nobody_waits_for() {
+    let home = folder();
+    let sizes = ["--turn-bytes-max", "16000000", "--body-bytes-max", "20000000", "--drain-seconds", "1"];
+    let server = Server::start(home.path(), &[&sizes[..], &["--kernel", "portable"]].concat());
+    let long = turn("ada", "s", &[said("user", &"a b c d ".repeat(1_900_000))]);
+    server.post_with("/v1/turns", &[("x-deadline-ms", "1000")], &long).problem(503);
+    let begun = std::time::Instant::now();
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("it is left, and not kept"), "it was read sooner than a test can stop it: {log}");
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    let server = Server::start(home.path(), &[]);
+    assert_eq!(server.get("/v1/users/ada").status, 404, "it was not acknowledged, and is not kept");
+}

@@ -73,7 +73,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         let scheme = if args.tls_certificate.is_some() { "https" } else { "http" };
         writeln!(stderr(), "listening on {scheme}://{at} (Ctrl-C stops)")?;
         app.serve(listener, stopped()).await?;
-        tracing::info!("stopped; everything that was taken in is answered");
+        tracing::info!("stopped");
         Ok(EXIT_CLEAN)
     })
 }

@@ -117,6 +117,9 @@ pub struct Desk {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Between two looks at whether the thread has ended.
+const STOP_PAUSE: Duration = Duration::from_millis(5);
+
 impl Desk {
     /// Starts the thread. Numbers of new alarms go to `alarms`.
     pub fn start(
@@ -209,15 +212,22 @@ impl Desk {
         self.queue.waiting()
     }
 
-    /// Takes in nothing more, does what waits, and ends the thread.
-    pub fn stop(&self) {
+    /// Takes in nothing more, does what waits for so long, and ends the thread. Whether it has ended: what is still being done then has no
+    /// caller any more, is not kept, and ends with the process.
+    pub fn stop(&self, patience: Duration) -> bool {
         self.queue.close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
+        let begun = Instant::now();
+        while !thread.is_finished() {
+            if begun.elapsed() >= patience {
+                return false;
+            }
+            std::thread::sleep(STOP_PAUSE);
+        }
+        if thread.join().is_err() {
             tracing::error!("the desk's thread ended in a panic");
         }
+        true
     }
 }
 

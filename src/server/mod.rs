@@ -62,6 +62,9 @@ pub use tls::{TlsError, TlsSettings};
 pub use webhooks::WebhookError;
 use webhooks::Webhooks;
 
+/// How long the desk may go on once callers have been answered, or have had their time: for what they left behind in it.
+const DESK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How requests are bounded.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -220,9 +223,11 @@ impl App {
         self.drained.send_replace(true);
         self.background.done(self.settings.drain).await;
         let app = self.clone();
-        let ended = tokio::task::spawn_blocking(move || app.desk.stop()).await;
-        if ended.is_err() {
-            tracing::error!("the desk could not be stopped");
+        let ended = tokio::task::spawn_blocking(move || app.desk.stop(DESK_PATIENCE)).await;
+        if !ended.unwrap_or_default() {
+            tracing::warn!(
+                "something long is still being read, for callers who are answered or gone: it is left, and not kept"
+            );
         }
         let unkept = self.proxy.as_ref().map_or(0, Proxy::unkept_conversations);
         if unkept > 0 {

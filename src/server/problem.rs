@@ -53,8 +53,12 @@ impl Problem {
 
     /// Nothing more is taken in for now.
     pub fn busy(waiting_tokens: usize, limit_tokens: usize, retry_after_s: u64) -> Self {
-        let detail = format!("some {waiting_tokens} tokens wait to be read, the limit is {limit_tokens}");
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail, "try again after the seconds named");
+        let detail = format!(
+            "some {waiting_tokens} tokens wait to be read: with these it would be more than the limit of {limit_tokens}, or take longer \
+             than the deadline"
+        );
+        let hint = "try again after the seconds named, or with a longer X-Deadline-Ms";
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail, hint);
         Self { retry_after_s: Some(retry_after_s), ..problem.beyond(waiting_tokens, limit_tokens) }
     }
 
