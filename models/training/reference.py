@@ -1,5 +1,5 @@
-"""Count how often user messages have which level in the training histories, and how many of these hold an arc: the
-constants of src/arc/evidence.rs.
+"""Count how often user messages have which level in the histories that the shipped model was trained on, and how many of these hold an
+arc: the constants of src/arc/evidence.rs.
 
     python3 models/training/reference.py [--check]
 
@@ -15,6 +15,9 @@ from corpus import DATASETS, read_arcs
 SOURCE = DATASETS.parent / "src" / "arc" / "evidence.rs"
 TOLERANCE = 0.01
 SLIP = 0.005  # as in src/arc/evidence.rs: what `benign` has at levels 2 and 3, where nothing is counted
+
+# Authors for training whom the shipped model has not seen; none once they are trained on.
+UNSEEN = {"ashworth", "beckett", "ferreira", "harker", "lachlan", "mbatha", "okoro", "szabo", "tiernan", "verhoeven"}
 
 
 def tables(histories, kind):
@@ -54,8 +57,8 @@ def constants(kind):
 
 
 def main():
-    train = read_arcs(DATASETS / "arcs", "train")
-    print(f"{len(train)} histories of training authors")
+    train = [history for history in read_arcs(DATASETS / "arcs", "train") if history.author not in UNSEEN]
+    print(f"{len(train)} histories that the shipped model was trained on")
     off = []
     for kind in ("harassment", "delusion"):
         found = {"histories": [sum(any(arc == kind for arc, *_ in h.arcs) for h in train) / len(train)]}

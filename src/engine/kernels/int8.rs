@@ -4,7 +4,9 @@
 //! an integer of −127..=127 times its column's scale, an activation one times the scale of its row and of [`SHARED`] neighbours along the
 //! depth, taken anew from the greatest of them. With `g` for those neighbours:
 //!
-//!     out[r, c] = column_scale[c] · Σ_g row_scale[r, g] · Σ_{k in g} a[r, k] · w[c, k]
+//! ```text
+//! out[r, c] = column_scale[c] · Σ_g row_scale[r, g] · Σ_{k in g} a[r, k] · w[c, k]
+//! ```
 //!
 //! The instruction multiplies unsigned bytes by signed ones: weights stand in memory as `w + 128`, and a sum begins at `−128 · Σ a`, which
 //! makes up for it. Inner sums are exact, and the outer one is taken in the order of the depth: a row's result does not depend on the rows
