@@ -26,9 +26,10 @@ fn errors_name_the_value_and_a_hint_and_never_the_text() {
     let is_json = [("content-type", "application/json")];
     let unread = [
         (post(&format!("{{\"user_id\": \"{secret}\", "), &is_json), 400, "no JSON"),
-        (post(&format!("{{\"user_id\": 3, \"{secret}\": 1}}"), &is_json), 422, "line 1"),
+        (post(&format!("{{\"user_id\": 3, \"{secret}\": 1}}"), &is_json), 422, "user_id is of another kind"),
+        (post(&format!("{{\"user_id\": \"ada\", \"{secret}\": 1}}"), &is_json), 422, "… is no field"),
         (post(secret, &[("content-type", "text/plain")]), 415, "application/json"),
-        (post(&format!("\"{}\"", secret.repeat(3_000)), &is_json), 413, "20000"),
+        (post(&format!("\"{}\"", secret.repeat(3_000)), &is_json), 413, "30002 bytes, the limit is 20000"),
         (server.post("/v1/turns", &turn("", "s", &[said("user", secret)])), 422, "user_id has 0 characters"),
         (server.post("/v1/turns", &turn(&"x".repeat(257), "s", &[said("user", secret)])), 422, "257"),
         (server.post("/v1/turns", &turn("ada", "s", &[])), 422, "0 messages"),
@@ -45,9 +46,9 @@ fn errors_name_the_value_and_a_hint_and_never_the_text() {
         (
             server.post_with("/v1/turns", &[("x-deadline-ms", "0")], &turn("a", "s", &[said("user", "x")])),
             400,
-            "X-Deadline-Ms",
+            "X-Deadline-Ms is 0",
         ),
-        (server.post("/v1/score", &json!({"sessions": []})), 422, "no message"),
+        (server.post("/v1/score", &json!({"sessions": []})), 422, "sessions is empty"),
         (
             server.post("/v1/moderations", &json!({"input": [{"type": "image_url", "image_url": {"url": secret}}]})),
             422,
@@ -57,7 +58,7 @@ fn errors_name_the_value_and_a_hint_and_never_the_text() {
         (server.get("/v1/alarms?after=x"), 400, "query"),
         (server.get("/nowhere"), 404, "nothing at this path"),
     ];
-    let long = unread[8].0.json();
+    let long = unread[9].0.json();
     assert_eq!((&long["value"], &long["limit"]), (&json!(10_000), &json!(9_999)), "for programs, too: {long}");
     for (reply, status, part) in unread {
         let told = reply.problem(status);
@@ -242,6 +243,39 @@ fn whoever_waits_for_a_reply_does_not_wait_for_whole_histories() {
 }
 
 #[test]
+fn whoever_waits_for_a_reply_does_not_wait_for_another_users_long_turn() {
+    let (home, other) = (folder(), folder());
+    let settings = ["--kernel", "portable", "--turn-bytes-max", "1000000", "--deadline-ms", "120000"];
+    let (server, quiet) = (Server::start(home.path(), &settings), Server::start(other.path(), &settings));
+    let long = turn("ada", "s", &[said("user", &"the garden again, ".repeat(6_000))]);
+    let short = |user: &str| turn(user, "s", &[said("user", "hello")]);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let told = server.post("/v1/turns", &long).ok();
+            (std::time::Instant::now(), told)
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        // What the same user says meanwhile comes after it.
+        let next = scope.spawn(|| server.post("/v1/turns", &short("ada")).ok());
+        (0..5).for_each(|number| drop(server.post("/v1/turns", &short(&format!("u{number}"))).ok()));
+        let served = std::time::Instant::now();
+        assert_eq!(server.get("/readyz").status, 200);
+        let (done, told) = reading.join().unwrap();
+        assert!(served < done, "they waited {:?} longer", served - done);
+        assert_eq!((&told["messages_kept"], &next.join().unwrap()["messages_kept"]), (&json!(1), &json!(2)));
+        assert_eq!(told["messages"], quiet.post("/v1/turns", &long).ok()["messages"], "pauses change nothing");
+    });
+    // Whoever is erased meanwhile is erased after it.
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| server.post("/v1/turns", &long).ok());
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(server.delete("/v1/users/ada").status, 204);
+        assert_eq!(reading.join().unwrap()["messages_kept"], json!(3));
+    });
+    assert_eq!(server.get("/v1/users/ada").status, 404);
+}
+
+#[test]
 fn an_overloaded_server_says_when_to_come_back() {
     let home = folder();
     let server = Server::start(home.path(), &["--queue-tokens-max", "3000"]);
@@ -353,6 +387,13 @@ fn a_token_is_answered_so_often_and_no_oftener() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=6).contains(&wait), "{wait}");
     server.with_token(Some("fast")).get("/v1/alarms").ok();
+    // Names stand in records: without one, the file is no better than before.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    std::fs::write(&tokens, token(" ", None)).unwrap();
+    server.with_token(Some("fast")).get("/v1/alarms").ok();
+    server.until_logged("token 1 of the file: its name has 1 characters");
+    let refused = throughline().args(["token", "", "--scope", "read"]).output().unwrap();
+    assert!(code(&refused) == 2 && text(&refused.stderr).contains("name"), "{refused:?}");
     // That another token was added does not let this one begin anew.
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     std::fs::write(&tokens, token("slow", Some(12)) + &token("fast", None) + &token("third", None)).unwrap();

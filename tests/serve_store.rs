@@ -42,10 +42,57 @@ fn on_a_full_disk_turns_are_refused_and_none_is_lost() {
     };
     assert!(kept > 10 && refused.problem(507).contains("full"), "{kept} {refused:?}");
     ask("bo").problem(507);
+    let full = server.get("/readyz");
+    assert!(full.problem(507).contains("free some space"), "{full:?}");
+    assert!(full.json()["value"].as_u64() < full.json()["limit"].as_u64(), "{full:?}");
     assert_eq!(server.get("/v1/users/ada").ok()["messages"], json!(kept), "what was kept is read");
     assert!(disk.remount("size=8m"));
     assert_eq!(ask("ada").ok()["messages_kept"], json!(kept + 1), "and it goes on where it was");
+    assert_eq!(server.get("/readyz").status, 200);
     assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_database_that_is_removed_under_the_server_keeps_nothing_and_says_so() {
+    let home = folder();
+    let server = Server::start(home.path(), &[]);
+    let turn = turn("ada", "s", &[said("user", "hello")]);
+    server.post("/v1/turns", &turn).ok();
+    let (file, aside) = (home.path().join("throughline.sqlite"), home.path().join("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    for _ in 0..2 {
+        server.post("/v1/turns", &turn).problem(503);
+        server.get("/readyz").problem(503);
+        // Nor where another stands in its place.
+        std::fs::copy(&aside, &file).unwrap();
+    }
+    server.until_logged("was removed, or another put in its place");
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(server.post("/v1/turns", &turn).ok()["messages_kept"], json!(2), "it is the one that was opened");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_nothing_behind() {
+    let home = folder();
+    let data = home.path().join("data");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for refused in [["--webhooks", "/nowhere/webhooks.toml"], ["--policy", "/nowhere/policy.toml"], ["--bind", &taken]]
+    {
+        let log = match refused[0] {
+            "--bind" => {
+                let serve = ["serve", "--model", MODEL, "--folder", data.to_str().unwrap(), "--bind", &taken];
+                let output = throughline().args(serve).output().unwrap();
+                assert_eq!(code(&output), 2, "{output:?}");
+                text(&output.stderr)
+            }
+            _ => Server::try_start(&data, &refused).err().expect("it is refused"),
+        };
+        assert!(log.contains("hint") && !log.contains("ready to serve"), "{log}");
+        assert!(!data.exists(), "{refused:?} left {:?}", data.read_dir().unwrap().collect::<Vec<_>>());
+    }
 }
 
 #[test]

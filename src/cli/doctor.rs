@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use throughline::engine::{LoadSettings, Model, ModelInfo, load_with};
 use throughline::scorer::ScorerSettings;
-use throughline::server::{Access, UpstreamError, check};
+use throughline::server::{Access, UpstreamError};
 use throughline::store::Store;
 use throughline::transcript::{History, Message, Role, Session};
-use throughline::verdict::PolicyFile;
 use throughline::window::WindowSpec;
 
 use super::args::ServeArgs;
@@ -60,7 +59,7 @@ impl Report {
 pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
     use_threads(args.threads)?;
     let mut report = Report::default();
-    report.found("policy", policy_of_heads(args), |loaded| {
+    report.found("policy", policy::load_for_heads(args.policy.as_deref()), |loaded| {
         format!("{} {}, sha256 {}", loaded.policy.name, loaded.policy.version, &loaded.sha256[..12])
     })?;
     let mut model = None;
@@ -81,13 +80,6 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
     })?;
     settings((args, held_bytes_max), &mut report)?;
     Ok(if report.failed == 0 { EXIT_CLEAN } else { EXIT_ERROR })
-}
-
-/// The policy, if every rule of it can hold with message heads.
-fn policy_of_heads(args: &ServeArgs) -> anyhow::Result<PolicyFile> {
-    let loaded = policy::load(args.policy.as_deref())?;
-    loaded.policy.check_without_categories().map_err(anyhow::Error::msg)?;
-    Ok(loaded)
 }
 
 /// Which model there is, how long it takes to be ready, and how fast it reads.
@@ -172,9 +164,9 @@ fn settings((args, cache_bytes_max): (&ServeArgs, usize), report: &mut Report) -
 
 /// With which status the upstream's list of models is answered, or why it is not.
 fn checked(args: &ServeArgs, cache_bytes_max: usize) -> anyhow::Result<Option<Result<u16, UpstreamError>>> {
-    let settings = server_settings(args, cache_bytes_max)?;
+    let prepared = server_settings(args, cache_bytes_max)?.prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(check(&settings))?)
+    Ok(runtime.block_on(prepared.upstream_status()))
 }
 
 /// What is kept, and who may read it.

@@ -22,7 +22,7 @@ pub struct Traces {
 /// Begins the log; spans go to `otlp`, the address of an OpenTelemetry collector.
 ///
 /// # Errors
-/// When the address cannot be used.
+/// When the address cannot be used, or this build exports nothing.
 pub fn begin(form: LogForm, otlp: Option<&str>) -> anyhow::Result<Traces> {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     // Lines stand for themselves: which request they belong to is for traces to say.
@@ -41,10 +41,11 @@ pub fn begin(form: LogForm, otlp: Option<&str>) -> anyhow::Result<Traces> {
     }
     #[cfg(not(feature = "otel"))]
     {
+        anyhow::ensure!(
+            otlp.is_none(),
+            "this build exports no traces (--otlp); hint: cargo install --path . --features otel, or leave --otlp out"
+        );
         log.init();
-        if otlp.is_some() {
-            tracing::warn!("this build exports no traces; hint: cargo install --path . --features otel");
-        }
         Ok(Traces {})
     }
 }

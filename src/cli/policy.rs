@@ -40,6 +40,13 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
     Ok(PolicyFile::from_toml(&text, &path.display().to_string())?)
 }
 
+/// The same for a model with message heads, which names no categories: every rule of it can hold.
+pub fn load_for_heads(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
+    let loaded = load(path)?;
+    loaded.policy.check_without_categories().map_err(anyhow::Error::msg)?;
+    Ok(loaded)
+}
+
 fn check(args: &PolicyFileArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let file = load(args.file.as_deref())?;
     writeln!(out, "{}", title(&file))?;

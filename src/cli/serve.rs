@@ -1,6 +1,7 @@
 //! `throughline serve`, `token`.
 
 use std::io::{Write, stderr, stdout};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,8 +39,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     if args.tls_certificate.is_none() && !args.bind.ip().is_loopback() {
         tracing::warn!(bind = %args.bind, "tokens and chats go over the network as they are; hint: --tls-certificate, or a proxy that speaks TLS");
     }
-    let policy = policy::load(args.policy.as_deref())?;
-    let (store, _alone) = open_to_serve(&args.store)?;
+    let policy = policy::load_for_heads(args.policy.as_deref())?;
     let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
     let loaded = load_with(&model::source(&args.model)?, &settings)?;
     let scoring =
@@ -52,6 +52,10 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     );
     let info = scorer.model().info.clone();
     let cache_bytes_max = cache_bytes_max(&args, &info);
+    // Whatever may be refused is refused before anything is written.
+    let prepared = server_settings(&args, cache_bytes_max)?.prepare()?;
+    let listener = listen(args.bind)?;
+    let (store, _alone) = open_to_serve(&args.store)?;
     tracing::info!(
         model = info.name,
         version = info.version.unwrap_or_default(),
@@ -63,12 +67,10 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         cache_mib_max = cache_bytes_max >> 20,
         "ready to serve"
     );
-    let app = App::start(scorer, store, access, server_settings(&args, cache_bytes_max)?)?;
+    let app = App::start(scorer, store, access, prepared)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(args.bind).await.with_context(|| {
-            format!("cannot listen on {}; hint: is another server there? --bind names another", args.bind)
-        })?;
+        let listener = TcpListener::from_std(listener)?;
         let at = listener.local_addr()?;
         let scheme = if args.tls_certificate.is_some() { "https" } else { "http" };
         writeln!(stderr(), "listening on {scheme}://{at} (Ctrl-C stops)")?;
@@ -76,6 +78,14 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         tracing::info!("stopped");
         Ok(EXIT_CLEAN)
     })
+}
+
+/// The port, whose callers wait until they are served.
+fn listen(bind: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(bind)
+        .with_context(|| format!("cannot listen on {bind}; hint: is another server there? --bind names another"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Bytes of keys and values that this model may hold here. How much memory a GPU has is not known.

@@ -63,7 +63,7 @@ fn alone(folder: &Path) -> anyhow::Result<File> {
     private_folder(folder)
         .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
     let path = folder.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let file = File::create(&path).with_context(|| cannot_make(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -71,6 +71,10 @@ fn alone(folder: &Path) -> anyhow::Result<File> {
         }
         Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+fn cannot_make(file: &Path) -> String {
+    format!("cannot make {}; hint: the folder must be writable by this user; --folder names another", file.display())
 }
 
 /// Opens the store for a server, made where there is none and brought to this build's form, and the folder's lock, which is taken before
@@ -147,7 +151,7 @@ fn key(at: &StoreAt, make: bool) -> anyhow::Result<MasterKey> {
     // A key is made for an empty folder alone: beside a database it would only hide that the right one is missing.
     if make && at.key_file.is_none() && !file.exists() && !at.folder.join("throughline.sqlite").exists() {
         let key = MasterKey::random()?;
-        write_private(&file, &key.to_hex()).with_context(|| format!("cannot write {}", file.display()))?;
+        write_private(&file, &key.to_hex()).with_context(|| cannot_make(&file))?;
         tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
         return Ok(key);
     }

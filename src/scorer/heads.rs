@@ -123,15 +123,8 @@ impl HeadReader {
         go_on: GoOn,
     ) -> Result<Reading, ScoreError> {
         let mut stream = HeadStream::new(*spec)?;
-        let mut windows = 0;
         for said in said(history) {
-            stream.push(self, model, said)?;
-            if stream.windows > windows {
-                windows = stream.windows;
-                if !go_on(stream.entries.len().saturating_sub(1)) {
-                    return Err(ScoreError::Stopped);
-                }
-            }
+            stream.push(self, model, said, go_on)?;
         }
         stream.flush(model)?;
         go_on(stream.entries.len());
@@ -207,13 +200,20 @@ impl HeadStream {
         Ok(())
     }
 
-    /// Takes in the next message. Where a window is full, what waits in it is computed.
-    pub fn push(&mut self, reader: &HeadReader, model: &Model, said: Said) -> Result<(), ScoreError> {
+    /// Takes in the next message. Where a window is full, what waits in it is computed; before another is opened, `go_on` is asked, by the
+    /// messages that are read, whether to.
+    ///
+    /// # Errors
+    /// When the engine fails, or not to: the history is then to be read anew, or gone back to a mark.
+    pub fn push(&mut self, reader: &HeadReader, model: &Model, said: Said, go_on: GoOn) -> Result<(), ScoreError> {
         let index = self.enter(model, said);
         for step in self.plan(reader, model, index, said.role) {
             match step {
                 Step::Opens(window) => {
                     self.flush(model)?;
+                    if !go_on(index) {
+                        return Err(ScoreError::Stopped);
+                    }
                     self.open(reader, &window, &model.tokenizer);
                 }
                 Step::Goes(piece) => self.write(reader, &piece, &model.tokenizer),

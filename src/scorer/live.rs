@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::heads::{HeadReader, HeadStream, Mark, Said, compute};
-use super::{Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore, targets};
+use super::{GoOn, Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore, targets};
 use crate::arc::{ArcKind, ArcState, Arcs, ArcsMark, MessageAt, Observation};
 use crate::engine::EngineError;
 use crate::scoring::MessageScore;
@@ -110,10 +110,23 @@ impl Scorer {
     /// # Errors
     /// For a history whose windows cannot be computed; if it was no draft, it is then to be read anew.
     pub fn hear(&self, turns: &mut [Turn]) -> Vec<Result<Vec<Heard>, ScoreError>> {
+        self.hear_while(turns, &mut |_| true)
+    }
+
+    /// As [`Scorer::hear`], for as long as `go_on` says so: it is asked whenever a history needs another window, by the messages of that history
+    /// that were read. Other histories of this scorer may be read meanwhile.
+    ///
+    /// # Errors
+    /// Also [`ScoreError::Stopped`], for a history in which it was not gone on.
+    pub fn hear_while(
+        &self,
+        turns: &mut [Turn],
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Vec<Result<Vec<Heard>, ScoreError>> {
         let drafts = turns.iter_mut().filter(|turn| turn.hearing != Hearing::Said);
         // What was said is computed once, not for every draft.
         self.compute(drafts.map(|turn| &mut turn.live.stream).collect());
-        let begun: Vec<_> = turns.iter_mut().map(Turn::begin).collect();
+        let begun: Vec<_> = turns.iter_mut().map(|turn| turn.begin(go_on)).collect();
         let waiting = turns.iter_mut().map(|turn| &mut turn.live.stream).filter(|stream| stream.waits());
         self.compute(waiting.collect());
         turns.iter_mut().zip(begun).map(|(turn, (before, waiting))| turn.end(before, waiting)).collect()
@@ -129,7 +142,7 @@ impl Scorer {
 
 impl<'t> Turn<'t, '_> {
     /// Writes the messages into their windows.
-    fn begin(&mut self) -> (Option<Before>, Result<Vec<Waiting<'t>>, ScoreError>) {
+    fn begin(&mut self, go_on: GoOn) -> (Option<Before>, Result<Vec<Waiting<'t>>, ScoreError>) {
         let before = match self.hearing {
             Hearing::Said => None,
             Hearing::Draft { new_session } => {
@@ -138,7 +151,7 @@ impl<'t> Turn<'t, '_> {
                 Some(before)
             }
         };
-        (before, self.live.take_in(self.messages))
+        (before, self.live.take_in(self.messages, go_on))
     }
 
     /// What was heard; of a draft, nothing was said.
@@ -183,12 +196,12 @@ impl Live<'_> {
     }
 
     /// Writes messages into their windows; of those that are scored, what is needed to judge them.
-    fn take_in<'m>(&mut self, messages: &'m [Message]) -> Result<Vec<Waiting<'m>>, ScoreError> {
+    fn take_in<'m>(&mut self, messages: &'m [Message], go_on: GoOn) -> Result<Vec<Waiting<'m>>, ScoreError> {
         let mut waiting = Vec::new();
         for message in messages {
             if let Some(said) = self.place(message) {
                 waiting.push(Waiting { index: self.stream.len(), message, session_start: said.session_start });
-                self.stream.push(self.reader, &self.scorer.model, said)?;
+                self.stream.push(self.reader, &self.scorer.model, said, go_on)?;
             }
         }
         Ok(waiting)

@@ -15,6 +15,8 @@ use crate::config::from_toml;
 
 /// Tokens of one file.
 const TOKENS_MAX: usize = 1_000;
+/// Characters of a token's name.
+const NAME_CHARS_MAX: usize = 64;
 /// What share of a minute's requests may come at once.
 const BURST_SHARE: u32 = 6;
 
@@ -218,11 +220,28 @@ fn read(file: &Path) -> Result<Vec<KnownToken>, TokenError> {
     if tokens.is_empty() || tokens.len() > TOKENS_MAX {
         return Err(form(format!("{} tokens, the limits are 1 and {TOKENS_MAX}", tokens.len())));
     }
-    let with_digest = |token: Token| match bytes_of(&token.sha256) {
-        Some(digest) => Ok(KnownToken::new(digest, token)),
-        None => Err(form(format!("the sha256 of a token has {} characters", token.sha256.chars().count()))),
+    let known = |(index, token): (usize, Token)| {
+        let told = |found: String| form(format!("token {} of the file: {found}", index + 1));
+        check_token_name(&token.name).map_err(told)?;
+        let digits = token.sha256.chars().count();
+        let digest = bytes_of(&token.sha256).ok_or_else(|| told(format!("its sha256 has {digits} characters")))?;
+        Ok(KnownToken::new(digest, token))
     };
-    tokens.into_iter().map(with_digest).collect()
+    tokens.into_iter().enumerate().map(known).collect()
+}
+
+/// A name stands in records of what was done with the token: some word for people to read.
+///
+/// # Errors
+/// In words, when it is none.
+pub fn check_token_name(name: &str) -> Result<(), String> {
+    let chars = name.chars().count();
+    if name.trim().is_empty() || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(format!(
+            "its name has {chars} characters, the limits are 1 and {NAME_CHARS_MAX}, not all of them blank, none of them control characters"
+        ));
+    }
+    Ok(())
 }
 
 fn bytes_of(hex: &str) -> Option<[u8; 32]> {

@@ -1,5 +1,6 @@
 //! The one thread that owns the model: it takes jobs from the [`Queue`] and does them one after another, but for turns and drafts of
-//! different users that wait at once: those are computed side by side (`judge`).
+//! different users that wait at once: those are computed side by side (`judge`). What takes more than a window gives way between its
+//! windows to what others wait for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use tracing::Span;
 use super::judging::{Judges, Judging};
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::queue::{Full, Priority, Queue};
+use super::queue::{Full, Owned, Priority, Queue, Taken};
 use super::user::{Failed, UserLive};
 use super::wire::{CheckOut, MessageOut, ScoreOut, StandingOut};
 use crate::scorer::{ArcNow, ScoreError, Scorer};
@@ -110,9 +111,20 @@ impl Job {
     }
 }
 
+impl Owned for Job {
+    fn owner(&self) -> Option<&str> {
+        match &self.work {
+            Work::Erase(user_id) => Some(user_id),
+            _ => self.user_id(),
+        }
+    }
+}
+
 /// Where jobs are handed in.
 pub struct Desk {
     queue: Arc<Queue<Job>>,
+    /// What is longer gives way: it takes more than a window.
+    window_tokens: usize,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -129,17 +141,17 @@ impl Desk {
         (metrics, alarms): (Arc<Metrics>, broadcast::Sender<i64>),
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(settings.queue_tokens_max));
-        let (jobs, counted) = (queue.clone(), metrics.clone());
+        let (jobs, counted, window_tokens) = (queue.clone(), metrics.clone(), scorer.window().tokens_max);
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let judging = judges.current();
             scorer.set_policy(judging.policy.clone());
             let mut worker = Worker::new((&scorer, judges, judging), store, settings, (counted, alarms));
             while let Some(job) = jobs.pop() {
-                let tokens = worker.done(job, &jobs);
-                jobs.done(tokens);
+                worker.follow();
+                worker.work_off(job, &jobs);
             }
         })?;
-        Ok(Self { queue, metrics, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, window_tokens, metrics, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands in a job of about so many tokens and waits for its answer. A caller who goes away before it is begun is not served.
@@ -154,6 +166,7 @@ impl Desk {
         deadline: Duration,
     ) -> Result<Answer, Problem> {
         let (job, answer) = Job::new(work, deadline);
+        let priority = if tokens > self.window_tokens { priority.max(Priority::Long) } else { priority };
         self.queue.push(priority, (tokens, deadline), job).map_err(|full| self.full(full))?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(answered) => answered.unwrap_or_else(|_| Err(Problem::broken())),
@@ -231,6 +244,13 @@ impl Desk {
     }
 }
 
+/// What is being done as, and the queue of those that it gives way to.
+#[derive(Clone, Copy)]
+struct Way<'q> {
+    queue: &'q Queue<Job>,
+    priority: Priority,
+}
+
 struct Worker<'a> {
     scorer: &'a Scorer,
     judges: Arc<Judges>,
@@ -240,8 +260,6 @@ struct Worker<'a> {
     metrics: Arc<Metrics>,
     alarms: broadcast::Sender<i64>,
     users: LruCache<String, UserLive<'a>>,
-    /// While a whole history is read, which pauses for others.
-    pausing: bool,
     /// Whether everything of the work under way was judged, none of it refused or answered before: then its time says how fast it goes.
     all_judged: bool,
 }
@@ -255,8 +273,7 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let users =
             LruCache::new(std::num::NonZeroUsize::new(settings.users_max).unwrap_or(std::num::NonZeroUsize::MIN));
-        let (pausing, all_judged) = (false, true);
-        Self { scorer, judges, judging, store, settings, metrics, alarms, users, pausing, all_judged }
+        Self { scorer, judges, judging, store, settings, metrics, alarms, users, all_judged: true }
     }
 
     /// Judges by the policy as it is now.
@@ -268,29 +285,41 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does a job, and with a turn or draft those of other users that wait right behind it; how many tokens all of them were taken in as.
-    fn done(&mut self, first: (usize, Job), queue: &Queue<Job>) -> usize {
-        self.follow();
-        let batch = self.gather(first, queue);
+    /// Does a job, and with an urgent turn or draft those of other users that wait right behind it.
+    fn work_off(&mut self, first: Taken<Job>, queue: &Queue<Job>) {
+        let Taken { priority, tokens, job } = first;
+        let batch = match priority {
+            Priority::Urgent => self.gather((tokens, job), queue),
+            Priority::Long | Priority::Batch => vec![(tokens, job)],
+        };
         let taken = batch.iter().map(|(tokens, _)| tokens).sum();
-        let whole = matches!(batch[0].1.work, Work::Score(_));
-        let expected = if whole { Duration::ZERO } else { queue.expected(taken) };
+        let expected = if priority == Priority::Batch { Duration::ZERO } else { queue.expected(taken) };
         let batch: Vec<_> = batch.into_iter().filter_map(|job| self.wanted(job, expected)).collect();
         let tokens = batch.iter().map(|(tokens, _)| tokens).sum();
         let begun = Instant::now();
         self.all_judged = true;
         // Whoever's answer was not given is told that something broke.
-        if catch_unwind(AssertUnwindSafe(|| self.work(batch, queue))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.work(batch, Way { queue, priority }))).is_err() {
             tracing::error!("a job ended in a panic; histories in memory are dropped and read again");
             self.users.clear();
-            (self.pausing, self.all_judged) = (false, false);
+            self.all_judged = false;
         }
-        // A whole history pauses for others: its time is not its own.
-        if !whole && self.all_judged {
+        // What gives way to others has not all the time to itself.
+        if priority == Priority::Urgent && self.all_judged {
             queue.measured(tokens, begun.elapsed().as_secs_f64());
         }
         self.bound_cache();
-        taken
+        queue.done(priority, taken);
+    }
+
+    /// Between two windows of something that takes many: does what goes before it.
+    fn give_way(&mut self, Way { queue, priority }: Way) {
+        // Somebody waits for what is long, too: it goes on when those who wait now are served. Whole histories let everybody go before.
+        let most = if priority == Priority::Long { queue.urgent_jobs() } else { usize::MAX };
+        for _ in 0..most {
+            let Some(job) = queue.pop_before(priority) else { return };
+            self.work_off(job, queue);
+        }
     }
 
     /// The job, and those that can be computed beside it. Nobody goes before another, and a user's turns go one after the other.
@@ -346,7 +375,7 @@ impl<'a> Worker<'a> {
         Some((tokens, job))
     }
 
-    fn work(&mut self, batch: Vec<(usize, Job)>, queue: &Queue<Job>) {
+    fn work(&mut self, batch: Vec<(usize, Job)>, way: Way) {
         let mut asked = Vec::new();
         for (_, Job { work, reply, spans: [span, waited], .. }) in batch {
             drop(waited);
@@ -359,7 +388,7 @@ impl<'a> Worker<'a> {
                     asked.push(Asked { said, purpose: Purpose::Check, reply, span });
                     continue;
                 }
-                Work::Score(history) => self.score(&history, &reply, queue),
+                Work::Score(history) => self.score(&history, &reply, way),
                 Work::Erase(user_id) => {
                     self.users.pop(&user_id);
                     self.store.erase(&user_id).map(Answer::Erased).map_err(|error| Failed::Store(error).told())
@@ -371,7 +400,7 @@ impl<'a> Worker<'a> {
         }
         if !asked.is_empty() {
             self.metrics.together(asked.len());
-            self.judge(asked);
+            self.judge(asked, way);
         }
     }
 
@@ -382,19 +411,12 @@ impl<'a> Worker<'a> {
         !gone.is_empty()
     }
 
-    /// A whole history, for as long as somebody waits for it. Between its windows, whoever waits for a reply is served.
-    fn score(&mut self, history: &History, reply: &Reply, queue: &Queue<Job>) -> Result<Answer, Problem> {
-        let (scorer, pausing) = (self.scorer, std::mem::replace(&mut self.pausing, true));
-        let mut go_on = |_| {
-            // Of those, another history has none served between its windows that is one too, and so on.
-            while let Some(job) = queue.pop_urgent_that(|job| !pausing || !matches!(job.work, Work::Score(_))) {
-                let tokens = self.done(job, queue);
-                queue.done_urgent(tokens);
-            }
+    /// A whole history, for as long as somebody waits for it.
+    fn score(&mut self, history: &History, reply: &Reply, way: Way) -> Result<Answer, Problem> {
+        let score = self.scorer.score_while(history, &mut |_| {
+            self.give_way(way);
             !reply.is_closed()
-        };
-        let score = scorer.score_while(history, &mut go_on);
-        self.pausing = pausing;
+        });
         if matches!(score, Err(ScoreError::Stopped)) {
             self.metrics.skipped();
         }

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 use tracing::Instrument;
 
 use super::auth::{Caller, Refused, Scope};
@@ -25,6 +26,8 @@ const DEADLINE_MAX: Duration = Duration::from_secs(600);
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Characters of an id.
 const ID_CHARS_MAX: usize = 256;
+/// Bytes of a field's name that is told.
+const FIELD_BYTES_MAX: usize = 32;
 
 /// Around every request: counts it, and says to browsers that nothing here is for them.
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -119,14 +122,13 @@ impl App {
     /// How long the caller waits.
     pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Duration, Problem> {
         let Some(value) = headers.get(&DEADLINE) else { return Ok(self.settings.deadline) };
-        let millis = value.to_str().ok().and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        millis.filter(|time| !time.is_zero() && *time <= DEADLINE_MAX).ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("X-Deadline-Ms is no number from 1 to {}", DEADLINE_MAX.as_millis()),
-                "milliseconds, or leave the header out",
-            )
-            .beyond(None, DEADLINE_MAX.as_millis() as usize)
+        let (millis, limit) = (value.to_str().ok().and_then(|text| text.parse().ok()), DEADLINE_MAX.as_millis());
+        let time = millis.map(Duration::from_millis).filter(|time| !time.is_zero() && *time <= DEADLINE_MAX);
+        time.ok_or_else(|| {
+            let found = millis.map_or_else(|| "no such number".to_owned(), |millis| millis.to_string());
+            let detail = format!("X-Deadline-Ms is {found}, the limits are 1 and {limit}");
+            let problem = Problem::new(StatusCode::BAD_REQUEST, detail, "milliseconds, or leave the header out");
+            problem.beyond(millis.map(|millis| millis as usize), if millis == Some(0) { 1 } else { limit as usize })
         })
     }
 }
@@ -176,6 +178,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail, "Content-Type: application/json"));
         }
         let limit = app.settings.body_bytes_max;
+        let said: Option<usize> =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|said| said.to_str().ok()?.parse().ok());
         let read = tokio::time::timeout(BODY_PATIENCE, axum::body::Bytes::from_request(request, app)).await;
         let read = read.map_err(|_| {
             let detail = format!("the body did not come within {} s", BODY_PATIENCE.as_secs());
@@ -184,10 +188,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         let bytes = read.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(body) if body.status() == StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is longer than {limit} bytes"),
+                match said {
+                    Some(bytes) => format!("the body has {bytes} bytes, the limit is {limit}"),
+                    None => format!("the body is longer than {limit} bytes"),
+                },
                 "send it in parts, or start the server with a larger --body-bytes-max",
             )
-            .beyond(None, limit),
+            .beyond(said, limit),
             _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not come whole", "send it again"),
         })?;
         // Lists would pass for objects, field by field.
@@ -195,20 +202,59 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             let detail = "the body is a list, and an object is read";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "GET /openapi.json says what is read"));
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Self(value, bytes.to_vec())),
-            Err(error) => {
-                let (what, status) = match error.classify() {
-                    serde_json::error::Category::Data => {
-                        ("a field is missing, unknown or of another kind", StatusCode::UNPROCESSABLE_ENTITY)
-                    }
-                    _ => ("it is no JSON", StatusCode::BAD_REQUEST),
-                };
-                let detail = format!("the body: {what} (line {}, column {})", error.line(), error.column());
-                Err(Problem::new(status, detail, "GET /openapi.json says what is read"))
+        Ok(Self(read_json(&bytes)?, bytes.to_vec()))
+    }
+}
+
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = place(error.path());
+        (place, error.into_inner())
+    });
+    read.and_then(|value| json.end().map(|()| value).map_err(|error| (String::new(), error))).map_err(
+        |(place, error)| {
+            let (what, status) = match error.classify() {
+                serde_json::error::Category::Data => {
+                    (what_of_a_field(&place, &error), StatusCode::UNPROCESSABLE_ENTITY)
+                }
+                _ => ("it is no JSON".to_owned(), StatusCode::BAD_REQUEST),
+            };
+            let detail = format!("the body: {what} (line {}, column {})", error.line(), error.column());
+            Problem::new(status, detail, "GET /openapi.json says what is read")
+        },
+    )
+}
+
+/// What is wrong with the field at a place, or in it. Of what serde says, the names of fields that are read are told alone.
+fn what_of_a_field(place: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quoted = |kind: &str| text.strip_prefix(kind)?.split('`').next();
+    match (quoted("missing field `"), quoted("unknown field `")) {
+        (Some(name), _) if place.is_empty() => format!("{name} is missing"),
+        (Some(name), _) => format!("{place}.{name} is missing"),
+        (_, Some(_)) => format!("{place} is no field that is read"),
+        _ if place.is_empty() => "it is of another kind than is read".to_owned(),
+        _ => format!("{place} is of another kind than is read"),
+    }
+}
+
+/// Where in the body it is, such as `messages[3].role`. A key that does not look like a field's name may be something that was said.
+fn place(path: &serde_path_to_error::Path) -> String {
+    let mut place = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => place += &format!("[{index}]"),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                let is_name = key.len() <= FIELD_BYTES_MAX
+                    && key.bytes().all(|byte| matches!(byte, b'_' | b'a'..=b'z' | b'0'..=b'9'));
+                let dot = if place.is_empty() { "" } else { "." };
+                place += &format!("{dot}{}", if is_name { key } else { "…" });
             }
+            Segment::Unknown => place += "…",
         }
     }
+    place
 }
 
 /// The user of a path.
@@ -244,12 +290,13 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
 /// Ids are short, and not empty.
 pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
     let chars = id.chars().count();
-    if chars == 0 || chars > ID_CHARS_MAX {
-        let detail = format!("{what} has {chars} characters, the limits are 1 and {ID_CHARS_MAX}");
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "a digest of it, if it is long");
-        return Err(problem.beyond(chars, ID_CHARS_MAX));
-    }
-    Ok(())
+    let (limit, hint) = match chars {
+        0 => (1, "an id of your own choice; without one, turns of different users would be one user's"),
+        1..=ID_CHARS_MAX => return Ok(()),
+        _ => (ID_CHARS_MAX, "a digest of it, if it is long"),
+    };
+    let detail = format!("{what} has {chars} characters, the limits are 1 and {ID_CHARS_MAX}");
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint).beyond(chars, limit))
 }
 
 /// An answer that is JSON already.
@@ -260,6 +307,30 @@ pub(super) fn json(bytes: Vec<u8>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::wire::TurnIn;
+
+    #[test]
+    fn a_field_is_named_and_what_stands_in_it_is_not() {
+        let turn = |messages: &str| format!(r#"{{"user_id": "ada", "session_id": "s", "messages": [{messages}]}}"#);
+        let said = r#"{"role": "user", "content": "secret"}"#;
+        let told = |body: &str| {
+            let problem = read_json::<TurnIn>(body.as_bytes()).unwrap_err();
+            assert!(!problem.detail.contains("secret"), "{}", problem.detail);
+            (problem.status, problem.detail.split(" (").next().unwrap_or_default().to_owned())
+        };
+        let unreadable = |what: &str| (422, format!("the body: {what}"));
+        assert!(read_json::<TurnIn>(turn(said).as_bytes()).is_ok());
+        assert_eq!(told("{}"), unreadable("user_id is missing"));
+        assert_eq!(told(&turn(r#"{"role": "user"}"#)), unreadable("messages[0].content is missing"));
+        let other = format!(r#"{said}, {{"role": "secret", "content": ""}}"#);
+        assert_eq!(told(&turn(&other)), unreadable("messages[1].role is of another kind than is read"));
+        let more = |key: &str| turn(&format!(r#"{{"role": "user", "content": "", "{key}": 1}}"#));
+        assert_eq!(told(&more("name")), unreadable("messages[0].name is no field that is read"));
+        assert_eq!(told(&more("a secret that was said")), unreadable("messages[0].… is no field that is read"));
+        assert_eq!(told(r#""secret""#), unreadable("it is of another kind than is read"));
+        assert_eq!(told(&(turn(said) + "secret")).0, 400);
+        assert_eq!(told(r#"{"user_id": secret"#).0, 400);
+    }
 
     #[test]
     fn only_names_of_this_machine_are_here() {

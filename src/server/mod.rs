@@ -47,7 +47,7 @@ mod user;
 mod webhooks;
 mod wire;
 
-pub use auth::{Access, Caller, Scope, Token, TokenError, digest};
+pub use auth::{Access, Caller, Scope, Token, TokenError, check_token_name, digest};
 use background::Background;
 pub use desk::DeskSettings;
 use desk::{ALARMS_BEHIND_MAX, Desk};
@@ -108,36 +108,39 @@ pub enum StartError {
     Policy(String),
 }
 
-/// What is made of settings, and may fail.
-struct Parts {
+/// Settings that a server can be started with: whatever of them may fail was made. Nothing is started, and nothing was written.
+pub struct Prepared {
+    settings: ServerSettings,
     tls: Option<TlsAcceptor>,
     proxy: Option<Proxy>,
     webhooks: Option<Webhooks>,
 }
 
-impl Parts {
-    fn of(settings: &ServerSettings) -> Result<Self, StartError> {
-        let proxy = settings.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
+impl ServerSettings {
+    /// Makes what a server needs of them.
+    ///
+    /// # Errors
+    /// When certificate, webhooks or upstream cannot be used.
+    pub fn prepare(self) -> Result<Prepared, StartError> {
+        let proxy = self.proxy.clone().map(|(upstream, settings)| -> Result<Proxy, UpstreamError> {
             Ok(Proxy::new(Upstream::new(&upstream)?, settings))
         });
-        Ok(Self {
-            tls: settings.tls.as_ref().map(tls::acceptor).transpose()?,
+        Ok(Prepared {
+            tls: self.tls.as_ref().map(tls::acceptor).transpose()?,
             proxy: proxy.transpose()?,
-            webhooks: settings.webhooks.clone().map(Webhooks::new).transpose()?,
+            webhooks: self.webhooks.clone().map(Webhooks::new).transpose()?,
+            settings: self,
         })
     }
 }
 
-/// Whether a server could be started with these settings, and with which status its upstream, where there is one, answers for the list of its
-/// models, or why it does not answer. Nothing is started.
-///
-/// # Errors
-/// What would keep it from starting.
-pub async fn check(settings: &ServerSettings) -> Result<Option<Result<u16, UpstreamError>>, StartError> {
-    let parts = Parts::of(settings)?;
-    match &parts.proxy {
-        Some(proxy) => Ok(Some(proxy.upstream.status().await)),
-        None => Ok(None),
+impl Prepared {
+    /// With which status the upstream, where there is one, answers for the list of its models, or why it does not answer.
+    pub async fn upstream_status(&self) -> Option<Result<u16, UpstreamError>> {
+        match &self.proxy {
+            Some(proxy) => Some(proxy.upstream.status().await),
+            None => None,
+        }
     }
 }
 
@@ -166,14 +169,9 @@ impl App {
     /// Starts the thread that owns the model.
     ///
     /// # Errors
-    /// When the system gives no thread, or certificate, webhooks or upstream cannot be used.
-    pub fn start(
-        scorer: Scorer,
-        store: Store,
-        access: Access,
-        settings: ServerSettings,
-    ) -> Result<Arc<Self>, StartError> {
-        let Parts { tls, proxy, webhooks } = Parts::of(&settings)?;
+    /// When the system gives no thread, or the policy's file cannot be used.
+    pub fn start(scorer: Scorer, store: Store, access: Access, prepared: Prepared) -> Result<Arc<Self>, StartError> {
+        let Prepared { settings, tls, proxy, webhooks } = prepared;
         let judges = Judges::new(settings.policy.clone(), &scorer.model().info).map_err(StartError::Policy)?;
         let (judges, store, metrics) = (Arc::new(judges), Arc::new(store), Arc::new(Metrics::default()));
         let (alarms, _) = broadcast::channel(ALARMS_BEHIND_MAX);
@@ -281,12 +279,7 @@ impl App {
     ) -> Result<T, Problem> {
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Problem::broken())?;
-        done.map_err(|error| {
-            if !matches!(error, crate::store::StoreError::Held) {
-                tracing::error!(%error, "the store failed");
-            }
-            error.into()
-        })
+        done.map_err(Problem::of_store)
     }
 }
 

@@ -87,6 +87,14 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// Why the store did not do it. What is no refusal but a failure is logged.
+    pub fn of_store(error: StoreError) -> Self {
+        if !matches!(error, StoreError::Held | StoreError::WentOn) {
+            tracing::error!(%error, "the store failed");
+        }
+        error.into()
+    }
+
     pub fn broken() -> Self {
         let detail = "the server could not do this; nothing was kept";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail, "its log says why")
@@ -97,9 +105,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::Held | StoreError::WentOn => StatusCode::CONFLICT,
-            StoreError::Full => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Full | StoreError::LittleRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Busy { .. }
             | StoreError::ReadOnly
+            | StoreError::Gone { .. }
             | StoreError::Unreachable(_)
             | StoreError::Slow { .. }
             | StoreError::Unsure => StatusCode::SERVICE_UNAVAILABLE,
@@ -110,13 +119,19 @@ impl From<StoreError> for Problem {
             let problem = Self::new(status, "the database cannot be reached", "try again; the server's log says why");
             return Self { retry_after_s: Some(1), ..problem };
         }
-        if let StoreError::Other(_) | StoreError::Open { .. } | StoreError::Damaged(_) = error {
+        if let StoreError::Other(_) | StoreError::Open { .. } | StoreError::Damaged(_) | StoreError::Gone { .. } = error
+        {
             return Self::new(status, "the database failed", "the server's log says why");
         }
+        let room = match error {
+            StoreError::LittleRoom { free_bytes, least_bytes } => (Some(free_bytes), Some(least_bytes)),
+            _ => (None, None),
+        };
         let again = matches!(error, StoreError::Busy { .. } | StoreError::Slow { .. } | StoreError::Unsure);
         let text = error.to_string();
         let (detail, hint) = text.split_once("; hint: ").unwrap_or((&text, "its log says more"));
-        Self { retry_after_s: again.then_some(1), ..Self::new(status, detail, hint) }
+        let (value, limit) = room;
+        Self { retry_after_s: again.then_some(1), value, limit, ..Self::new(status, detail, hint) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What waits to be read: bounded by tokens, what people wait for before what they do not.
+//! What waits to be read: bounded by tokens, in lanes, what people wait for before what gives way to it.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,32 @@ const TOKENS_PER_S_GUESS: f64 = 1_000.0;
 /// What is done counts for the rate until about so many seconds of work were done after it.
 const RATE_MEMORY_S: f64 = 5.0;
 
-/// What is done first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is done first; whatever is not urgent gives way, while it is done, to what stands before it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Somebody waits for a reply.
     Urgent,
+    /// The same, but so long that others are not to wait until it is done.
+    Long,
     /// Whole histories.
     Batch,
+}
+
+impl Priority {
+    const COUNT: usize = 3;
+}
+
+/// Whose a job is, where jobs of one owner must be done in the order in which they came.
+pub trait Owned {
+    fn owner(&self) -> Option<&str>;
+}
+
+/// A job, and as what it was taken in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken<Job> {
+    pub priority: Priority,
+    pub tokens: usize,
+    pub job: Job,
 }
 
 /// Jobs in the order in which they are done.
@@ -26,16 +45,51 @@ pub struct Queue<Job> {
 }
 
 struct State<Job> {
-    urgent: VecDeque<(usize, Job)>,
-    batch: VecDeque<(usize, Job)>,
-    /// Of jobs that wait, and of those that are being done.
-    tokens: usize,
-    /// Of these, those of batch work, which gives way.
-    batch_tokens: usize,
-    /// Those of batch work that is being done.
-    paused: usize,
+    lanes: [Lane<Job>; Priority::COUNT],
     rate: Rate,
     closed: bool,
+}
+
+/// Jobs of one priority.
+struct Lane<Job> {
+    jobs: VecDeque<(usize, Job)>,
+    /// Of jobs that wait, and of those that are being done.
+    tokens: usize,
+    /// Whose job was taken from here last, until it is done; of a lane of which one is done at a time.
+    under_way: Option<String>,
+}
+
+impl<Job> Lane<Job> {
+    fn new() -> Self {
+        Self { jobs: VecDeque::new(), tokens: 0, under_way: None }
+    }
+}
+
+impl<Job> State<Job> {
+    /// Tokens that wait or are being done, of that priority and what goes before it.
+    fn tokens_to(&self, priority: Priority) -> usize {
+        self.lanes[..=priority as usize].iter().map(|lane| lane.tokens).sum()
+    }
+}
+
+impl<Job: Owned> State<Job> {
+    /// The lane that a job is done in: no job of an owner goes before an earlier one.
+    fn lane_for(&self, priority: Priority, job: &Job) -> Priority {
+        let Some(owner) = job.owner().filter(|_| priority == Priority::Urgent) else { return priority };
+        let long = &self.lanes[Priority::Long as usize];
+        let behind =
+            long.under_way.as_deref() == Some(owner) || long.jobs.iter().any(|(_, job)| job.owner() == Some(owner));
+        if behind { Priority::Long } else { priority }
+    }
+
+    fn take(&mut self, lanes: impl IntoIterator<Item = Priority>) -> Option<Taken<Job>> {
+        lanes.into_iter().find_map(|priority| {
+            let lane = &mut self.lanes[priority as usize];
+            let (tokens, job) = lane.jobs.pop_front()?;
+            lane.under_way = job.owner().map(str::to_owned);
+            Some(Taken { priority, tokens, job })
+        })
+    }
 }
 
 /// Tokens a second, over the last seconds of work: of a short job as of a long one what they share of the time, not of the count.
@@ -71,21 +125,13 @@ pub enum Full {
     Closed,
 }
 
-impl<Job> Queue<Job> {
+impl<Job: Owned> Queue<Job> {
     pub fn new(tokens_max: usize) -> Self {
-        let state = State {
-            urgent: VecDeque::new(),
-            batch: VecDeque::new(),
-            tokens: 0,
-            batch_tokens: 0,
-            paused: 0,
-            rate: Rate::guess(),
-            closed: false,
-        };
+        let state = State { lanes: std::array::from_fn(|_| Lane::new()), rate: Rate::guess(), closed: false };
         Self { state: Mutex::new(state), ready: Condvar::new(), tokens_max }
     }
 
-    /// Takes in a job of about so many tokens. One that is larger than the whole queue is taken when nothing else waits.
+    /// Takes in a job of about so many tokens. One that is larger than the whole queue is taken when nothing else waits before it.
     ///
     /// # Errors
     /// When there is no room, what waits would take longer than the caller does, or no more is done.
@@ -95,11 +141,9 @@ impl<Job> Queue<Job> {
             return Err(Full::Closed);
         }
         let seconds = |tokens: usize| state.rate.seconds(tokens);
-        // Batch work gives way: whoever is urgent waits for what is urgent, and for what is being done.
-        let before = match priority {
-            Priority::Urgent => state.tokens - state.batch_tokens,
-            Priority::Batch => state.tokens,
-        };
+        let priority = state.lane_for(priority, &job);
+        // What comes after it gives way, while it waits and while it is being done.
+        let before = state.tokens_to(priority);
         let over = (before + tokens).saturating_sub(self.tokens_max).min(before);
         // Whoever is next is not turned away, however long it may take.
         let late = if before == 0 { 0.0 } else { seconds(before + tokens) - patience.as_secs_f64() };
@@ -107,14 +151,9 @@ impl<Job> Queue<Job> {
             let retry_after_s = seconds(over).max(late).ceil().clamp(1.0, 600.0) as u64;
             return Err(Full::Busy { waiting_tokens: before, retry_after_s });
         }
-        state.tokens += tokens;
-        match priority {
-            Priority::Urgent => state.urgent.push_back((tokens, job)),
-            Priority::Batch => {
-                state.batch_tokens += tokens;
-                state.batch.push_back((tokens, job));
-            }
-        }
+        let lane = &mut state.lanes[priority as usize];
+        lane.tokens += tokens;
+        lane.jobs.push_back((tokens, job));
         self.ready.notify_one();
         Ok(())
     }
@@ -128,22 +167,19 @@ impl<Job> Queue<Job> {
         if state.closed {
             return Err(Full::Closed);
         }
-        state.urgent.push_back((0, job));
+        let priority = state.lane_for(Priority::Urgent, &job);
+        state.lanes[priority as usize].jobs.push_back((0, job));
         self.ready.notify_one();
         Ok(())
     }
 
-    /// The next job and its tokens, which count as waiting until they are [`Queue::done`]; waits for one. `None` once the queue is
-    /// closed and empty.
-    pub fn pop(&self) -> Option<(usize, Job)> {
+    /// The next job, whose tokens count as waiting until it is [`Queue::done`]; waits for one. `None` once the queue is closed and
+    /// empty.
+    pub fn pop(&self) -> Option<Taken<Job>> {
         let mut state = self.lock();
         loop {
-            if let Some(next) = state.urgent.pop_front() {
+            if let Some(next) = state.take([Priority::Urgent, Priority::Long, Priority::Batch]) {
                 return Some(next);
-            }
-            if let Some((tokens, job)) = state.batch.pop_front() {
-                state.paused = tokens;
-                return Some((tokens, job));
             }
             if state.closed {
                 return None;
@@ -152,29 +188,23 @@ impl<Job> Queue<Job> {
         }
     }
 
+    /// The next job that what is being done gives way to, if one waits.
+    pub fn pop_before(&self, priority: Priority) -> Option<Taken<Job>> {
+        let lanes = [Priority::Urgent, Priority::Long].into_iter().filter(|lane| *lane < priority);
+        self.lock().take(lanes)
+    }
+
     /// The next urgent job, if there is one and it fits, by its tokens and itself: for whoever can do it beside another. Nobody goes before
     /// another.
     pub fn pop_urgent_if(&self, fits: impl FnOnce(usize, &Job) -> bool) -> Option<(usize, Job)> {
-        self.lock().urgent.pop_front_if(|(tokens, job)| fits(*tokens, job))
+        self.lock().lanes[Priority::Urgent as usize].jobs.pop_front_if(|(tokens, job)| fits(*tokens, job))
     }
 
-    /// The first urgent job that fits, whatever waits before it: for whoever does batch work, pauses, and cannot do all there is.
-    pub fn pop_urgent_that(&self, fits: impl Fn(&Job) -> bool) -> Option<(usize, Job)> {
-        let mut state = self.lock();
-        let at = state.urgent.iter().position(|(_, job)| fits(job))?;
-        state.urgent.remove(at)
-    }
-
-    /// A job is done that came while batch work paused.
-    pub fn done_urgent(&self, tokens: usize) {
-        self.lock().tokens -= tokens;
-    }
-
-    /// A job is done that [`Queue::pop`] gave.
-    pub fn done(&self, tokens: usize) {
-        let mut state = self.lock();
-        state.tokens -= tokens;
-        state.batch_tokens -= std::mem::take(&mut state.paused);
+    /// Jobs that were taken in as that are done, of so many tokens.
+    pub fn done(&self, priority: Priority, tokens: usize) {
+        let lane = &mut self.lock().lanes[priority as usize];
+        lane.tokens -= tokens;
+        lane.under_way = None;
     }
 
     /// How long a job of about so many tokens takes, by those before it.
@@ -199,13 +229,17 @@ impl<Job> Queue<Job> {
     /// Jobs that wait, and tokens that wait or are being read.
     pub fn waiting(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.urgent.len() + state.batch.len(), state.tokens)
+        (state.lanes.iter().map(|lane| lane.jobs.len()).sum(), state.tokens_to(Priority::Batch))
     }
 
-    /// Of these, the tokens of those for which somebody waits.
+    /// Urgent jobs that wait.
+    pub fn urgent_jobs(&self) -> usize {
+        self.lock().lanes[Priority::Urgent as usize].jobs.len()
+    }
+
+    /// Of the tokens that wait or are being read, those of urgent jobs.
     pub fn urgent_tokens(&self) -> usize {
-        let state = self.lock();
-        state.tokens - state.batch_tokens
+        self.lock().tokens_to(Priority::Urgent)
     }
 
     pub fn tokens_max(&self) -> usize {
@@ -221,113 +255,162 @@ impl<Job> Queue<Job> {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(3_600);
+    const PATIENCE: Duration = Duration::from_secs(3_600);
 
-    fn push<Job>(queue: &Queue<Job>, priority: Priority, tokens: usize, job: Job) -> Result<(), Full> {
-        queue.push(priority, (tokens, LONG), job)
+    /// Behind a colon, whose it is.
+    impl Owned for &'static str {
+        fn owner(&self) -> Option<&str> {
+            self.split_once(':').map(|(_, owner)| owner)
+        }
+    }
+
+    type Jobs = Queue<&'static str>;
+
+    fn push(queue: &Jobs, priority: Priority, tokens: usize, job: &'static str) -> Result<(), Full> {
+        queue.push(priority, (tokens, PATIENCE), job)
+    }
+
+    /// A queue of so many tokens, of which a hundred are done in a second.
+    fn slow(tokens_max: usize) -> Jobs {
+        let queue = Queue::new(tokens_max);
+        (0..200).for_each(|_| queue.measured(100, 1.0));
+        queue
+    }
+
+    fn taken(priority: Priority, tokens: usize, job: &'static str) -> Option<Taken<&'static str>> {
+        Some(Taken { priority, tokens, job })
+    }
+
+    /// What is left, in the order in which it is done.
+    fn all(queue: &Jobs) -> Vec<&'static str> {
+        let mut done = Vec::new();
+        queue.close();
+        while let Some(Taken { priority, tokens, job }) = queue.pop() {
+            queue.done(priority, tokens);
+            done.push(job);
+        }
+        done
     }
 
     #[test]
     fn what_people_wait_for_goes_first_and_nothing_is_lost_on_closing() {
         let queue = Queue::new(100);
-        let jobs = [(Priority::Batch, 'a'), (Priority::Urgent, 'b'), (Priority::Batch, 'c'), (Priority::Urgent, 'd')];
-        for (priority, job) in jobs {
+        let lanes = [Priority::Batch, Priority::Urgent, Priority::Long, Priority::Batch, Priority::Urgent];
+        for (priority, job) in lanes.into_iter().zip(["a", "b", "c", "d", "e"]) {
             push(&queue, priority, 10, job).unwrap();
         }
-        queue.push_always('e').unwrap();
+        queue.push_always("f").unwrap();
         queue.close();
-        assert_eq!(push(&queue, Priority::Urgent, 1, 'f'), Err(Full::Closed));
-        assert_eq!(queue.push_always('f'), Err(Full::Closed));
-        let mut done = String::new();
-        while let Some((tokens, job)) = queue.pop() {
-            queue.done(tokens);
-            done.push(job);
-        }
-        assert_eq!(done, "bdeac");
+        assert_eq!(push(&queue, Priority::Urgent, 1, "g"), Err(Full::Closed));
+        assert_eq!(queue.push_always("g"), Err(Full::Closed));
+        assert_eq!(all(&queue), ["b", "e", "f", "c", "a", "d"]);
         assert_eq!(queue.waiting(), (0, 0));
     }
 
     #[test]
     fn a_full_queue_says_when_there_should_be_room() {
-        let queue = Queue::new(100);
-        for _ in 0..200 {
-            queue.measured(100, 1.0);
-        }
-        push(&queue, Priority::Urgent, 500, ()).unwrap();
+        let queue = slow(100);
+        push(&queue, Priority::Urgent, 500, "a").unwrap();
         // 410 tokens must go before another 10 fit; at 100 tokens a second that takes 5 s, rounded up.
         let full = Full::Busy { waiting_tokens: 500, retry_after_s: 5 };
-        assert_eq!(push(&queue, Priority::Urgent, 10, ()), Err(full), "the large one was taken since nothing waited");
-        assert_eq!(push(&queue, Priority::Batch, 10, ()), Err(full));
-        let (tokens, ()) = queue.pop().unwrap();
-        assert!(push(&queue, Priority::Urgent, 10, ()).is_err(), "what is being read counts");
-        queue.done(tokens);
-        push(&queue, Priority::Urgent, 100, ()).unwrap();
-        assert!(push(&queue, Priority::Urgent, 1, ()).is_err());
+        assert_eq!(push(&queue, Priority::Urgent, 10, "b"), Err(full), "the large one was taken since nothing waited");
+        assert_eq!(push(&queue, Priority::Batch, 10, "b"), Err(full));
+        let Taken { priority, tokens, .. } = queue.pop().unwrap();
+        assert!(push(&queue, Priority::Urgent, 10, "b").is_err(), "what is being read counts");
+        queue.done(priority, tokens);
+        push(&queue, Priority::Urgent, 100, "b").unwrap();
+        assert!(push(&queue, Priority::Urgent, 1, "c").is_err());
     }
 
     #[test]
     fn whoever_would_be_too_late_is_told_at_once() {
-        let queue = Queue::new(1_000);
-        for _ in 0..200 {
-            queue.measured(100, 1.0);
-        }
-        push(&queue, Priority::Urgent, 400, 'a').unwrap();
+        let queue = slow(1_000);
+        push(&queue, Priority::Urgent, 400, "a").unwrap();
         // 400 tokens before it and 10 of its own take 4.1 s.
         let late = Full::Busy { waiting_tokens: 400, retry_after_s: 4 };
-        assert_eq!(queue.push(Priority::Urgent, (10, Duration::from_secs(1)), 'b'), Err(late));
-        queue.push(Priority::Urgent, (10, Duration::from_secs(5)), 'c').unwrap();
-        // Batch work in front of it does not make an urgent job late, whether it waits or is being done.
-        let queue = Queue::new(800);
-        for _ in 0..200 {
-            queue.measured(100, 1.0);
+        assert_eq!(queue.push(Priority::Urgent, (10, Duration::from_secs(1)), "b"), Err(late));
+        queue.push(Priority::Urgent, (10, Duration::from_secs(5)), "c").unwrap();
+    }
+
+    #[test]
+    fn what_gives_way_makes_nobody_late_whether_it_waits_or_is_being_done() {
+        for gives_way in [Priority::Long, Priority::Batch] {
+            let (queue, soon) = (slow(800), Duration::from_millis(150));
+            push(&queue, gives_way, 900, "a").unwrap();
+            assert!(push(&queue, gives_way, 10, "x").is_err(), "it has all the room that there is for its like");
+            queue.push(Priority::Urgent, (10, soon), "b").unwrap();
+            assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "b"));
+            assert!(queue.push(Priority::Urgent, (10, soon), "c").is_err(), "b is not done");
+            queue.done(Priority::Urgent, 10);
+            assert_eq!(queue.pop(), taken(gives_way, 900, "a"));
+            queue.push(Priority::Urgent, (10, soon), "c").unwrap();
+            assert_eq!((queue.waiting(), queue.urgent_tokens()), ((1, 910), 10));
+            assert_eq!(queue.pop_before(gives_way), taken(Priority::Urgent, 10, "c"));
+            queue.done(Priority::Urgent, 10);
+            assert_eq!(queue.pop_before(gives_way), None);
+            queue.done(gives_way, 900);
+            assert_eq!(queue.waiting(), (0, 0));
         }
-        push(&queue, Priority::Batch, 900, 'a').unwrap();
-        assert!(
-            push(&queue, Priority::Batch, 10, 'x').is_err(),
-            "it has all the room there is for histories, and leaves that for turns"
-        );
-        queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'b').unwrap();
-        assert_eq!(queue.pop(), Some((10, 'b')));
-        assert!(queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').is_err(), "b is not done");
-        queue.done(10);
-        assert_eq!(queue.pop(), Some((900, 'a')));
-        queue.push(Priority::Urgent, (10, Duration::from_millis(150)), 'c').unwrap();
-        assert_eq!(queue.pop_urgent_if(|_, _| true), Some((10, 'c')));
-        queue.done_urgent(10);
-        assert_eq!(queue.pop_urgent_if(|_, _| true), None);
-        queue.done(900);
-        assert_eq!(queue.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn whole_histories_give_way_to_long_turns_and_nothing_to_its_like() {
+        let queue = Queue::new(100);
+        for (priority, job) in [(Priority::Batch, "a"), (Priority::Long, "b"), (Priority::Urgent, "c")] {
+            push(&queue, priority, 10, job).unwrap();
+        }
+        assert_eq!(queue.pop_before(Priority::Urgent), None);
+        assert_eq!(queue.pop_before(Priority::Batch), taken(Priority::Urgent, 10, "c"));
+        assert_eq!(queue.pop_before(Priority::Long), None);
+        assert_eq!(queue.pop_before(Priority::Batch), taken(Priority::Long, 10, "b"));
+        assert_eq!(queue.pop_before(Priority::Batch), None);
+    }
+
+    #[test]
+    fn no_job_goes_before_an_earlier_one_of_its_owner() {
+        let queue = Queue::new(100);
+        for (priority, job) in [(Priority::Urgent, "a:ada"), (Priority::Long, "b:ada"), (Priority::Urgent, "c:ada")] {
+            push(&queue, priority, 10, job).unwrap();
+        }
+        push(&queue, Priority::Urgent, 10, "d:eve").unwrap();
+        queue.push_always("e:ada").unwrap();
+        assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "a:ada"));
+        queue.done(Priority::Urgent, 10);
+        assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "d:eve"));
+        queue.done(Priority::Urgent, 10);
+        assert_eq!(queue.pop(), taken(Priority::Long, 10, "b:ada"));
+        push(&queue, Priority::Urgent, 10, "f:ada").unwrap();
+        push(&queue, Priority::Urgent, 10, "g:eve").unwrap();
+        assert_eq!(queue.pop_before(Priority::Long), taken(Priority::Urgent, 10, "g:eve"));
+        assert_eq!(queue.pop_before(Priority::Long), None, "the rest is ada's, of whom one is under way");
+        queue.done(Priority::Urgent, 10);
+        queue.done(Priority::Long, 10);
+        assert_eq!(all(&queue), ["c:ada", "e:ada", "f:ada"]);
+        let queue = Queue::new(100);
+        push(&queue, Priority::Long, 10, "a:ada").unwrap();
+        let Some(Taken { priority, tokens, .. }) = queue.pop() else { panic!("nothing waits") };
+        queue.done(priority, tokens);
+        push(&queue, Priority::Urgent, 10, "b:ada").unwrap();
+        assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "b:ada"), "what was long is done");
     }
 
     #[test]
     fn nobody_goes_before_another_where_jobs_are_done_together() {
         let queue = Queue::new(100);
-        for job in ['a', 'b', 'c'] {
+        for job in ["a", "b", "c"] {
             push(&queue, Priority::Urgent, 10, job).unwrap();
         }
-        assert_eq!(queue.pop(), Some((10, 'a')));
-        assert_eq!(queue.pop_urgent_if(|tokens, job| (tokens, *job) == (10, 'b')), Some((10, 'b')));
-        assert_eq!(queue.pop_urgent_if(|_, job| *job != 'c'), None);
+        assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "a"));
+        assert_eq!(queue.pop_urgent_if(|tokens, job| (tokens, *job) == (10, "b")), Some((10, "b")));
+        assert_eq!(queue.pop_urgent_if(|_, job| *job != "c"), None);
         assert_eq!(queue.waiting(), (1, 30), "what is being done counts");
-        queue.done(20);
+        queue.done(Priority::Urgent, 20);
         assert_eq!(queue.waiting(), (1, 10));
     }
 
     #[test]
-    fn whoever_pauses_takes_the_first_that_it_can_do() {
-        let queue = Queue::new(100);
-        for job in ['a', 'b', 'c'] {
-            push(&queue, Priority::Urgent, 10, job).unwrap();
-        }
-        assert_eq!(queue.pop_urgent_that(|job| *job != 'a'), Some((10, 'b')));
-        assert_eq!(queue.pop_urgent_that(|job| *job == 'x'), None);
-        assert_eq!(queue.pop(), Some((10, 'a')), "whoever was passed over keeps the place");
-        assert_eq!(queue.urgent_tokens(), 30, "what is being done counts");
-    }
-
-    #[test]
     fn a_rate_is_of_time_and_not_of_jobs() {
-        let queue = Queue::<()>::new(100);
+        let queue = Jobs::new(100);
         // Nine short jobs and a long one, again and again: 1,000 tokens in 2 s.
         for _ in 0..100 {
             (0..9).for_each(|_| queue.measured(100, 0.1));
@@ -342,10 +425,10 @@ mod tests {
         let queue = Queue::new(100);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| (queue.pop(), queue.pop()));
-            push(&queue, Priority::Urgent, 1, 7).unwrap();
+            push(&queue, Priority::Urgent, 1, "a").unwrap();
             std::thread::sleep(Duration::from_millis(20));
             queue.close();
-            assert_eq!(waiting.join().unwrap(), (Some((1, 7)), None));
+            assert_eq!(waiting.join().unwrap(), (taken(Priority::Urgent, 1, "a"), None));
         });
     }
 }

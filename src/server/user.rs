@@ -141,10 +141,9 @@ pub(super) enum Failed {
 impl Failed {
     pub fn told(self) -> Problem {
         match self {
-            Self::Store(error) => {
-                tracing::error!(%error, "the store failed");
-                error.into()
-            }
+            Self::Store(error) => Problem::of_store(error),
+            // Whoever asked went away.
+            Self::Score(ScoreError::Stopped) => Problem::broken(),
             Self::Score(error) => {
                 tracing::error!(%error, "the model failed");
                 Problem::broken()

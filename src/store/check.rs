@@ -32,11 +32,12 @@ impl Store {
         self.database.read(|on| Ok(on.first(OPEN_ALARMS, &[])?.ok_or(StoreError::Sealed)?.number(0)? as u64))
     }
 
-    /// Whether it can be written now.
+    /// Whether it can be written now, and there is room for more.
     ///
     /// # Errors
-    /// When it cannot.
+    /// When it cannot, or there is not.
     pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.database.check_room()?;
         self.database.write(|on| {
             let write = "INSERT INTO meta (name, value) VALUES ('written', ?1) \
                          ON CONFLICT (name) DO UPDATE SET value = excluded.value";

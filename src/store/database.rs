@@ -133,6 +133,15 @@ pub(super) enum Database {
 }
 
 impl Database {
+    /// Whether there is room for what comes next, where that can be known.
+    pub fn check_room(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.check_room(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Reads what was there at one moment.
     pub fn read<T>(&self, work: impl FnMut(&mut dyn Statements) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self {

@@ -14,6 +14,16 @@ pub enum StoreError {
     #[error("the disk is full; hint: free some space: nothing that was acknowledged is lost")]
     Full,
     #[error(
+        "{free_bytes} bytes are free on the database's disk, and {least_bytes} must be; hint: free some space: nothing that was acknowledged is lost"
+    )]
+    LittleRoom { free_bytes: u64, least_bytes: u64 },
+    /// What is written into a file that has no name any more is lost when the process ends.
+    #[error(
+        "{place} was removed, or another put in its place, while it was in use; hint: stop the server, put the database or a backup back, and start it again: \
+         until then nothing is kept"
+    )]
+    Gone { place: String },
+    #[error(
         "the database cannot be written; hint: check the folder's permissions, that its disk is not mounted read-only, and that a PostgreSQL server is no standby"
     )]
     ReadOnly,

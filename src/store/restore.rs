@@ -51,7 +51,12 @@ fn refuse_what_is_there(copy: &Path, file: &Path) -> Result<(), StoreError> {
 
 /// Copies it to that name, and reads and opens everything there.
 fn prove(copy: &Path, unproven: &Path, key: &MasterKey) -> Result<(), StoreError> {
-    let cannot = |cause: io::Error| cannot_open(copy, &cause);
+    let cannot = |cause: io::Error| {
+        StoreError::Refused(format!(
+            "cannot read {}: {cause}; hint: check the path and the permissions",
+            copy.display()
+        ))
+    };
     beside(unproven).iter().chain([&unproven.to_owned()]).for_each(|file| drop(fs::remove_file(file)));
     make_private(unproven);
     let mut to = OpenOptions::new().write(true).open(unproven).map_err(|cause| cannot_open(unproven, &cause))?;

@@ -19,12 +19,19 @@ use super::{StoreError, schema};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements that are kept prepared.
 const PREPARED_MAX: usize = 64;
+/// Bytes that are to be free on the disk: what the log of writes grows to before it is written back.
+const ROOM_BYTES_MIN: u64 = 4 << 20;
+
+/// Which file it is, whatever it is called: device and inode. `None` where nothing has the name, or the system tells no such numbers.
+type Identity = (u64, u64);
 
 pub(super) struct Sqlite {
     connection: Mutex<Connection>,
     file: PathBuf,
     /// That the database had.
     pub form: Form,
+    /// Which file it was when it was opened, whatever has its name now.
+    identity: Option<Identity>,
     /// Whether the log of writes still has pages of something that was deleted.
     uncut: AtomicBool,
 }
@@ -35,7 +42,7 @@ impl Sqlite {
         make_private(&file);
         let mut connection = connect(&file, OpenFlags::default(), schema::settings)?;
         let form = schema::migrate_sqlite(&mut connection, &file)?;
-        Ok(Self { connection: Mutex::new(connection), file, form, uncut: AtomicBool::new(false) })
+        Ok(Self::new(connection, file, form))
     }
 
     /// Opens a database that is there, and leaves it as it is.
@@ -48,7 +55,30 @@ impl Sqlite {
         let there = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = connect(&file, there, schema::connection_settings)?;
         let form = schema::form_of_sqlite(&connection, &file)?;
-        Ok(Self { connection: Mutex::new(connection), file, form, uncut: AtomicBool::new(false) })
+        Ok(Self::new(connection, file, form))
+    }
+
+    fn new(connection: Connection, file: PathBuf, form: Form) -> Self {
+        let (identity, uncut) = (identity(&file), AtomicBool::new(false));
+        Self { connection: Mutex::new(connection), file, form, identity, uncut }
+    }
+
+    /// Whether what is written now is there tomorrow: the file is still the one that has its name.
+    fn check_there(&self) -> Result<(), StoreError> {
+        if identity(&self.file) == self.identity {
+            return Ok(());
+        }
+        Err(StoreError::Gone { place: self.file.display().to_string() })
+    }
+
+    /// Whether its disk has room for what comes next, the log of writes among it.
+    pub fn check_room(&self) -> Result<(), StoreError> {
+        match free_bytes(&self.file) {
+            Some(free_bytes) if free_bytes < ROOM_BYTES_MIN => {
+                Err(StoreError::LittleRoom { free_bytes, least_bytes: ROOM_BYTES_MIN })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn file(&self) -> &Path {
@@ -68,6 +98,7 @@ impl Sqlite {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&mut OnSqlite(&transaction))?;
+        self.check_there()?;
         transaction.commit()?;
         Ok(done)
     }
@@ -221,6 +252,30 @@ impl From<rusqlite::Error> for StoreError {
             _ => Self::Other(error.to_string()),
         }
     }
+}
+
+#[cfg(unix)]
+fn identity(file: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Elsewhere a file that is in use is not removed.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<Identity> {
+    None
+}
+
+/// What this user may still write on the disk of a file, as far as the system tells.
+#[cfg(unix)]
+fn free_bytes(file: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(file).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Makes an empty file that nobody else may read, unless there is one; the database's own files beside it take after it.

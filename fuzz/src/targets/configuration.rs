@@ -6,7 +6,7 @@ use throughline::arc::{ArcKind, ArcState, MessageAt, Observation};
 use throughline::guard::categories::CategoryPolicy;
 use throughline::guard::llama_guard::{Family, GuardMessage, GuardSettings, LlamaGuard};
 use throughline::scoring::MessageScore;
-use throughline::server::{Access, Caller, Scope, ServerSettings, TlsSettings, check, digest};
+use throughline::server::{Access, Caller, Scope, ServerSettings, TlsSettings, digest};
 use throughline::store::MasterKey;
 use throughline::transcript::Role;
 use throughline::verdict::{Facts, Named, Policy, PolicyFile};
@@ -95,8 +95,7 @@ pub fn served(data: &[u8]) {
             TlsSettings { certificate: folder.file("certificate.pem", certificate), key: folder.file("key.pem", key) };
         ServerSettings { tls: Some(tls), ..settings() }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    if let Err(error) = runtime.block_on(check(&asked)) {
+    if let Err(error) = asked.prepare() {
         assert!(!error.to_string().is_empty());
     }
 }

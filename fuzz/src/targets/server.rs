@@ -115,7 +115,8 @@ impl Sidecar {
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
             let _kept = folder;
-            let app = App::start(scorer, store, access, settings).expect("a thread");
+            let prepared = settings.prepare().expect("settings");
+            let app = App::start(scorer, store, access, prepared).expect("a thread");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");

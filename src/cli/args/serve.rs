@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use throughline::engine::KernelName;
-use throughline::server::Scope;
+use throughline::server::{Scope, check_token_name};
 
 use super::proxy::ProxyArgs;
 
@@ -102,7 +102,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1_024..=268_435_456))]
     pub body_bytes_max: u32,
 
-    /// What is said in one turn or draft, in bytes: while it is read, others wait
+    /// What is said in one turn or draft, in bytes: its caller waits until all of it is read
     #[arg(long, value_name = "COUNT", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(256..=16_777_216))]
     pub turn_bytes_max: u32,
 
@@ -208,7 +208,7 @@ pub struct DoctorArgs {
     review  acknowledge alarms; with read, see toward whom evidence is, and digests\n  admin   erase users, hold them")]
 pub struct TokenArgs {
     /// Stands in the log and beside acknowledgements
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = token_name)]
     pub name: String,
     /// What it may do; repeatable: ingest, read, review, admin
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
@@ -216,6 +216,10 @@ pub struct TokenArgs {
     /// Requests that it is answered in a minute, a sixth of them at once [default: as many as come]
     #[arg(long, value_name = "COUNT")]
     pub requests_per_minute: Option<NonZeroU32>,
+}
+
+fn token_name(text: &str) -> Result<String, String> {
+    check_token_name(text).map(|()| text.to_owned()).map_err(|found| format!("{found}; hint: who or what will use it"))
 }
 
 /// Look after what `serve` keeps

@@ -14,7 +14,7 @@ use tracing::Span;
 use super::super::problem::Problem;
 use super::super::user::{Failed, UserLive};
 use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
-use super::{Answer, Reply, Said, Worker};
+use super::{Answer, Reply, Said, Way, Worker};
 use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcNow, Heard, Hearing, Live, ReadingNotes, ScoreError, ScoredMessage, TargetScore, Turn};
 use crate::scoring::MessageScore;
@@ -79,29 +79,33 @@ enum Opened<'a> {
 
 impl<'a> Worker<'a> {
     /// Judges turns and drafts, of a user each, and answers them.
-    pub(super) fn judge(&mut self, mut asked: Vec<Asked>) {
+    pub(super) fn judge(&mut self, mut asked: Vec<Asked>, way: Way) {
         for _ in 0..TRIES {
-            asked = self.try_to_judge(asked);
+            asked = self.try_to_judge(asked, way);
         }
         asked.into_iter().for_each(|one| one.answer(Err(StoreError::WentOn.into())));
     }
 
     /// What is heard of them; where that ends in a panic, nothing, and none of the histories can be gone on with.
-    fn hear(&self, open: &mut [(Asked, Box<Open<'a>>)]) -> Option<Vec<Result<Vec<Heard>, ScoreError>>> {
-        let together = open.len();
+    fn hear(&mut self, open: &mut [(Asked, Box<Open<'a>>)], way: Way) -> Option<Vec<Result<Vec<Heard>, ScoreError>>> {
+        let (scorer, together) = (self.scorer, open.len());
         let span = |(one, _): &(Asked, _)| tracing::info_span!(parent: &one.span, "judge", together);
         let _judging: Vec<Span> = open.iter().map(span).collect();
         let turns = open.iter_mut().map(|(one, open)| {
-            let hearing = open.hearing;
-            Turn { live: &mut open.user.live, messages: &one.said.messages, hearing }
+            let (one, hearing) = (&*one, open.hearing);
+            (one, Turn { live: &mut open.user.live, messages: &one.said.messages, hearing })
         });
-        let mut turns: Vec<Turn> = turns.collect();
-        let heard = catch_unwind(AssertUnwindSafe(|| self.scorer.hear(&mut turns)));
+        let (asked, mut turns): (Vec<&Asked>, Vec<Turn>) = turns.unzip();
+        let mut go_on = |_| {
+            self.give_way(way);
+            asked.iter().any(|one| one.is_wanted())
+        };
+        let heard = catch_unwind(AssertUnwindSafe(|| scorer.hear_while(&mut turns, &mut go_on)));
         heard.inspect_err(|_| tracing::error!("judging {together} turns ended in a panic")).ok()
     }
 
     /// Judges and answers them but for those that it returns, which must be judged again.
-    fn try_to_judge(&mut self, asked: Vec<Asked>) -> Vec<Asked> {
+    fn try_to_judge(&mut self, asked: Vec<Asked>, way: Way) -> Vec<Asked> {
         let (mut open, mut again) = (Vec::new(), Vec::new());
         for one in asked {
             // Whoever went away while others were opened is not waited for.
@@ -121,11 +125,11 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        let Some(heard) = self.hear(&mut open) else {
+        let Some(heard) = self.hear(&mut open, way) else {
             // Whose text it was is found out by judging each alone.
             match open.len() {
                 1 => open.into_iter().for_each(|(one, _)| one.answer(Err(Problem::broken()))),
-                _ => open.into_iter().for_each(|(one, _)| self.judge(vec![one])),
+                _ => open.into_iter().for_each(|(one, _)| self.judge(vec![one], way)),
             }
             return again;
         };
@@ -301,6 +305,11 @@ impl<'a> Worker<'a> {
 }
 
 impl Asked {
+    /// Whether it is read to its end: a turn whoever still waits, since it is kept.
+    fn is_wanted(&self) -> bool {
+        matches!(self.purpose, Purpose::Turn(_)) || !self.reply.is_closed()
+    }
+
     fn answer(self, answer: Result<Answer, Problem>) {
         // Whoever asked may be gone.
         let _ = self.reply.send(answer);

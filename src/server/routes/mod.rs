@@ -40,7 +40,7 @@ impl App {
             let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
             let hint = "send a long history in parts, in order";
             let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, hint);
-            return Err(problem.beyond(messages.len(), TURN_MESSAGES_MAX));
+            return Err(problem.beyond(messages.len(), if messages.is_empty() { 1 } else { TURN_MESSAGES_MAX }));
         }
         self.bound_bytes(messages)
     }
@@ -50,7 +50,7 @@ impl App {
             (messages.iter().map(|one| one.content.len()).sum::<usize>(), self.settings.turn_bytes_max);
         if bytes > limit {
             let detail = format!("{bytes} bytes are said at once, the limit is {limit}");
-            let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: while it is read, others wait";
+            let hint = "send its beginning and its end, or start the server with a larger --turn-bytes-max: it is read at once, while its caller waits";
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail, hint).beyond(bytes, limit));
         }
         Ok(())
@@ -169,11 +169,14 @@ pub(super) async fn score(
             .collect(),
     };
     let sessions: Vec<Session> = asked.sessions.into_iter().map(session).collect();
-    if sessions.is_empty() || sessions.iter().any(|session| session.messages.is_empty()) {
-        let detail = "the history has no session, or one with no message";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "sessions with messages"));
+    let empty = sessions.iter().position(|session| session.messages.is_empty());
+    if let Some(place) =
+        empty.map(|index| format!("sessions[{index}].messages")).or(sessions.is_empty().then(|| "sessions".into()))
+    {
+        let problem =
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{place} is empty"), "sessions with messages");
+        return Err(problem.beyond(0, 1));
     }
-    // Between its windows others are served, and within a message they are not.
     for message in sessions.iter().flat_map(|session| &session.messages) {
         app.bound_bytes(std::slice::from_ref(message))?;
     }

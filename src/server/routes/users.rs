@@ -108,7 +108,8 @@ pub(in crate::server) async fn acknowledge(
     }
     if let Some(id) = seen.up_to.filter(|id| *id < 1) {
         let detail = format!("up_to is {id}, the least id of an alarm is 1");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "the id of an alarm, or leave it out"));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "the id of an alarm, or leave it out");
+        return Err(problem.beyond(usize::try_from(id).ok(), 1));
     }
     let by = format!("{} ({})", seen.by, caller.name());
     let done = app.store(move |store| store.acknowledge_up_to(&user_id, seen.up_to, &by, &seen.note, Timestamp::now()));
