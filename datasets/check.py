@@ -136,8 +136,8 @@ def problems(h, by_id):
     """What is wrong with one history, as sentences."""
     out = []
     messages = h.messages()
-    if not 3 <= len(h.sessions) <= 14:
-        out.append(f"{len(h.sessions)} sessions, expected 3 to 14")
+    if not 1 <= len(h.sessions) <= 14:
+        out.append(f"{len(h.sessions)} sessions, expected 1 to 14")
     out += session_problems(h)
     if h.kind in POSITIVE and not h.arcs:
         out.append("a positive without an arc line")
