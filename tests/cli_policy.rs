@@ -226,20 +226,20 @@ fn simulate_tells_whether_the_promise_of_few_false_alarms_rests_on_something() {
         (text(&words.stdout), lines(&json.stdout)[0]["mean_e_value"].clone())
     };
     let (words, json) = told(&[&[0, 0], &[0], &[0]]);
-    // 0.7 + 0.3 · 0.362 / 0.941, and of delusion 0.7 + 0.3 · 0.329 / 0.959.
-    assert!(words.contains("harassment        0.815 [0.815, 0.815]: not above 1"), "{words}");
-    assert!(words.contains("delusion          0.803 [0.803, 0.803]: not above 1"), "{words}");
-    for (arc, by_hand) in [("harassment", 0.815_409), ("delusion", 0.802_920)] {
+    // 0.7 + 0.3 · 0.352 / 0.940, and of delusion 0.7 + 0.3 · 0.316 / 0.951.
+    assert!(words.contains("harassment        0.812 [0.812, 0.812]: not above 1"), "{words}");
+    assert!(words.contains("delusion          0.800 [0.800, 0.800]: not above 1"), "{words}");
+    for (arc, by_hand) in [("harassment", 0.812_340), ("delusion", 0.799_685)] {
         for bound in ["value", "low", "high"] {
             assert!((json[arc][bound].as_f64().unwrap() - by_hand).abs() < 1e-5, "{arc} {bound}: {json}");
         }
     }
     let (words, _) = told(&[&[2, 2], &[2], &[2]]);
-    // 0.7 + 0.3 · 0.433 / 0.005.
-    assert!(words.contains("harassment        26.680 [26.680, 26.680]: above 1, so α does not hold"), "{words}");
-    assert!(words.contains("delusion          0.803 [0.803, 0.803]: not above 1"), "{words}");
+    // 0.7 + 0.3 · 0.439 / 0.005.
+    assert!(words.contains("harassment        27.040 [27.040, 27.040]: above 1, so α does not hold"), "{words}");
+    assert!(words.contains("delusion          0.800 [0.800, 0.800]: not above 1"), "{words}");
     let (words, json) = told(&[&[2]]);
-    assert!(words.contains("harassment        26.680: not told apart from 1 by these users"), "{words}");
+    assert!(words.contains("harassment        27.040: not told apart from 1 by these users"), "{words}");
     assert!(json["harassment"]["value"].is_number() && json["harassment"]["low"].is_null(), "{json}");
     let (words, json) = told(&[]);
     assert!(words.contains("harassment        -: not told apart"), "{words}");

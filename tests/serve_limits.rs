@@ -243,39 +243,6 @@ fn whoever_waits_for_a_reply_does_not_wait_for_whole_histories() {
 }
 
 #[test]
-fn whoever_waits_for_a_reply_does_not_wait_for_another_users_long_turn() {
-    let (home, other) = (folder(), folder());
-    let settings = ["--kernel", "portable", "--turn-bytes-max", "1000000", "--deadline-ms", "120000"];
-    let (server, quiet) = (Server::start(home.path(), &settings), Server::start(other.path(), &settings));
-    let long = turn("ada", "s", &[said("user", &"the garden again, ".repeat(6_000))]);
-    let short = |user: &str| turn(user, "s", &[said("user", "hello")]);
-    std::thread::scope(|scope| {
-        let reading = scope.spawn(|| {
-            let told = server.post("/v1/turns", &long).ok();
-            (std::time::Instant::now(), told)
-        });
-        std::thread::sleep(Duration::from_millis(100));
-        // What the same user says meanwhile comes after it.
-        let next = scope.spawn(|| server.post("/v1/turns", &short("ada")).ok());
-        (0..5).for_each(|number| drop(server.post("/v1/turns", &short(&format!("u{number}"))).ok()));
-        let served = std::time::Instant::now();
-        assert_eq!(server.get("/readyz").status, 200);
-        let (done, told) = reading.join().unwrap();
-        assert!(served < done, "they waited {:?} longer", served - done);
-        assert_eq!((&told["messages_kept"], &next.join().unwrap()["messages_kept"]), (&json!(1), &json!(2)));
-        assert_eq!(told["messages"], quiet.post("/v1/turns", &long).ok()["messages"], "pauses change nothing");
-    });
-    // Whoever is erased meanwhile is erased after it.
-    std::thread::scope(|scope| {
-        let reading = scope.spawn(|| server.post("/v1/turns", &long).ok());
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(server.delete("/v1/users/ada").status, 204);
-        assert_eq!(reading.join().unwrap()["messages_kept"], json!(3));
-    });
-    assert_eq!(server.get("/v1/users/ada").status, 404);
-}
-
-#[test]
 fn an_overloaded_server_says_when_to_come_back() {
     let home = folder();
     let server = Server::start(home.path(), &["--queue-tokens-max", "3000"]);

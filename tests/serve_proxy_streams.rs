@@ -232,7 +232,8 @@ fn a_reply_is_whole_however_it_breaks() {
         }
     });
     for (number, size) in [1, 7, 50, 10_000].into_iter().enumerate() {
-        let server = proxy(folder().path(), &upstream, &["--hold-back", if number == 0 { "whole" } else { "4" }]);
+        let kept = folder();
+        let server = proxy(kept.path(), &upstream, &["--hold-back", if number == 0 { "whole" } else { "4" }]);
         let mut asked = asks(&[("user", "Hello")]);
         (asked["stream"], asked["size"]) = (json!(true), json!(size));
         let reply = server.post(CHAT, &asked);

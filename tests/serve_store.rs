@@ -70,6 +70,12 @@ fn a_database_that_is_removed_under_the_server_keeps_nothing_and_says_so() {
     server.until_logged("was removed, or another put in its place");
     std::fs::rename(&aside, &file).unwrap();
     assert_eq!(server.post("/v1/turns", &turn).ok()["messages_kept"], json!(2), "it is the one that was opened");
+    // Its log of writes has what is not written back yet.
+    let (log, aside) = (home.path().join("throughline.sqlite-wal"), home.path().join("aside"));
+    std::fs::rename(&log, &aside).unwrap();
+    server.post("/v1/turns", &turn).problem(503);
+    std::fs::rename(&aside, &log).unwrap();
+    assert_eq!(server.post("/v1/turns", &turn).ok()["messages_kept"], json!(3));
     assert_eq!(server.stop().0, Some(0));
 }
 

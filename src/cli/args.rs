@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
-use throughline::engine::KernelName;
+use throughline::engine::{KernelName, LoadSettings};
 use throughline::transcript::read::Format;
 use throughline::verdict::Level;
 
@@ -149,31 +149,16 @@ pub struct ScoreArgs {
         default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub strict: Option<bool>,
 
-    /// Tokens of a window [default: what the model was trained with, else 2048]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
-    pub window_tokens: Option<usize>,
-
-    /// The family of a guard model whose verdict is read in words [default: told from the model]
-    #[arg(long, value_name = "FAMILY", env = "THROUGHLINE_GUARD")]
-    pub guard: Option<String>,
-
-    /// Categories and thresholds for a guard model's verdict (TOML)
-    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
-    pub categories: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 
     /// From which scores levels hold, and what is recommended at each (TOML) [default: the built-in
     /// policy, see `throughline policy show`]
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
     pub policy: Option<PathBuf>,
 
-    /// CPU threads [default: all]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
-    pub threads: Option<usize>,
-
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
-    /// avx512-vnni, in 8 bits: faster, less exact
-    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
-    pub kernel: Option<KernelName>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 
     /// Settings (TOML)
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
@@ -262,6 +247,41 @@ pub struct ModelVerifyArgs {
     pub json: bool,
 }
 
+/// How histories are read.
+#[derive(Debug, Args)]
+pub struct ReadingArgs {
+    /// Tokens of a window [default: what the model was trained with, else 2048]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
+    pub window_tokens: Option<usize>,
+
+    /// The family of a guard model whose verdict is read in words [default: told from the model]
+    #[arg(long, value_name = "FAMILY", env = "THROUGHLINE_GUARD")]
+    pub guard: Option<String>,
+
+    /// Categories and thresholds for a guard model's verdict (TOML)
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
+    pub categories: Option<PathBuf>,
+}
+
+/// What a model is computed by.
+#[derive(Debug, Args)]
+pub struct ComputeArgs {
+    /// CPU threads [default: all]
+    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
+    pub threads: Option<usize>,
+
+    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
+    /// avx512-vnni, in 8 bits: faster, less exact
+    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
+    pub kernel: Option<KernelName>,
+}
+
+impl ComputeArgs {
+    pub fn load_settings(&self) -> LoadSettings {
+        LoadSettings { kernel: self.kernel, ..LoadSettings::default() }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct ModelSpeedArgs {
     /// `embedded`, a folder, a .gguf file, or ORG/NAME of a hub
@@ -273,14 +293,8 @@ pub struct ModelSpeedArgs {
     /// Times each shape is run after a first one that is not counted; the median is told
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub repeat: u16,
-    /// CPU threads [default: all]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
-    pub threads: Option<usize>,
-
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
-    /// avx512-vnni, in 8 bits: faster, less exact
-    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
-    pub kernel: Option<KernelName>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

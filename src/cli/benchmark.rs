@@ -18,7 +18,7 @@ use throughline::benchmark::evaluate::{Judging, SCHEMA_VERSION, SetReport, Thres
 use throughline::benchmark::manifest::{BinaryRecord, FileRecord, InnocentLives, Manifest, ModelRecord, Settings};
 use throughline::benchmark::report::{html, terminal};
 use throughline::benchmark::simulate::lives::{Before, Late, LifeSettings, Pool};
-use throughline::engine::{LoadSettings, load_with};
+use throughline::engine::load_with;
 use throughline::report::{Totals, safe};
 use throughline::scorer::{Panel, Scorer, ScorerSettings};
 use throughline::scoring::expected_level;
@@ -73,11 +73,11 @@ struct Sources {
 }
 
 pub fn run(args: BenchmarkArgs) -> anyhow::Result<u8> {
-    use_threads(args.threads)?;
+    use_threads(args.compute.threads)?;
     ensure!(!is_stdout(args.report.as_deref()), "the page is a file; hint: --report FILE.html");
     let quiet = args.quiet.unwrap_or(false);
     let named = args.scores.iter().map(|named| &named.file);
-    let settings = args.thresholds.iter().chain(&args.innocents).chain(&args.policy).chain(&args.categories);
+    let settings = args.thresholds.iter().chain(&args.innocents).chain(&args.policy).chain(&args.reading.categories);
     let inputs: Vec<PathBuf> = args.paths.iter().chain(&args.from).chain(named).chain(settings).cloned().collect();
     let (figures, page) = targets(args.output.as_deref(), args.report.as_deref(), &inputs)?;
     let policy = policy::load(args.policy.as_deref())?;
@@ -258,14 +258,14 @@ fn run_model(
     sets: &[DataSet],
     (progress, messages): (&Progress, usize),
 ) -> anyhow::Result<Scores> {
-    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let settings = args.compute.load_settings();
     let loaded = load_with(&model::source(name)?, &settings)?;
     let info = loaded.info.clone();
     let settings = ScorerSettings {
-        window: args.window_tokens.map(WindowSpec::with_tokens),
+        window: args.reading.window_tokens.map(WindowSpec::with_tokens),
         policy: PolicyFile::default().policy,
     };
-    let read_as = ReadAs { guard: args.guard.as_deref(), categories: args.categories.as_deref() };
+    let read_as = ReadAs { guard: args.reading.guard.as_deref(), categories: args.reading.categories.as_deref() };
     let (scorer, reading) = model::scorer(loaded, settings, read_as)?;
     let (mut scores, mut totals, mut alone) = (ModelScores::new(), Totals::default(), HashMap::new());
     progress.scoring(messages as u64);

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
-use throughline::engine::{LoadSettings, Model, ModelInfo, load_with};
+use throughline::engine::{Model, ModelInfo, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{Access, UpstreamError};
 use throughline::store::Store;
@@ -57,7 +57,7 @@ impl Report {
 }
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
-    use_threads(args.threads)?;
+    use_threads(args.compute.threads)?;
     let mut report = Report::default();
     report.found("policy", policy::load_for_heads(args.policy.as_deref()), |loaded| {
         format!("{} {}, sha256 {}", loaded.policy.name, loaded.policy.version, &loaded.sha256[..12])
@@ -85,7 +85,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<u8> {
 /// Which model there is, how long it takes to be ready, and how fast it reads.
 fn speed(args: &ServeArgs) -> anyhow::Result<(ModelInfo, String)> {
     let begun = Instant::now();
-    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let settings = args.compute.load_settings();
     let loaded: Model = load_with(&model::source(&args.model)?, &settings)?;
     let info = loaded.info.clone();
     let scoring = ScorerSettings {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use throughline::engine::{LoadSettings, ModelInfo, load_with};
+use data_encoding::HEXLOWER;
+use throughline::engine::{ModelInfo, load_with};
 use throughline::scorer::ScorerSettings;
 use throughline::server::{
     Access, App, DeskSettings, HoldBack, ProxySettings, ServerSettings, TlsSettings, Token, UpstreamSettings, digest,
@@ -26,7 +27,7 @@ use super::{EXIT_CLEAN, EXIT_ERROR, log, memory, model, policy};
 const UPSTREAM_KEY_VARIABLE: &str = "THROUGHLINE_UPSTREAM_KEY";
 
 pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
-    use_threads(args.threads)?;
+    use_threads(args.compute.threads)?;
     let _traces = log::begin(args.log, args.otlp.as_deref())?;
     log::tell_panics_by_place();
     ensure!(
@@ -40,7 +41,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         tracing::warn!(bind = %args.bind, "tokens and chats go over the network as they are; hint: --tls-certificate, or a proxy that speaks TLS");
     }
     let policy = policy::load_for_heads(args.policy.as_deref())?;
-    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    let settings = args.compute.load_settings();
     let loaded = load_with(&model::source(&args.model)?, &settings)?;
     let scoring =
         ScorerSettings { window: args.window_tokens.map(WindowSpec::with_tokens), policy: policy.policy.clone() };
@@ -167,7 +168,7 @@ async fn stopped() {
 
 pub fn token(args: TokenArgs) -> anyhow::Result<u8> {
     let token = format!("tl_{}", *MasterKey::random()?.to_hex());
-    let sha256 = digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = HEXLOWER.encode(&digest(&token));
     let entry = toml::to_string(&Token {
         name: args.name,
         sha256,

@@ -139,13 +139,13 @@ impl ScoreSettings {
             explain: args.explain.or(file.explain).unwrap_or(false),
             strict: args.strict.or(file.strict).unwrap_or(false),
             quiet: args.quiet.or(file.quiet).unwrap_or(false),
-            window_tokens: args.window_tokens.or(file.window_tokens),
-            guard: args.guard.or(file.guard),
-            categories: args.categories.or(file.categories),
+            window_tokens: args.reading.window_tokens.or(file.window_tokens),
+            guard: args.reading.guard.or(file.guard),
+            categories: args.reading.categories.or(file.categories),
             policy: args.policy.or(file.policy),
             config: args.config,
-            threads: args.threads.or(file.threads),
-            kernel: args.kernel.or(file.kernel),
+            threads: args.compute.threads.or(file.threads),
+            kernel: args.compute.kernel.or(file.kernel),
         })
     }
 }

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use hf_hub::progress::{DownloadEvent, Progress, ProgressEvent, ProgressHandler};
 use hf_hub::{HFClient, HFError, HFRepositorySync, RepoTypeModel};
 use sha2::{Digest, Sha256};
 
 use super::EngineError;
-use super::load::hex;
 use super::weights::Bytes;
 
 /// The largest index of shards that is read, in bytes.
@@ -220,7 +220,7 @@ fn check(name: &str, path: &Path) -> Result<FetchedFile, EngineError> {
     let io = |source| EngineError::io(path, source);
     let blob = path.canonicalize().map_err(io)?;
     let mapped = Bytes::map(&blob)?;
-    let (bytes, sha256) = (mapped.as_ref().len() as u64, hex(&Sha256::digest(mapped.as_ref())));
+    let (bytes, sha256) = (mapped.as_ref().len() as u64, HEXLOWER.encode(&Sha256::digest(mapped.as_ref())));
     drop(mapped);
     let named = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_lowercase();
     let is_sha256 = named.len() == 64 && named.chars().all(|c| c.is_ascii_hexdigit());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -156,7 +157,7 @@ struct Origin<'a> {
 }
 
 fn load_gguf(bytes: Bytes, origin: Origin, settings: &LoadSettings) -> Result<Model, EngineError> {
-    let sha256 = hex(&Sha256::digest(bytes.as_ref()));
+    let sha256 = HEXLOWER.encode(&Sha256::digest(bytes.as_ref()));
     let weights_bytes = bytes.as_ref().len() as u64;
     let gguf = Gguf::parse(bytes)?;
     let config = LlamaConfig::from_gguf(&gguf.content)?;
@@ -356,17 +357,8 @@ fn digest_files(paths: &[PathBuf]) -> Result<(String, u64), EngineError> {
         digests.push(Sha256::digest(bytes.as_ref()));
     }
     let digest = match digests.as_slice() {
-        [one] => hex(one),
-        many => hex(&Sha256::digest(many.concat())),
+        [one] => HEXLOWER.encode(one),
+        many => HEXLOWER.encode(&Sha256::digest(many.concat())),
     };
     Ok((digest, bytes_total))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -34,7 +34,7 @@ pub(super) const ALARMS_BEHIND_MAX: usize = 256;
 /// What the desk may hold.
 #[derive(Debug, Clone)]
 pub struct DeskSettings {
-    /// Tokens of turns and drafts that may wait, and as many of these and whole histories together.
+    /// Tokens of turns and drafts that may wait; as many of these and long ones together, and as many of all with whole histories.
     pub queue_tokens_max: usize,
     /// Tokens of turns and drafts, about, that are computed side by side.
     pub batch_tokens_max: usize,
@@ -123,7 +123,7 @@ impl Owned for Job {
 /// Where jobs are handed in.
 pub struct Desk {
     queue: Arc<Queue<Job>>,
-    /// What is longer gives way: it takes more than a window.
+    /// What a window takes in anew: what is longer takes more than one, and gives way between them.
     window_tokens: usize,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -141,7 +141,7 @@ impl Desk {
         (metrics, alarms): (Arc<Metrics>, broadcast::Sender<i64>),
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(settings.queue_tokens_max));
-        let (jobs, counted, window_tokens) = (queue.clone(), metrics.clone(), scorer.window().tokens_max);
+        let (jobs, counted, window_tokens) = (queue.clone(), metrics.clone(), scorer.window().fresh_tokens_max());
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let judging = judges.current();
             scorer.set_policy(judging.policy.clone());
@@ -262,6 +262,10 @@ struct Worker<'a> {
     users: LruCache<String, UserLive<'a>>,
     /// Whether everything of the work under way was judged, none of it refused or answered before: then its time says how fast it goes.
     all_judged: bool,
+    /// Time that was given to others, within something long.
+    given: Duration,
+    /// How often users were to be forgotten.
+    forgets: u64,
 }
 
 impl<'a> Worker<'a> {
@@ -273,7 +277,8 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let users =
             LruCache::new(std::num::NonZeroUsize::new(settings.users_max).unwrap_or(std::num::NonZeroUsize::MIN));
-        Self { scorer, judges, judging, store, settings, metrics, alarms, users, all_judged: true }
+        let (given, forgets) = (Duration::ZERO, 0);
+        Self { scorer, judges, judging, store, settings, metrics, alarms, users, all_judged: true, given, forgets }
     }
 
     /// Judges by the policy as it is now.
@@ -285,18 +290,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does a job, and with an urgent turn or draft those of other users that wait right behind it.
-    fn work_off(&mut self, first: Taken<Job>, queue: &Queue<Job>) {
+    /// Does a job, and with an urgent turn or draft those of other users that wait right behind it; how many these were.
+    fn work_off(&mut self, first: Taken<Job>, queue: &Queue<Job>) -> usize {
         let Taken { priority, tokens, job } = first;
         let batch = match priority {
             Priority::Urgent => self.gather((tokens, job), queue),
             Priority::Long | Priority::Batch => vec![(tokens, job)],
         };
-        let taken = batch.iter().map(|(tokens, _)| tokens).sum();
+        let (jobs, taken) = (batch.len(), batch.iter().map(|(tokens, _)| tokens).sum());
         let expected = if priority == Priority::Batch { Duration::ZERO } else { queue.expected(taken) };
         let batch: Vec<_> = batch.into_iter().filter_map(|job| self.wanted(job, expected)).collect();
         let tokens = batch.iter().map(|(tokens, _)| tokens).sum();
-        let begun = Instant::now();
+        let (begun, given) = (Instant::now(), self.given);
         self.all_judged = true;
         // Whoever's answer was not given is told that something broke.
         if catch_unwind(AssertUnwindSafe(|| self.work(batch, Way { queue, priority }))).is_err() {
@@ -304,22 +309,30 @@ impl<'a> Worker<'a> {
             self.users.clear();
             self.all_judged = false;
         }
-        // What gives way to others has not all the time to itself.
-        if priority == Priority::Urgent && self.all_judged {
-            queue.measured(tokens, begun.elapsed().as_secs_f64());
+        // A whole history reads what it has read before again, for what it carries along: it says little of turns.
+        if priority != Priority::Batch && self.all_judged {
+            queue.measured(tokens, begun.elapsed().saturating_sub(self.given - given).as_secs_f64());
         }
         self.bound_cache();
         queue.done(priority, taken);
+        jobs
     }
 
     /// Between two windows of something that takes many: does what goes before it.
     fn give_way(&mut self, Way { queue, priority }: Way) {
+        let (begun, given, judged) = (Instant::now(), self.given, self.all_judged);
         // Somebody waits for what is long, too: it goes on when those who wait now are served. Whole histories let everybody go before.
-        let most = if priority == Priority::Long { queue.urgent_jobs() } else { usize::MAX };
-        for _ in 0..most {
-            let Some(job) = queue.pop_before(priority) else { return };
-            self.work_off(job, queue);
+        let mut most = if priority == Priority::Long { queue.urgent_jobs() } else { usize::MAX };
+        while most > 0
+            && let Some(job) = queue.pop_before(priority)
+        {
+            // A turn is judged by one policy from its beginning to its end; a whole history, when it was read.
+            if priority == Priority::Batch {
+                self.follow();
+            }
+            most = most.saturating_sub(self.work_off(job, queue));
         }
+        (self.given, self.all_judged) = (given + begun.elapsed(), judged);
     }
 
     /// The job, and those that can be computed beside it. Nobody goes before another, and a user's turns go one after the other.
@@ -404,7 +417,16 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Why something was not done; what nobody waited for any more is counted.
+    fn told(&self, failed: Failed) -> Problem {
+        if matches!(failed, Failed::Score(ScoreError::Stopped)) {
+            self.metrics.skipped();
+        }
+        failed.told()
+    }
+
     fn forget(&mut self, rows: &[i64]) -> bool {
+        self.forgets += 1;
         let of = |user: &UserLive| rows.contains(&user.row.id);
         let gone: Vec<String> = self.users.iter().filter(|(_, user)| of(user)).map(|(id, _)| id.clone()).collect();
         gone.iter().for_each(|user_id| drop(self.users.pop(user_id)));
@@ -417,10 +439,10 @@ impl<'a> Worker<'a> {
             self.give_way(way);
             !reply.is_closed()
         });
-        if matches!(score, Err(ScoreError::Stopped)) {
-            self.metrics.skipped();
-        }
-        let score = score.map_err(|error| Failed::Score(error).told())?;
+        let score = score.map_err(|error| {
+            self.all_judged = false;
+            self.told(Failed::Score(error))
+        })?;
         self.metrics.read(score.notes.tokens, score.messages.len(), score.notes.split_messages);
         let arcs = score.arcs.each_ref().map(|arc| ArcNow {
             kind: arc.kind,

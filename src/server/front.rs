@@ -27,7 +27,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Characters of an id.
 const ID_CHARS_MAX: usize = 256;
 /// Bytes of a field's name that is told.
-const FIELD_BYTES_MAX: usize = 32;
+const FIELD_BYTES_MAX: usize = 64;
 
 /// Around every request: counts it, and says to browsers that nothing here is for them.
 pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -230,10 +230,11 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 fn what_of_a_field(place: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let quoted = |kind: &str| text.strip_prefix(kind)?.split('`').next();
-    match (quoted("missing field `"), quoted("unknown field `")) {
-        (Some(name), _) if place.is_empty() => format!("{name} is missing"),
-        (Some(name), _) => format!("{place}.{name} is missing"),
-        (_, Some(_)) => format!("{place} is no field that is read"),
+    let of = |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
+    match (quoted("missing field `"), quoted("duplicate field `"), quoted("unknown field `")) {
+        (Some(name), ..) => format!("{} is missing", of(name)),
+        (_, Some(name), _) => format!("{} stands there twice", of(name)),
+        (_, _, Some(_)) => format!("{place} is no field that is read"),
         _ if place.is_empty() => "it is of another kind than is read".to_owned(),
         _ => format!("{place} is of another kind than is read"),
     }
@@ -321,6 +322,7 @@ mod tests {
         let unreadable = |what: &str| (422, format!("the body: {what}"));
         assert!(read_json::<TurnIn>(turn(said).as_bytes()).is_ok());
         assert_eq!(told("{}"), unreadable("user_id is missing"));
+        assert_eq!(told(r#"{"user_id": "a", "user_id": "b"}"#), unreadable("user_id stands there twice"));
         assert_eq!(told(&turn(r#"{"role": "user"}"#)), unreadable("messages[0].content is missing"));
         let other = format!(r#"{said}, {{"role": "secret", "content": ""}}"#);
         assert_eq!(told(&turn(&other)), unreadable("messages[1].role is of another kind than is read"));

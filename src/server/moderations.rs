@@ -139,7 +139,9 @@ fn texts(input: InputIn) -> Result<Vec<String>, Problem> {
     };
     if texts.is_empty() || texts.len() > INPUTS_MAX {
         let detail = format!("{} texts, the limits are 1 and {INPUTS_MAX}", texts.len());
-        return Err(unread(detail, "several requests").beyond(texts.len(), INPUTS_MAX));
+        return Err(
+            unread(detail, "several requests").beyond(texts.len(), if texts.is_empty() { 1 } else { INPUTS_MAX })
+        );
     }
     Ok(texts)
 }

@@ -46,22 +46,33 @@ pub struct Queue<Job> {
 
 struct State<Job> {
     lanes: [Lane<Job>; Priority::COUNT],
+    /// Whose long job is being done.
+    long_under_way: Option<String>,
+    /// Jobs that were ever taken in.
+    count: u64,
     rate: Rate,
     closed: bool,
 }
 
-/// Jobs of one priority.
+/// Jobs of one priority, the earliest first.
 struct Lane<Job> {
-    jobs: VecDeque<(usize, Job)>,
+    jobs: VecDeque<Waiting<Job>>,
     /// Of jobs that wait, and of those that are being done.
     tokens: usize,
-    /// Whose job was taken from here last, until it is done; of a lane of which one is done at a time.
-    under_way: Option<String>,
+}
+
+struct Waiting<Job> {
+    /// The lower, the earlier it came.
+    number: u64,
+    /// What it was asked as: what waits behind its owner's long job is not long itself.
+    asked: Priority,
+    tokens: usize,
+    job: Job,
 }
 
 impl<Job> Lane<Job> {
     fn new() -> Self {
-        Self { jobs: VecDeque::new(), tokens: 0, under_way: None }
+        Self { jobs: VecDeque::new(), tokens: 0 }
     }
 }
 
@@ -76,19 +87,52 @@ impl<Job: Owned> State<Job> {
     /// The lane that a job is done in: no job of an owner goes before an earlier one.
     fn lane_for(&self, priority: Priority, job: &Job) -> Priority {
         let Some(owner) = job.owner().filter(|_| priority == Priority::Urgent) else { return priority };
-        let long = &self.lanes[Priority::Long as usize];
-        let behind =
-            long.under_way.as_deref() == Some(owner) || long.jobs.iter().any(|(_, job)| job.owner() == Some(owner));
+        let of_owner = |waiting: &Waiting<Job>| waiting.job.owner() == Some(owner);
+        let behind = self.long_under_way.as_deref() == Some(owner)
+            || self.lanes[Priority::Long as usize].jobs.iter().any(of_owner);
         if behind { Priority::Long } else { priority }
     }
 
-    fn take(&mut self, lanes: impl IntoIterator<Item = Priority>) -> Option<Taken<Job>> {
-        lanes.into_iter().find_map(|priority| {
-            let lane = &mut self.lanes[priority as usize];
-            let (tokens, job) = lane.jobs.pop_front()?;
-            lane.under_way = job.owner().map(str::to_owned);
-            Some(Taken { priority, tokens, job })
-        })
+    fn put(&mut self, priority: Priority, asked: Priority, (tokens, job): (usize, Job)) {
+        let (number, lane) = (self.count, &mut self.lanes[priority as usize]);
+        lane.tokens += tokens;
+        lane.jobs.push_back(Waiting { number, asked, tokens, job });
+        self.count += 1;
+    }
+
+    fn take(&mut self, priority: Priority) -> Option<Taken<Job>> {
+        let Waiting { tokens, job, .. } = self.lanes[priority as usize].jobs.pop_front()?;
+        if priority == Priority::Long {
+            self.long_under_way = job.owner().map(str::to_owned);
+        }
+        Some(Taken { priority, tokens, job })
+    }
+
+    /// The next of what somebody waits for, in the order in which it came: what is long gives way once it is begun, and is begun in its turn.
+    fn take_waited_for(&mut self) -> Option<Taken<Job>> {
+        let first = |lane: Priority| self.lanes[lane as usize].jobs.front().map(|waiting| (waiting.number, lane));
+        let (_, next) = [Priority::Urgent, Priority::Long].into_iter().filter_map(first).min()?;
+        self.take(next)
+    }
+
+    /// Nothing of this owner is before them any more: what is not long itself, up to the next that is, gives way no longer.
+    fn let_go_on(&mut self, owner: &str) {
+        let [urgent, long, _] = &mut self.lanes;
+        let mut stays = VecDeque::new();
+        let mut behind = false;
+        for waiting in long.jobs.drain(..) {
+            let is_owners = waiting.job.owner() == Some(owner);
+            behind |= is_owners && waiting.asked == Priority::Long;
+            if !is_owners || behind {
+                stays.push_back(waiting);
+                continue;
+            }
+            long.tokens -= waiting.tokens;
+            urgent.tokens += waiting.tokens;
+            let place = urgent.jobs.partition_point(|other| other.number < waiting.number);
+            urgent.jobs.insert(place, waiting);
+        }
+        long.jobs = stays;
     }
 }
 
@@ -127,7 +171,8 @@ pub enum Full {
 
 impl<Job: Owned> Queue<Job> {
     pub fn new(tokens_max: usize) -> Self {
-        let state = State { lanes: std::array::from_fn(|_| Lane::new()), rate: Rate::guess(), closed: false };
+        let lanes = std::array::from_fn(|_| Lane::new());
+        let state = State { lanes, long_under_way: None, count: 0, rate: Rate::guess(), closed: false };
         Self { state: Mutex::new(state), ready: Condvar::new(), tokens_max }
     }
 
@@ -141,7 +186,7 @@ impl<Job: Owned> Queue<Job> {
             return Err(Full::Closed);
         }
         let seconds = |tokens: usize| state.rate.seconds(tokens);
-        let priority = state.lane_for(priority, &job);
+        let (asked, priority) = (priority, state.lane_for(priority, &job));
         // What comes after it gives way, while it waits and while it is being done.
         let before = state.tokens_to(priority);
         let over = (before + tokens).saturating_sub(self.tokens_max).min(before);
@@ -151,9 +196,7 @@ impl<Job: Owned> Queue<Job> {
             let retry_after_s = seconds(over).max(late).ceil().clamp(1.0, 600.0) as u64;
             return Err(Full::Busy { waiting_tokens: before, retry_after_s });
         }
-        let lane = &mut state.lanes[priority as usize];
-        lane.tokens += tokens;
-        lane.jobs.push_back((tokens, job));
+        state.put(priority, asked, (tokens, job));
         self.ready.notify_one();
         Ok(())
     }
@@ -168,7 +211,7 @@ impl<Job: Owned> Queue<Job> {
             return Err(Full::Closed);
         }
         let priority = state.lane_for(Priority::Urgent, &job);
-        state.lanes[priority as usize].jobs.push_back((0, job));
+        state.put(priority, Priority::Urgent, (0, job));
         self.ready.notify_one();
         Ok(())
     }
@@ -178,7 +221,7 @@ impl<Job: Owned> Queue<Job> {
     pub fn pop(&self) -> Option<Taken<Job>> {
         let mut state = self.lock();
         loop {
-            if let Some(next) = state.take([Priority::Urgent, Priority::Long, Priority::Batch]) {
+            if let Some(next) = state.take_waited_for().or_else(|| state.take(Priority::Batch)) {
                 return Some(next);
             }
             if state.closed {
@@ -190,21 +233,31 @@ impl<Job: Owned> Queue<Job> {
 
     /// The next job that what is being done gives way to, if one waits.
     pub fn pop_before(&self, priority: Priority) -> Option<Taken<Job>> {
-        let lanes = [Priority::Urgent, Priority::Long].into_iter().filter(|lane| *lane < priority);
-        self.lock().take(lanes)
+        let mut state = self.lock();
+        match priority {
+            Priority::Urgent => None,
+            Priority::Long => state.take(Priority::Urgent),
+            Priority::Batch => state.take_waited_for(),
+        }
     }
 
     /// The next urgent job, if there is one and it fits, by its tokens and itself: for whoever can do it beside another. Nobody goes before
     /// another.
     pub fn pop_urgent_if(&self, fits: impl FnOnce(usize, &Job) -> bool) -> Option<(usize, Job)> {
-        self.lock().lanes[Priority::Urgent as usize].jobs.pop_front_if(|(tokens, job)| fits(*tokens, job))
+        let urgent = &mut self.lock().lanes[Priority::Urgent as usize];
+        let next = urgent.jobs.pop_front_if(|waiting| fits(waiting.tokens, &waiting.job))?;
+        Some((next.tokens, next.job))
     }
 
     /// Jobs that were taken in as that are done, of so many tokens.
     pub fn done(&self, priority: Priority, tokens: usize) {
-        let lane = &mut self.lock().lanes[priority as usize];
-        lane.tokens -= tokens;
-        lane.under_way = None;
+        let mut state = self.lock();
+        state.lanes[priority as usize].tokens -= tokens;
+        if priority == Priority::Long
+            && let Some(owner) = state.long_under_way.take()
+        {
+            state.let_go_on(&owner);
+        }
     }
 
     /// How long a job of about so many tokens takes, by those before it.
@@ -303,7 +356,7 @@ mod tests {
         queue.close();
         assert_eq!(push(&queue, Priority::Urgent, 1, "g"), Err(Full::Closed));
         assert_eq!(queue.push_always("g"), Err(Full::Closed));
-        assert_eq!(all(&queue), ["b", "e", "f", "c", "a", "d"]);
+        assert_eq!(all(&queue), ["b", "c", "e", "f", "a", "d"]);
         assert_eq!(queue.waiting(), (0, 0));
     }
 
@@ -339,7 +392,7 @@ mod tests {
             push(&queue, gives_way, 900, "a").unwrap();
             assert!(push(&queue, gives_way, 10, "x").is_err(), "it has all the room that there is for its like");
             queue.push(Priority::Urgent, (10, soon), "b").unwrap();
-            assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "b"));
+            assert_eq!(queue.pop_before(gives_way), taken(Priority::Urgent, 10, "b"));
             assert!(queue.push(Priority::Urgent, (10, soon), "c").is_err(), "b is not done");
             queue.done(Priority::Urgent, 10);
             assert_eq!(queue.pop(), taken(gives_way, 900, "a"));
@@ -360,10 +413,14 @@ mod tests {
             push(&queue, priority, 10, job).unwrap();
         }
         assert_eq!(queue.pop_before(Priority::Urgent), None);
-        assert_eq!(queue.pop_before(Priority::Batch), taken(Priority::Urgent, 10, "c"));
-        assert_eq!(queue.pop_before(Priority::Long), None);
-        assert_eq!(queue.pop_before(Priority::Batch), taken(Priority::Long, 10, "b"));
-        assert_eq!(queue.pop_before(Priority::Batch), None);
+        assert_eq!(queue.pop_before(Priority::Batch), taken(Priority::Long, 10, "b"), "it came first");
+        assert_eq!(queue.pop_before(Priority::Long), taken(Priority::Urgent, 10, "c"));
+        assert_eq!((queue.pop_before(Priority::Long), queue.pop_before(Priority::Batch)), (None, None));
+        // However much is urgent, what is long is begun in its turn.
+        push(&queue, Priority::Urgent, 10, "d").unwrap();
+        push(&queue, Priority::Long, 10, "e").unwrap();
+        push(&queue, Priority::Urgent, 10, "f").unwrap();
+        assert_eq!(all(&queue), ["d", "e", "f", "a"]);
     }
 
     #[test]
@@ -376,16 +433,19 @@ mod tests {
         queue.push_always("e:ada").unwrap();
         assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "a:ada"));
         queue.done(Priority::Urgent, 10);
-        assert_eq!(queue.pop(), taken(Priority::Urgent, 10, "d:eve"));
-        queue.done(Priority::Urgent, 10);
         assert_eq!(queue.pop(), taken(Priority::Long, 10, "b:ada"));
-        push(&queue, Priority::Urgent, 10, "f:ada").unwrap();
-        push(&queue, Priority::Urgent, 10, "g:eve").unwrap();
-        assert_eq!(queue.pop_before(Priority::Long), taken(Priority::Urgent, 10, "g:eve"));
-        assert_eq!(queue.pop_before(Priority::Long), None, "the rest is ada's, of whom one is under way");
+        push(&queue, Priority::Long, 10, "f:eve").unwrap();
+        push(&queue, Priority::Urgent, 10, "g:ada").unwrap();
+        push(&queue, Priority::Long, 10, "h:ada").unwrap();
+        push(&queue, Priority::Urgent, 10, "i:ada").unwrap();
+        assert_eq!(queue.pop_before(Priority::Long), taken(Priority::Urgent, 10, "d:eve"));
         queue.done(Priority::Urgent, 10);
+        assert_eq!(queue.pop_before(Priority::Long), None, "the rest is ada's, of whom one is under way, or long");
         queue.done(Priority::Long, 10);
-        assert_eq!(all(&queue), ["c:ada", "e:ada", "f:ada"]);
+        // What waited for that alone gives way no longer.
+        assert_eq!((queue.urgent_jobs(), queue.urgent_tokens()), (3, 20));
+        assert_eq!(all(&queue), ["c:ada", "e:ada", "f:eve", "g:ada", "h:ada", "i:ada"]);
+        assert_eq!(queue.waiting(), (0, 0));
         let queue = Queue::new(100);
         push(&queue, Priority::Long, 10, "a:ada").unwrap();
         let Some(Taken { priority, tokens, .. }) = queue.pop() else { panic!("nothing waits") };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -62,11 +63,6 @@ pub struct TurnIn {
     /// The same again with the same key is done once, and answered as the first time. The header `Idempotency-Key` does the same.
     #[schema(min_length = 1, max_length = 256)]
     pub idempotency_key: Option<String>,
-}
-
-/// Two digits a byte, in lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A place in a history.
@@ -168,7 +164,7 @@ impl KeptOut {
             at: at.into(),
             role,
             time,
-            text_sha256: digest.as_ref().map(|digest| hex(digest)),
+            text_sha256: digest.as_ref().map(|digest| HEXLOWER.encode(digest)),
             scores: score.as_ref().map(ScoresOut::from),
         }
     }

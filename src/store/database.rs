@@ -127,7 +127,7 @@ pub(super) trait Statements {
 
 /// A database that was opened.
 pub(super) enum Database {
-    Sqlite(Sqlite),
+    Sqlite(Box<Sqlite>),
     #[cfg(feature = "postgres")]
     Postgres(Box<Postgres>),
 }

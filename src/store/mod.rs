@@ -13,6 +13,7 @@
 use std::fmt;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -163,7 +164,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written, the key is not the one it was begun with, or a newer build wrote it.
     pub fn open(folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
-        Self::of(Database::Sqlite(Sqlite::open(folder.join(FILE))?), key)
+        Self::of(Database::Sqlite(Box::new(Sqlite::open(folder.join(FILE))?)), key)
     }
 
     /// Opens the database in a folder beside whoever has it: it is neither made nor brought forward. Of an older form
@@ -172,7 +173,7 @@ impl Store {
     /// # Errors
     /// When there is none, it cannot be read, the key is not the one it was begun with, or a newer build wrote it.
     pub fn open_as_it_is(folder: &Path, key: &MasterKey) -> Result<Self, StoreError> {
-        Self::of_as_it_is(Database::Sqlite(Sqlite::open_as_it_is(folder.join(FILE))?), key)
+        Self::of_as_it_is(Database::Sqlite(Box::new(Sqlite::open_as_it_is(folder.join(FILE))?)), key)
     }
 
     /// Connects to a PostgreSQL database, makes the tables where there are none, and brings older ones to the present form.
@@ -236,8 +237,7 @@ impl Store {
         if digits.len() == 64 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
             return user_id.to_owned();
         }
-        let bytes = self.keys.pseudonym(user_id);
-        bytes.iter().fold(PSEUDONYM.to_owned(), |text, byte| format!("{text}{byte:02x}"))
+        PSEUDONYM.to_owned() + &HEXLOWER.encode(&self.keys.pseudonym(user_id))
     }
 
     /// A new database is begun with the key.

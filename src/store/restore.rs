@@ -75,10 +75,13 @@ fn prove(copy: &Path, unproven: &Path, key: &MasterKey) -> Result<(), StoreError
         let told = format!("{} is no database of throughline's; hint: is it the right file?", copy.display());
         return Err(StoreError::Refused(told));
     }
-    let store = Store::of(Database::Sqlite(Sqlite::open(unproven.to_owned())?), key).map_err(|error| match error {
-        StoreError::OtherKey { .. } => StoreError::OtherKey { place: copy.display().to_string() },
-        other => other,
-    })?;
+    let store =
+        Store::of(Database::Sqlite(Box::new(Sqlite::open(unproven.to_owned())?)), key).map_err(
+            |error| match error {
+                StoreError::OtherKey { .. } => StoreError::OtherKey { place: copy.display().to_string() },
+                other => other,
+            },
+        )?;
     if let Some(found) = store.check_whole()? {
         return Err(StoreError::Damaged(found));
     }

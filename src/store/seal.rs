@@ -5,6 +5,7 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit as _, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
@@ -30,21 +31,18 @@ impl MasterKey {
 
     /// From 64 hexadecimal digits; `None` of anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let text = text.trim();
+        let digits = text.trim().as_bytes();
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        // Digits alone: a number's sign would be read as well.
-        if text.len() != 2 * KEY_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        if digits.len() != 2 * KEY_BYTES {
             return None;
         }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
+        HEXLOWER_PERMISSIVE.decode_mut(digits, &mut *bytes).ok()?;
         Some(Self(bytes))
     }
 
     /// As 64 hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.0.iter().map(|byte| format!("{byte:02x}")).collect())
+        Zeroizing::new(HEXLOWER.encode(&*self.0))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -30,8 +30,9 @@ pub(super) struct Sqlite {
     file: PathBuf,
     /// That the database had.
     pub form: Form,
-    /// Which file it was when it was opened, whatever has its name now.
+    /// Which file it was when it was opened, and its log of writes when it was first written to, whatever has their names now.
     identity: Option<Identity>,
+    log: OnceLock<Option<Identity>>,
     /// Whether the log of writes still has pages of something that was deleted.
     uncut: AtomicBool,
 }
@@ -60,12 +61,13 @@ impl Sqlite {
 
     fn new(connection: Connection, file: PathBuf, form: Form) -> Self {
         let (identity, uncut) = (identity(&file), AtomicBool::new(false));
-        Self { connection: Mutex::new(connection), file, form, identity, uncut }
+        Self { connection: Mutex::new(connection), file, form, identity, log: OnceLock::new(), uncut }
     }
 
-    /// Whether what is written now is there tomorrow: the file is still the one that has its name.
+    /// Within a transaction: whether what it writes is there tomorrow. The file and its log are still those that have their names.
     fn check_there(&self) -> Result<(), StoreError> {
-        if identity(&self.file) == self.identity {
+        let log = identity(&with_ending(&self.file, "-wal"));
+        if identity(&self.file) == self.identity && *self.log.get_or_init(|| log) == log {
             return Ok(());
         }
         Err(StoreError::Gone { place: self.file.display().to_string() })

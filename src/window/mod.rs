@@ -57,7 +57,7 @@ impl WindowSpec {
         Ok(())
     }
 
-    fn fresh_tokens_max(&self) -> usize {
+    pub(crate) fn fresh_tokens_max(&self) -> usize {
         self.tokens_max - self.carried_tokens_max - self.context_tokens_max - self.overhead_tokens
     }
 }

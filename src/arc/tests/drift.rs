@@ -70,14 +70,14 @@ fn mean_e_value(kind: ArcKind, shares: [f64; 4]) -> f64 {
     shares.iter().enumerate().map(|(level, share)| share * evidence::gain(kind, &certain(level)).exp()).sum()
 }
 
-/// By hand: a sure level 0, 1, 2, 3 multiplies by .8154, 1.3184, 26.68, 6.88 (harassment) and by .8029, 1.0774, 23.56, 15.76
+/// By hand: a sure level 0, 1, 2, 3 multiplies by .8123, 1.3420, 27.04, 6.82 (harassment) and by .7997, .9538, 24.28, 16.18
 /// (delusion). A slip more in a hundred, not grudges, is what makes an innocent's bets pay.
 #[test]
 fn the_mean_e_value_says_how_far_an_assumption_is_off() {
     let shares = [
-        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.980, 0.994]),
-        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.035, 1.024]),
-        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.159, 1.194]),
+        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.979, 0.996]),
+        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.037, 1.012]),
+        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.161, 1.196]),
     ];
     for (name, shares, expected) in shares {
         for (kind, expected) in ArcKind::ALL.into_iter().zip(expected) {
@@ -88,7 +88,7 @@ fn the_mean_e_value_says_how_far_an_assumption_is_off() {
 }
 
 /// The share of level 1 falls from .12 to .01 over a life, rises so, or goes up and down every ten sessions. Falling is the worst:
-/// the first bets have the most money. Measured: at most .0935 of lives, .0365 and .004, of the .2, .07 and .01 promised.
+/// the first bets have the most money. Measured: at most .09 of lives, .0405 and .004, of the .2, .07 and .01 promised.
 #[test]
 fn a_share_of_grudges_that_moves_keeps_the_promise() {
     let part = |message: usize| 0.11 * message as f64 / (MESSAGES - 1) as f64;
@@ -105,25 +105,25 @@ fn a_share_of_grudges_that_moves_keeps_the_promise() {
         }
     }
     let [low, middle, high] = highest;
-    assert!((0.090..0.097).contains(&low) && (0.035..0.038).contains(&middle), "{highest:?}");
+    assert!((0.087..0.093).contains(&low) && (0.039..0.042).contains(&middle), "{highest:?}");
     assert!((0.003..0.005).contains(&high), "{highest:?}");
 }
 
-/// Slips of 1% a level instead of .5%: 2.7% (harassment) and 2.85% (delusion) of lives reach the score of 1%; 9% and 9.35% that of 7%.
+/// Slips of 1% a level instead of .5%: 2.7% (harassment) and 2.65% (delusion) of lives reach the score of 1%; 9.5% and 8.85% that of 7%.
 #[test]
 fn twice_the_slips_break_the_promise_by_this_much() {
-    for (kind, [middle, high]) in ArcKind::ALL.into_iter().zip([[0.0900, 0.0270], [0.0935, 0.0285]]) {
+    for (kind, [middle, high]) in ArcKind::ALL.into_iter().zip([[0.0950, 0.0270], [0.0885, 0.0265]]) {
         let [_, at_middle, at_high] = ever_apart(kind, |_| 0.049, 2.0 * SLIP);
         assert!((at_middle - middle).abs() < 0.002, "{kind:?}: {at_middle}");
         assert!((at_high - high).abs() < 0.002, "{kind:?}: {at_high}");
     }
 }
 
-/// A session in twenty is of level 1 throughout, which leaves the share as it is: 1.15% of lives reach the score of 1% in
-/// harassment, where a grudge is worth more, and .5% in delusion.
+/// A session in twenty is of level 1 throughout, which leaves the share as it is: 1.25% of lives reach the score of 1% in
+/// harassment, where a grudge is worth more, and .45% in delusion.
 #[test]
 fn grudges_in_bursts_break_the_promise_by_little() {
-    for (kind, expected) in ArcKind::ALL.into_iter().zip([0.0115, 0.0050]) {
+    for (kind, expected) in ArcKind::ALL.into_iter().zip([0.0125, 0.0045]) {
         let [low, middle, high] = ever_in_bursts(kind, |x| (x < 0.05).then_some(1), |x| drawn(x, 0.0, SLIP));
         assert!(low <= 0.2 && middle <= 0.07, "{kind:?}: {low}, {middle}");
         assert!((high - expected).abs() < 0.001, "{kind:?}: {high}");

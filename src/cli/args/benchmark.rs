@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::{ComputeArgs, ReadingArgs};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use throughline::benchmark::data::Split;
-use throughline::engine::KernelName;
 
 const BENCHMARK_HELP: &str = "\
 EXAMPLE
@@ -115,30 +115,15 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
 
-    /// Tokens of a window [default: what the model was trained with, else 2048]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
-    pub window_tokens: Option<usize>,
-
-    /// The family of a guard model whose verdict is read in words [default: told from the model]
-    #[arg(long, value_name = "FAMILY", env = "THROUGHLINE_GUARD")]
-    pub guard: Option<String>,
-
-    /// Categories and thresholds for a guard model's verdict (TOML)
-    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CATEGORIES")]
-    pub categories: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 
     /// From which scores levels hold (TOML); its rules are not judged here [default: the built-in policy]
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_POLICY")]
     pub policy: Option<PathBuf>,
 
-    /// CPU threads [default: all]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
-    pub threads: Option<usize>,
-
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
-    /// avx512-vnni, in 8 bits: faster, less exact
-    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
-    pub kernel: Option<KernelName>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 
     /// No progress; errors are still told
     #[arg(long, short, value_name = "BOOL", env = "THROUGHLINE_QUIET", num_args = 0..=1, require_equals = true,

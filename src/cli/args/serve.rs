@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use throughline::engine::KernelName;
 use throughline::server::{Scope, check_token_name};
 
+use super::ComputeArgs;
 use super::proxy::ProxyArgs;
 
 const SERVE_HELP: &str = "\
@@ -137,14 +137,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_WINDOW_TOKENS")]
     pub window_tokens: Option<usize>,
 
-    /// CPU threads of the model [default: all]
-    #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
-    pub threads: Option<usize>,
-
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
-    /// avx512-vnni, in 8 bits: faster, less exact
-    #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
-    pub kernel: Option<KernelName>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 
     /// Where alarms are sent, signed (TOML: [[webhooks]] with name, url, secret, level_min); read again when it changes; builds with the
     /// feature outbound

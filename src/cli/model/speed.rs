@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use serde::Serialize;
-use throughline::engine::{KernelName, LoadSettings, Model, Read, Sequence, load_with};
+use throughline::engine::{KernelName, Model, Read, Sequence, load_with};
 
 use super::super::EXIT_CLEAN;
 use super::super::args::{ModelSpeedArgs, Shape};
@@ -39,8 +39,8 @@ struct Measured {
 }
 
 pub fn run(args: &ModelSpeedArgs) -> anyhow::Result<u8> {
-    use_threads(args.threads)?;
-    let settings = LoadSettings { kernel: args.kernel, ..LoadSettings::default() };
+    use_threads(args.compute.threads)?;
+    let settings = args.compute.load_settings();
     let model = load_with(&super::source(&args.model)?, &settings)?;
     let shapes = if args.shape.is_empty() { &SHAPES[..] } else { &args.shape };
     let positions_max = model.info.positions_max;

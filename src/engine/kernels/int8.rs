@@ -21,6 +21,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use super::rows::ROUND;
+use super::tile::compiled_for;
 use super::{Aligned, Avx512Bf16, Element, Kernel};
 
 /// Neighbours along the depth that a lane multiplies and adds up at once.
@@ -39,16 +40,7 @@ pub(super) const ROWS: usize = 6;
 pub(super) const PANEL: usize = LANES * COLUMNS;
 const _: () = assert!(PANEL == Avx512Bf16::PANEL);
 
-/// Runs `work` compiled for the instructions used here.
-#[inline(always)]
-fn with_features<R>(work: impl FnOnce() -> R) -> R {
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-    // SAFETY: this module is used only where the processor has these features.
-    unsafe { enabled(work) }
-}
+compiled_for!("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 
 /// Rounds numbers to integers, the greatest in size to ±127. Returns what one is worth, and the sum of them.
 ///

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 
-use super::tile::tile_by_rows;
+use super::tile::{compiled_for, tile_by_rows};
 use super::{Kernel, KernelName};
 
 /// f32 with NEON: 6 × 16 sums in 24 of 32 registers.
@@ -18,15 +18,7 @@ unsafe impl Kernel for Neon {
     const LANES: usize = 4;
     const FUSED: bool = true;
 
-    #[inline(always)]
-    fn with_features<R>(work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "neon")]
-        unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: used only where the processor has the feature.
-        unsafe { enabled(work) }
-    }
+    compiled_for!("neon");
 
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {

@@ -190,4 +190,18 @@ macro_rules! tile_by_rows {
         }
     };
 }
-pub(super) use tile_by_rows;
+/// A function that runs its argument compiled for these instructions; it may be called only where the processor has them.
+macro_rules! compiled_for {
+    ($features:literal) => {
+        #[inline(always)]
+        fn with_features<R>(work: impl FnOnce() -> R) -> R {
+            #[target_feature(enable = $features)]
+            unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
+                work()
+            }
+            // SAFETY: kernels, and products in int8, are used only where the processor has these features.
+            unsafe { enabled(work) }
+        }
+    };
+}
+pub(super) use {compiled_for, tile_by_rows};

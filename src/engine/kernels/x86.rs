@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::tile::tile_by_rows;
+use super::tile::{compiled_for, tile_by_rows};
 use super::{Kernel, KernelName};
 
 /// f32 with AVX2 and FMA: 6 × 16 sums in 12 of 16 registers.
@@ -32,15 +32,7 @@ unsafe impl Kernel for Avx2 {
     const LANES: usize = 8;
     const FUSED: bool = true;
 
-    #[inline(always)]
-    fn with_features<R>(work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: used only where the processor has these features.
-        unsafe { enabled(work) }
-    }
+    compiled_for!("avx2,fma");
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {
@@ -85,15 +77,7 @@ unsafe impl Kernel for Avx512 {
     const LANES: usize = 16;
     const FUSED: bool = true;
 
-    #[inline(always)]
-    fn with_features<R>(work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-        unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: used only where the processor has these features.
-        unsafe { enabled(work) }
-    }
+    compiled_for!("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq");
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
@@ -137,15 +121,7 @@ unsafe impl Kernel for Avx512Bf16 {
     const LANES: usize = 16;
     const FUSED: bool = true;
 
-    #[inline(always)]
-    fn with_features<R>(work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-        unsafe fn enabled<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: used only where the processor has these features.
-        unsafe { enabled(work) }
-    }
+    compiled_for!("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {

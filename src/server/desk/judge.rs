@@ -54,6 +54,8 @@ struct Open<'a> {
     /// Whether a session begins.
     begins: bool,
     hearing: Hearing,
+    /// How often users had been to be forgotten.
+    forgets: u64,
     /// How the user stood, what had been read, and the place of what comes next.
     level_before: Level,
     notes_before: ReadingNotes,
@@ -119,10 +121,7 @@ impl<'a> Worker<'a> {
                     self.all_judged = false;
                     one.answer(Ok(Answer::Turn(answer, true)));
                 }
-                Err(failed) => {
-                    self.all_judged = false;
-                    again.extend(one.failed(failed));
-                }
+                Err(failed) => again.extend(self.failed(one, failed)),
             }
         }
         let Some(heard) = self.hear(&mut open, way) else {
@@ -135,12 +134,19 @@ impl<'a> Worker<'a> {
         };
         for ((one, open), heard) in open.into_iter().zip(heard) {
             let _closing = tracing::info_span!(parent: &one.span, "close").entered();
-            match heard.map_err(Failed::Score).and_then(|heard| self.close(&one, *open, &heard)) {
-                Ok(answer) => one.answer(Ok(answer)),
-                Err(failed) => {
-                    self.all_judged = false;
-                    again.extend(one.failed(failed));
+            let closed = match heard {
+                Ok(heard) => self.close(&one, *open, &heard),
+                Err(error) => {
+                    // Of a draft that could not be read nothing was said.
+                    if matches!(one.purpose, Purpose::Check) {
+                        self.put_back(&one.said.user_id, *open);
+                    }
+                    Err(Failed::Score(error))
                 }
+            };
+            match closed {
+                Ok(answer) => one.answer(Ok(answer)),
+                Err(failed) => again.extend(self.failed(one, failed)),
             }
         }
         again
@@ -175,7 +181,8 @@ impl<'a> Worker<'a> {
             }
             _ => next,
         };
-        let open = Open { user, row, begins, hearing, level_before, notes_before, first };
+        let forgets = self.forgets;
+        let open = Open { user, row, begins, hearing, forgets, level_before, notes_before, first };
         Ok(Opened::History(Box::new(open)))
     }
 
@@ -209,7 +216,7 @@ impl<'a> Worker<'a> {
 
     /// Keeps a turn; where that fails, memory does not run ahead of the store.
     fn keep(&mut self, (said, key): (&Said, &Key), open: Open<'a>, heard: &[Heard]) -> Result<Vec<u8>, Failed> {
-        let Open { mut user, row, begins, level_before, notes_before: before, first, .. } = open;
+        let Open { mut user, row, begins, forgets, level_before, notes_before: before, first, .. } = open;
         let after = user.live.notes();
         self.metrics.read(after.tokens - before.tokens, heard.len(), after.split_messages - before.split_messages);
         let verdict = user.live.verdict();
@@ -251,7 +258,10 @@ impl<'a> Worker<'a> {
         // What is left of the row is read with the next turn.
         user.row = UserRow { id, messages: messages_kept, sessions: row.sessions + u64::from(begins), ..row };
         user.session_id = Some(said.session_id.clone());
-        self.users.put(said.user_id.clone(), user);
+        // Something of it may have been dropped meanwhile.
+        if forgets == self.forgets {
+            self.users.put(said.user_id.clone(), user);
+        }
         Ok(answer(alarm))
     }
 
@@ -273,23 +283,44 @@ impl<'a> Worker<'a> {
         self.settings.keep_content.then(|| live.targets().into_iter().take(TARGETS_KEPT_MAX).collect())
     }
 
-    fn considered(&mut self, said: &Said, open: Open<'a>, heard: &[Heard]) -> CheckOut {
-        let Open { mut user, row, level_before, notes_before, first, .. } = open;
+    fn considered(&mut self, said: &Said, mut open: Open<'a>, heard: &[Heard]) -> CheckOut {
+        let Open { user, level_before, notes_before, first, .. } = &mut open;
+        let level_before = *level_before;
         self.metrics.read(user.live.notes().tokens - notes_before.tokens, heard.len(), 0);
         let last = heard.last().map(|one| (one.arcs, one.verdict.clone()));
         let (arcs, verdict) =
             last.unwrap_or_else(|| (user.live.arcs().each_ref().map(ArcNow::of), user.live.verdict()));
-        let since = user.since_with(&self.kept(said, first, heard), &self.judging.policy);
+        let since = user.since_with(&self.kept(said, *first, heard), &self.judging.policy);
         let since = user.since_out(&verdict, since.as_ref());
-        // Drafts of users of whom nothing is kept must not push others out.
-        if row.messages > 0 {
-            self.users.put(said.user_id.clone(), user);
-        }
+        self.put_back(&said.user_id, open);
         CheckOut {
             messages: messages_out(heard),
             standing: StandingOut::of((&arcs, &verdict), since, &self.judging.by),
             level_before,
             flagged: flagged(&self.judging.policy, level_before, &verdict, heard),
+        }
+    }
+
+    /// A history that is as it was opened.
+    fn put_back(&mut self, user_id: &str, Open { user, row, forgets, .. }: Open<'a>) {
+        // Drafts of users of whom nothing is kept must not push others out.
+        if row.messages > 0 && forgets == self.forgets {
+            self.users.put(user_id.to_owned(), user);
+        }
+    }
+
+    /// Tells why it was not done, or hands it back where it must be done again.
+    fn failed(&mut self, one: Asked, failed: Failed) -> Option<Asked> {
+        self.all_judged = false;
+        match failed {
+            // Another process wrote: what is in memory is old.
+            Failed::Store(StoreError::WentOn) => Some(one),
+            // Whether it was kept is asked of its idempotency key; without one, nobody could tell it from another's turn.
+            Failed::Store(StoreError::Unsure) if matches!(one.purpose, Purpose::Turn(Some(_))) => Some(one),
+            failed => {
+                one.answer(Err(self.told(failed)));
+                None
+            }
         }
     }
 
@@ -313,20 +344,6 @@ impl Asked {
     fn answer(self, answer: Result<Answer, Problem>) {
         // Whoever asked may be gone.
         let _ = self.reply.send(answer);
-    }
-
-    /// Tells why it was not done, or hands it back where it must be done again.
-    fn failed(self, failed: Failed) -> Option<Self> {
-        match failed {
-            // Another process wrote: what is in memory is old.
-            Failed::Store(StoreError::WentOn) => Some(self),
-            // Whether it was kept is asked of its idempotency key; without one, nobody could tell it from another's turn.
-            Failed::Store(StoreError::Unsure) if matches!(self.purpose, Purpose::Turn(Some(_))) => Some(self),
-            failed => {
-                self.answer(Err(failed.told()));
-                None
-            }
-        }
     }
 }
 

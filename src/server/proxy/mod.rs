@@ -14,6 +14,7 @@ use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,7 +25,7 @@ use super::front::{Body, authorized, bearer};
 use super::problem::Problem;
 use super::queue::Priority;
 use super::routes::{TURN_MESSAGES_MAX, tokens};
-use super::wire::{hex, millis};
+use super::wire::millis;
 use crate::transcript::{Message, Role};
 use crate::verdict::{Level, OnFailure};
 
@@ -223,7 +224,7 @@ impl Conversation {
         let session_id = ids.session.unwrap_or_else(|| {
             let first = asked.all().into_iter().find(|(role, _)| *role == Role::User).map(|(_, text)| text);
             let digest = app.store.digest(first.unwrap_or_default().as_bytes());
-            format!("chat-{}", hex(&digest[..8]))
+            format!("chat-{}", HEXLOWER.encode(&digest[..8]))
         });
         let user_id = app.known_as(ids.user);
         Ok(Self { app: app.clone(), user_id, session_id, deadline: app.deadline(headers)? })
@@ -267,7 +268,7 @@ impl Conversation {
         let hour = Timestamp::now().as_second() / SAME_REQUEST.as_secs() as i64;
         let all = asked.all().into_iter().map(|(role, text)| format!("{role:?} {text}"));
         let all = [self.session_id.clone()].into_iter().chain(all).collect::<Vec<_>>().join("\0");
-        format!("chat {hour} {}", hex(&self.app.store.digest(all.as_bytes())))
+        format!("chat {hour} {}", HEXLOWER.encode(&self.app.store.digest(all.as_bytes())))
     }
 
     /// What is new in a request; of a user of whom nothing is kept, as much of the conversation before it as one turn may hold.

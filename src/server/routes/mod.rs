@@ -34,7 +34,7 @@ pub(super) fn tokens(messages: &[Message]) -> usize {
 }
 
 impl App {
-    /// Whether no more is said at once than others may have to wait for.
+    /// Whether no more is said at once than is read at once.
     pub(super) fn bound_turn(&self, messages: &[Message]) -> Result<(), Problem> {
         if messages.is_empty() || messages.len() > TURN_MESSAGES_MAX {
             let detail = format!("{} messages, the limits are 1 and {TURN_MESSAGES_MAX}", messages.len());
