@@ -41,6 +41,7 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
 }
 
 /// The same for a model with message heads, which names no categories: every rule of it can hold.
+#[cfg(feature = "server")]
 pub fn load_for_heads(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
     let loaded = load(path)?;
     loaded.policy.check_without_categories().map_err(anyhow::Error::msg)?;
