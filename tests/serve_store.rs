@@ -30,6 +30,8 @@ fn store(arguments: &[&str], at: &Path, key: &Path) -> (i32, String) {
 fn on_a_full_disk_turns_are_refused_and_none_is_lost() {
     let Some(disk) = disk_support::Disk::mount("1m") else { return };
     let server = Server::start(disk.path(), &[]);
+    // It is told before it comes to that.
+    assert!(server.get("/readyz").problem(507).contains("bytes are free"));
     let ask = |user: &str| server.post("/v1/turns", &turn(user, "s", &[said("user", &"the garden ".repeat(360))]));
     let mut kept = 0;
     let refused = loop {
