@@ -207,23 +207,19 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
 }
 
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let place = place(error.path());
-        (place, error.into_inner())
-    });
-    read.and_then(|value| json.end().map(|()| value).map_err(|error| (String::new(), error))).map_err(
-        |(place, error)| {
-            let (what, status) = match error.classify() {
-                serde_json::error::Category::Data => {
-                    (what_of_a_field(&place, &error), StatusCode::UNPROCESSABLE_ENTITY)
-                }
-                _ => ("it is no JSON".to_owned(), StatusCode::BAD_REQUEST),
-            };
-            let detail = format!("the body: {what} (line {}, column {})", error.line(), error.column());
-            Problem::new(status, detail, "GET /openapi.json says what is read")
-        },
-    )
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (what, status) = match error.classify() {
+            serde_json::error::Category::Data => {
+                // Read again for the place alone: a body that can be read does not pay for it.
+                let again = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes));
+                let place = again.err().map_or_else(String::new, |error| place(error.path()));
+                (what_of_a_field(&place, &error), StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            _ => ("it is no JSON".to_owned(), StatusCode::BAD_REQUEST),
+        };
+        let detail = format!("the body: {what} (line {}, column {})", error.line(), error.column());
+        Problem::new(status, detail, "GET /openapi.json says what is read")
+    })
 }
 
 /// What is wrong with the field at a place, or in it. Of what serde says, the names of fields that are read are told alone.

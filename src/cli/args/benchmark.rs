@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{ComputeArgs, ReadingArgs};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use throughline::benchmark::data::Split;
+
+use super::{ComputeArgs, ReadingArgs};
 
 const BENCHMARK_HELP: &str = "\
 EXAMPLE
