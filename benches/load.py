@@ -1,12 +1,15 @@
 """How the sidecar stands a load: throughput, latency, memory over time; then as much as it can do, twice that, and after.
 
     cargo build --release
-    python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--overload-seconds 60] [-- SERVE OPTIONS]
+    python3 benches/load.py [--users 1000] [--rate 8] [--minutes 20] [--long 0] [--overload-seconds 60] [-- SERVE OPTIONS]
 
 Starts `target/release/throughline serve` on a free port and a folder of its own (or on the PostgreSQL database of THROUGHLINE_DATABASE), and sends
 turns of a user's message and a reply, of so many users, at a steady rate, over connections that are kept open; how many tokens a turn has is counted by
 the server. Each user comes for a session of some turns, so many seconds apart, and then again when all others have been there (`--session-turns 1`: each
 in turn, the worst for a cache); sessions begin one after another, not all at once.
+
+With `--long N` others send N turns a minute of a message of 60 KiB beside the steady load, each one a history of its own: many windows to read while
+the others wait.
 
 What it can do is measured by callers who each wait for an answer, without a pause; for twice that, a flood of other users comes beside the steady load and
 goes again. Server and load share the machine's cores. Latency is from the moment a turn was due, so that a stall counts for all who waited (no coordinated
@@ -31,6 +34,8 @@ BINARY = Path(__file__).resolve().parents[1] / "target/release/throughline"
 WORDS = ("garden bread letter window morning train river winter recipe chapter bicycle neighbour ticket coffee music report shoes "
          "market question answer weekend sister budget lesson photo travel summer paper kettle corner story").split()
 
+# The message of a long turn, under the server's limit of 64 KiB.
+LONG_BYTES = 60 << 10
 # How long each part is that is told after an overload.
 AFTER_S = 5
 
@@ -51,6 +56,12 @@ def turn(args, number, crowd="user"):
     messages = [{"role": "user", "content": f"Could you help me with the {say(16)}?"},
                 {"role": "assistant", "content": f"Of course. Think of the {say(24)}."}]
     return json.dumps({"user_id": f"{crowd}-{user}", "session_id": f"s{number // args.session_turns}", "messages": messages}).encode()
+
+
+def long_turn(number):
+    chooser = random.Random(-1 - number)
+    text = " ".join(chooser.choices(WORDS, k=LONG_BYTES // 5))[:LONG_BYTES]
+    return json.dumps({"user_id": f"long-{number}", "session_id": "s0", "messages": [{"role": "user", "content": text}]}).encode()
 
 
 class Connection:
@@ -105,8 +116,10 @@ async def saturate(args, port, seconds):
     return done / (time.monotonic() - begun), number, refused
 
 
-async def load(args, server, port, rate, seconds, first, crowd="user", headers="", memory=None):
-    """Turns at that rate for that time: [(due, latency, status)]; memory of every minute goes to `memory`, and is told."""
+async def load(args, server, port, rate, seconds, first, crowd="user", headers="", memory=None, body=None):
+    """Turns at that rate for that time: [(due, latency, status)]; memory of every minute goes to `memory`, and is told.
+    `body` writes the turn of a number, where it is not one of the steady load's."""
+    body = body or (lambda number: turn(args, number, crowd))
     done, free = [], asyncio.Queue()
     for _ in range(args.connections):
         free.put_nowait(Connection(port))
@@ -114,7 +127,7 @@ async def load(args, server, port, rate, seconds, first, crowd="user", headers="
     async def one(number, due):
         connection = await free.get()
         try:
-            status = await connection.post("/v1/turns", turn(args, number, crowd), headers)
+            status = await connection.post("/v1/turns", body(number), headers)
         except (OSError, asyncio.IncompleteReadError) as error:
             status, connection = repr(error), Connection(port)
         done.append((due, time.monotonic() - due, status))
@@ -150,8 +163,13 @@ def report(words, done, took):
 async def steady(args, server, port, folder):
     """The steady load, and how many turns it was."""
     number, memory = int(args.rate * args.minutes * 60), []
-    done, took = await load(args, server, port, args.rate, args.minutes * 60, 0, memory=memory)
+    seconds = args.minutes * 60
+    ordinary = load(args, server, port, args.rate, seconds, 0, memory=memory)
+    long = load(args, server, port, args.long / 60, seconds, 0, body=long_turn)
+    (done, took), (long_done, long_took) = await asyncio.gather(ordinary, long)
     report("steady", done, took)
+    if args.long:
+        report(f"turns of {LONG_BYTES >> 10} KiB beside it", long_done, long_took)
     memory.append(memory_mb(server.pid))
     computed, again = counted(port)
     print(f"  {(computed - again) / number:.0f} tokens a turn, and {again / number:.0f} computed again")
@@ -211,6 +229,7 @@ def main():
     parser.add_argument("--session-turns", type=int, default=6)
     parser.add_argument("--gap-seconds", type=float, default=30.0, help="between two turns of a session")
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--long", type=float, default=0.0, help="turns of a long message a minute, beside the others")
     parser.add_argument("--overload-seconds", type=float, default=60.0)
     parser.add_argument("--after-seconds", type=int, default=30)
     parser.add_argument("--saturated-seconds", type=float, default=20.0)

@@ -150,19 +150,48 @@ def drop_benign(history, rng, chance=0.2):
     return replace(history, sessions=kept) if len(kept) >= 2 else history
 
 
-def splice(history, sessions, rng):
-    """One public benign session between two of the history's own."""
-    if not sessions or len(history.sessions) < 2:
-        return history
-    at = rng.randrange(1, len(history.sessions))
-    before, after = (datetime.fromisoformat(history.sessions[i][0]) for i in (at - 1, at))
-    start = (before + (after - before) * rng.random()).isoformat(timespec="minutes")
+def between(before, after, rng):
+    """A start of a session somewhere between two others."""
+    before, after = datetime.fromisoformat(before), datetime.fromisoformat(after)
+    return (before + (after - before) * rng.random()).isoformat(timespec="minutes")
+
+
+def splice(history, sessions, rng, count=1):
+    """So many public benign sessions, each between two of the history's own."""
     out = list(history.sessions)
-    # Whoever has an open case has it in an everyday session, too.
-    last = [m for m in out[at - 1][1] if m.role == "user"][-1]
-    cases = {name: getattr(last, name) for name in ("harassment_case", "delusion_case")}
-    out.insert(at, (start, [replace(m, **cases) if m.role == "user" else m for m in rng.choice(sessions)]))
+    if not sessions or len(out) < 2:
+        return history
+    for at in sorted((rng.randrange(1, len(out)) for _ in range(count)), reverse=True):
+        start = between(out[at - 1][0], out[at][0], rng)
+        # Whoever has an open case has it in an everyday session, too.
+        last = [m for m in out[at - 1][1] if m.role == "user"][-1]
+        cases = {name: getattr(last, name) for name in ("harassment_case", "delusion_case")}
+        out.insert(at, (start, [replace(m, **cases) if m.role == "user" else m for m in rng.choice(sessions)]))
     return replace(history, sessions=out)
+
+
+def break_up(history, rng, chance=0.5):
+    """Sessions cut before a message of the user, in as many parts as chance will have; later parts begin before the next session does."""
+    starts = [start for start, _ in history.sessions]
+    weeks_after = (datetime.fromisoformat(starts[-1]) + timedelta(days=14)).isoformat(timespec="minutes")
+    out = []
+    for (start, messages), after in zip(history.sessions, [*starts[1:], weeks_after]):
+        out.append((start, messages[:1]))
+        for m in messages[1:]:
+            if m.role == "user" and rng.random() < chance:
+                out.append((between(out[-1][0], after, rng), []))
+            out[-1][1].append(m)
+    return replace(history, sessions=out)
+
+
+def dilute(history, sessions, rng):
+    """The same evidence in more and shorter sessions, with up to six everyday ones between them."""
+    return splice(break_up(history, rng), [s[:4] for s in sessions], rng, rng.randint(2, 6))
+
+
+def in_one(history):
+    """Everything said in one session."""
+    return replace(history, sessions=[(history.sessions[0][0], history.messages())])
 
 
 def stretch(history, rng):
@@ -189,8 +218,13 @@ def augment(histories, splices, rng):
     for h in histories:
         if h.kind not in ("contrast", "public"):
             h = stretch(drop_benign(h, rng), rng)
-            if rng.random() < 0.25:
+            way = rng.random()
+            if way < 0.25:
                 h = splice(h, splices, rng)
+            elif way < 0.5:
+                h = dilute(h, splices, rng)
+            elif way < 0.6:
+                h = in_one(h)
         if rng.random() < 0.2:
             h = inject_claim(h, rng)
         if rng.random() < 0.2:

@@ -125,6 +125,24 @@ class Cases(unittest.TestCase):
         shown = windows.shown_cases(h.messages()[2:])
         self.assertEqual([m.harassment_case for m in shown], [None, True, True])
 
+    def test_diluted_or_gathered_it_says_the_same_in_order(self):
+        h = history("a", [0, 1, 2, 0, 3, 0], arcs=[("harassment", 1, 3, None)])
+        h.sessions.append(("2026-01-03T10:00", [check.Message("user", "bye", 0, 0)]))
+        h = corpus.with_cases(h)
+        benign = [check.Message("user", f"benign {i}", 0, 0) for i in range(9)]
+        for seed in range(20):
+            diluted = augment.dilute(h, [benign], random.Random(seed))
+            own = [m for m in diluted.messages() if not m.content.startswith("benign")]
+            self.assertEqual(own, h.messages())
+            others = [m.content for m in diluted.messages() if m not in own]
+            self.assertIn(len(others), range(8, 25))
+            starts = [start for start, _ in diluted.sessions]
+            self.assertEqual(starts, sorted(starts))
+            self.assertTrue(all(messages for _, messages in diluted.sessions))
+            gathered = augment.in_one(diluted)
+            self.assertEqual((gathered.messages(), len(gathered.sessions)), (diluted.messages(), 1))
+        self.assertGreater(len(diluted.sessions), len(h.sessions) + 2)
+
     def test_a_spliced_session_keeps_an_open_case(self):
         h = history("a", [2, 0], arcs=[("harassment", 0, 0, None)])
         h.sessions.append(("2026-01-03T10:00", [check.Message("user", "text", 1, 0)]))
