@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use throughline::engine::{KernelName, LoadSettings, ModelSource, load_with};
-use throughline::scorer::{Heard, Hearing, HistoryScore, Live, Scorer, ScorerSettings, TargetScore, Turn};
+use throughline::scorer::{Heard, Hearing, HistoryScore, Live, ScoreError, Scorer, ScorerSettings, TargetScore, Turn};
 use throughline::transcript::{History, Message, Role, Session};
 use throughline::verdict::Policy;
 use throughline::window::WindowSpec;
@@ -17,16 +17,21 @@ fn change_max(kernel: KernelName) -> f32 {
 }
 
 fn scorer(kernel: KernelName) -> Scorer {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-heads/model.gguf");
-    let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
-    let model = load_with(&ModelSource::parse(path.to_str().unwrap()).unwrap(), &settings).unwrap();
     // Small, so that short histories have many windows, and messages that are split.
-    let window = Some(WindowSpec {
+    let window = WindowSpec {
         context_messages_min: 4,
         context_tokens_max: 240,
         carried_tokens_max: 120,
         ..WindowSpec::with_tokens(512)
-    });
+    };
+    scorer_in(window, kernel)
+}
+
+fn scorer_in(window: WindowSpec, kernel: KernelName) -> Scorer {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-heads/model.gguf");
+    let settings = LoadSettings { kernel: Some(kernel), ..LoadSettings::default() };
+    let model = load_with(&ModelSource::parse(path.to_str().unwrap()).unwrap(), &settings).unwrap();
+    let window = Some(window);
     Scorer::with_heads(model, ScorerSettings { window, policy: Policy::default() }).unwrap()
 }
 
@@ -296,6 +301,34 @@ fn histories_heard_side_by_side_are_what_each_is_alone() {
             assert_eq!(a.notes(), b.notes(), "{kernel}");
             assert_eq!(a.arcs().each_ref().map(|arc| arc.score()), b.arcs().each_ref().map(|arc| arc.score()));
         }
+    }
+}
+
+/// Where others wait, a window is computed in pieces, to the same bits; of a draft that is let go between two of them nothing stays.
+#[test]
+fn a_window_in_pieces_is_the_window() {
+    for kernel in KernelName::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let scorer = scorer_in(WindowSpec::with_tokens(2_048), kernel);
+        let said = |content: String| Message { role: Role::User, content, timestamp: None };
+        let messages = ["hello".into(), "she watches the garden again, ".repeat(55)].map(said).to_vec();
+        let session = Session { session_id: "s".into(), started_at: None, messages: messages.clone() };
+        let whole = scorer.score(&History { user_id: "x".into(), sessions: vec![session] }, &mut |_| {}).unwrap();
+        assert_eq!(whole.notes.windows, 1);
+        let mut live = scorer.live().unwrap();
+        let mut hear = |hearing: Hearing, times_max: usize| {
+            let mut times = 0;
+            let heard = scorer.hear_while(&mut [Turn { live: &mut live, messages: &messages, hearing }], &mut |_| {
+                times += 1;
+                times <= times_max
+            });
+            (heard.into_iter().next().unwrap(), times, live.notes().tokens)
+        };
+        let (stopped, _, tokens) = hear(Hearing::Draft { new_session: None }, 2);
+        assert!(matches!(stopped, Err(ScoreError::Stopped)));
+        assert_eq!(tokens, 512, "once for the window, once for its first piece");
+        let (heard, times, _) = hear(Hearing::Said, usize::MAX);
+        assert_eq!(times, 1 + whole.notes.tokens.div_ceil(512));
+        assert!(distance(&whole, &heard.unwrap()) <= change_max(kernel), "{kernel}");
     }
 }
 

@@ -1,42 +1,41 @@
-//! What takes more than a window gives way to other users between its windows.
+//! What takes more than a window gives way to other users between its pieces.
 
 #![cfg(feature = "server")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use serve_support::cli_support::folder;
 use serve_support::{Server, conversation, said, turn};
 
 mod serve_support;
 
-/// Waits until a count is so high.
-fn until_counted(server: &Server, name: &str, at_least: f64) {
-    let begun = Instant::now();
-    loop {
-        let text = server.get("/metrics").text;
-        let count = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
-        if count.unwrap_or_else(|| panic!("no {name} in {text}")) >= at_least {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{text}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+/// Turns of so many characters about are let in, and waited for.
+const ROOM: [&str; 6] = ["--kernel", "portable", "--turn-bytes-max", "1000000", "--deadline-ms", "120000"];
+/// Tokens that wait or are being read, and how many they are where a long turn is among them.
+const QUEUED: &str = "throughline_queue_tokens";
+const LONG_TOKENS: f64 = 5_000.0;
+
+/// Of so many times three words.
+fn long(user: &str, times: usize) -> Value {
+    turn(user, "s", &[said("user", &"the garden again, ".repeat(times))])
+}
+
+fn short(user: &str) -> Value {
+    turn(user, "s", &[said("user", "hello")])
 }
 
 #[test]
 fn whoever_waits_for_a_reply_does_not_wait_for_another_users_long_turn() {
     let (home, other) = (folder(), folder());
-    let settings = ["--kernel", "portable", "--turn-bytes-max", "1000000", "--deadline-ms", "120000"];
-    let (server, quiet) = (Server::start(home.path(), &settings), Server::start(other.path(), &settings));
-    let long = turn("ada", "s", &[said("user", &"the garden again, ".repeat(6_000))]);
-    let short = |user: &str| turn(user, "s", &[said("user", "hello")]);
+    let (server, quiet) = (Server::start(home.path(), &ROOM), Server::start(other.path(), &ROOM));
+    let long = long("ada", 6_000);
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
             let told = server.post("/v1/turns", &long).ok();
             (Instant::now(), told)
         });
-        until_counted(&server, "throughline_queue_tokens", 10_000.0);
+        server.until_counted(QUEUED, LONG_TOKENS);
         // What the same user says meanwhile comes after it.
         let next = scope.spawn(|| server.post("/v1/turns", &short("ada")).ok());
         (0..5).for_each(|number| drop(server.post("/v1/turns", &short(&format!("u{number}"))).ok()));
@@ -50,7 +49,7 @@ fn whoever_waits_for_a_reply_does_not_wait_for_another_users_long_turn() {
     // Whoever is erased meanwhile is erased after it.
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| server.post("/v1/turns", &long).ok());
-        until_counted(&server, "throughline_queue_tokens", 10_000.0);
+        server.until_counted(QUEUED, LONG_TOKENS);
         assert_eq!(server.delete("/v1/users/ada").status, 204);
         assert_eq!(reading.join().unwrap()["messages_kept"], json!(3));
     });
@@ -67,9 +66,25 @@ fn a_draft_that_nobody_waits_for_is_let_go_and_leaves_the_history_as_it_was() {
     for server in [&server, &quiet] {
         server.post("/v1/turns", &turn("ada", "s", &turns[0])).ok();
     }
-    let long = turn("ada", "s", &[said("user", &"the garden again, ".repeat(6_000))]);
-    server.post_with("/v1/check", &[("x-deadline-ms", "50")], &long).problem(503);
-    until_counted(&server, "throughline_skipped_total", 1.0);
+    server.post_with("/v1/check", &[("x-deadline-ms", "50")], &long("ada", 6_000)).problem(503);
+    server.until_counted("throughline_skipped_total", 1.0);
     let [after, before] = [&server, &quiet].map(|server| server.post("/v1/turns", &turn("ada", "s", &turns[1])).ok());
     assert_eq!(after, before);
+}
+
+#[test]
+fn a_stop_waits_for_a_long_turn_and_keeps_it() {
+    let home = folder();
+    let server = Server::start(home.path(), &ROOM);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| server.post("/v1/turns", &long("ada", 1_500)).ok());
+        server.until_counted(QUEUED, LONG_TOKENS);
+        server.terminate();
+        assert_eq!(reading.join().unwrap()["messages_kept"], json!(1));
+    });
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let again = Server::start(home.path(), &ROOM);
+    assert_eq!(again.get("/v1/users/ada").ok()["messages"], json!(1));
+    assert_eq!(again.post("/v1/turns", &short("ada")).ok()["messages_kept"], json!(2));
 }

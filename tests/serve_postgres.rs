@@ -131,6 +131,63 @@ fn what_one_server_does_the_other_shows() {
 }
 
 #[test]
+fn what_came_while_two_people_looked_is_raised_once() {
+    let Some(database) = Postgres::start(&[]) else { return };
+    let home = folder();
+    let (one, two) = (start(&home, &database.url(), &[]), start(&home, &database.url(), &[]));
+    let talk = conversation(6).concat();
+    let mut waiting = Vec::new();
+    for round in 0..6 {
+        // Until a turn raises none, since one of its level waits.
+        for number in 0.. {
+            let said = turn("ada", &format!("{round} {number}"), &talk);
+            match two.post("/v1/turns", &said).ok()["alarm"]["id"].as_i64() {
+                Some(id) => waiting.push(id),
+                None => break,
+            }
+            assert!(number < 5, "{waiting:?}");
+        }
+        let seen = json!({"by": "rev", "up_to": waiting.last().unwrap()});
+        let acknowledge =
+            |server: &Server| server.post("/v1/users/ada/acknowledge", &seen).ok()["acknowledged"].as_u64().unwrap();
+        let noted = std::thread::scope(|scope| {
+            let other = scope.spawn(|| acknowledge(&two));
+            acknowledge(&one) + other.join().unwrap()
+        });
+        assert_eq!(noted, waiting.len() as u64);
+        let open = one.get("/v1/alarms?open=true").ok()["alarms"].clone();
+        assert_eq!(open, two.get("/v1/alarms?open=true").ok()["alarms"]);
+        assert_eq!((open.as_array().unwrap().len(), &open[0]["level"]), (1, &json!("review")), "{open}");
+        let raised = open[0]["id"].as_i64().unwrap();
+        assert!(Some(&raised) > waiting.last(), "{open}");
+        waiting = vec![raised];
+    }
+}
+
+/// While one server reads a long turn, the other keeps a turn of the same user, and of one who waits beside.
+#[test]
+fn a_long_turn_that_another_server_overtakes_is_judged_again_behind_it() {
+    let Some(database) = Postgres::start(&[]) else { return };
+    let home = folder();
+    let room = ["--turn-bytes-max", "1000000", "--deadline-ms", "120000"];
+    let (one, two) = (start(&home, &database.url(), &room), start(&home, &database.url(), &room));
+    let kept = |server: &Server, asked: &Value| server.post("/v1/turns", asked).ok()["messages_kept"].clone();
+    let short = |user: &str| turn(user, "s", &[said("user", "hello")]);
+    let long = turn("ada", "s", &[said("user", &"the garden again, ".repeat(1_500))]);
+    assert_eq!(kept(&one, &short("eve")), json!(1));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| kept(&one, &long));
+        one.until_counted("throughline_queue_tokens", 5_000.0);
+        assert_eq!(kept(&two, &short("eve")), json!(2));
+        assert_eq!(kept(&two, &short("ada")), json!(1));
+        assert_eq!(kept(&one, &short("eve")), json!(3), "what one has in memory is old");
+        assert_eq!(reading.join().unwrap(), json!(2), "it came behind");
+    });
+    assert_eq!(one.get("/v1/users/ada").ok()["messages"], json!(2));
+    assert_eq!(kept(&two, &short("ada")), json!(3));
+}
+
+#[test]
 fn what_is_dropped_by_one_server_is_not_in_anothers_memory() {
     let Some(database) = Postgres::start(&[]) else { return };
     let home = folder();

@@ -4,6 +4,8 @@
 #![cfg(feature = "server")]
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -127,10 +129,13 @@ fn a_copy_is_put_back_once_it_is_known_to_be_whole() {
     let (status, told) = restore(&copy, home.path(), &key);
     assert!(status == 2 && told.contains("is there"), "{told}");
     // What is not whole, of another key, or something else is not put in place.
-    let to = other.path().join("new");
-    let damaged = other.path().join("damaged");
+    let (above, there) = (other.path().join("new"), other.path().join("there"));
+    let to = above.join("data");
+    std::fs::create_dir(&there).unwrap();
+    let (damaged, broken_off) = (other.path().join("damaged"), other.path().join("broken-off"));
     let mut bytes = std::fs::read(&copy).unwrap();
     let middle = bytes.len() / 2;
+    std::fs::write(&broken_off, &bytes[..middle]).unwrap();
     bytes[middle..middle + 4_096].fill(0xA5);
     std::fs::write(&damaged, &bytes).unwrap();
     std::fs::write(other.path().join("empty"), "").unwrap();
@@ -138,21 +143,64 @@ fn a_copy_is_put_back_once_it_is_known_to_be_whole() {
     std::fs::write(other.path().join("key"), "5a".repeat(32)).unwrap();
     for (from, key, part) in [
         (&damaged, &key, "damaged"),
+        (&broken_off, &key, "damaged"),
         (&other.path().join("empty"), &key, "no database of throughline"),
         (&other.path().join("text"), &key, "damaged"),
         (&other.path().join("nowhere"), &key, "nowhere"),
         (&copy, &other.path().join("key"), "another key"),
+        (&copy, &other.path().join("no-key"), "no-key"),
     ] {
-        let (status, told) = restore(from, &to, key);
-        assert!(status == 2 && told.contains(part), "{part}: {told}");
-        let left: Vec<_> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name == "lock"), "{part}: {left:?}");
+        for to in [&to, &there] {
+            let (status, told) = restore(from, to, key);
+            assert!(status == 2 && told.contains(part), "{part}: {told}");
+        }
+        assert!(!above.exists(), "{part}: what was not there is not there");
+        assert_eq!(there.read_dir().unwrap().count(), 0, "{part}: and what was there is as it was");
     }
     let (status, told) = restore(&copy, &to, &key);
     assert!(status == 0 && told.contains("users 1, messages 6"), "{told}");
     let server = Server::start(&to, &["--key-file", key.to_str().unwrap()]);
     assert_eq!(server.get("/v1/users/ada").ok(), before);
     assert_eq!(server.post("/v1/turns", &turn("ada", "s", &turns[3])).ok()["messages_kept"], json!(8));
+}
+
+#[test]
+fn whoever_follows_alarms_misses_none_after_a_copy_was_put_back() {
+    let (home, other) = (folder(), folder());
+    let policy = write(&home, "eager.toml", EAGER);
+    let (data, policy) = (home.path().join("data"), ["--policy", policy.to_str().unwrap()]);
+    let alarms = |server: &Server, after: i64| -> Vec<(i64, String)> {
+        let list = server.get(&format!("/v1/alarms?after={after}")).ok()["alarms"].as_array().unwrap().clone();
+        let told = |alarm: &Value| (alarm["id"].as_i64().unwrap(), alarm["user_id"].as_str().unwrap().to_owned());
+        list.iter().map(told).collect()
+    };
+    let raise = |server: &Server, user: &str| {
+        let raised =
+            |messages: &Vec<Value>| server.post("/v1/turns", &turn(user, "s", messages)).ok()["alarm"].is_object();
+        assert!(conversation(8).iter().any(raised), "no alarm of {user}");
+    };
+    let server = Server::start(&data, &policy);
+    raise(&server, "ada");
+    let copied = alarms(&server, 0);
+    let (key, copy) = (data.join("key"), home.path().join("copy"));
+    let (status, told) = store(&["backup", copy.to_str().unwrap()], &data, &key);
+    assert_eq!(status, 0, "{told}");
+    raise(&server, "lost");
+    let mut seen = alarms(&server, 0).last().unwrap().0;
+    assert!(seen > copied.last().unwrap().0);
+    assert_eq!(server.stop().0, Some(0));
+    for user in ["first", "second"] {
+        let to = other.path().join(user);
+        let (status, told) = store(&["restore", copy.to_str().unwrap()], &to, &key);
+        assert!(status == 0 && told.contains("new alarms have numbers that none had"), "{told}");
+        let server = Server::start(&to, &[&policy[..], &["--key-file", key.to_str().unwrap()]].concat());
+        assert_eq!(alarms(&server, 0), copied, "what was raised keeps its number");
+        raise(&server, user);
+        let news = alarms(&server, seen);
+        assert!(!news.is_empty() && news.iter().all(|(_, of)| of == user), "after {seen}: {news:?}");
+        seen = news.last().unwrap().0;
+        assert_eq!(server.stop().0, Some(0));
+    }
 }
 
 /// `doctor` on a folder: the exit code, and what it found.
@@ -253,12 +301,81 @@ fn what_nobody_looked_at_is_not_acknowledged() {
     assert_eq!(acknowledge(json!(id + 100)).ok()["acknowledged"], json!(0));
     assert_eq!(open(), alarms, "that is no alarm of theirs");
     assert_eq!(acknowledge(json!(id)).ok()["acknowledged"], json!(1));
-    assert_eq!(open(), alarms[1..]);
+    let left = open();
+    assert_eq!(left[..alarms.len() - 1], alarms[1..]);
+    assert_eq!(acknowledge(json!(id)).ok()["acknowledged"], json!(0));
+    assert_eq!(open(), left);
     let seen = "SELECT seen_messages, messages FROM users";
     let connection = Connection::open(home.path().join(FILE)).unwrap();
     let seen: (i64, i64) = connection.query_row(seen, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(json!(seen.0 - 1), alarms[0]["message_index"]);
     assert!(seen.0 < seen.1, "a test that can fail: {seen:?}");
+}
+
+/// The lines of a stream of alarms that begins with the next one.
+fn stream(server: &Server) -> Lines<BufReader<TcpStream>> {
+    let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    // Well before it would look again by itself.
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    stream.write_all(b"GET /v1/alarms/stream HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.unwrap().is_empty()), "no head");
+    lines
+}
+
+#[test]
+fn what_came_while_a_person_looked_is_raised_with_the_acknowledgement() {
+    for more in [&[][..], &["--no-content"]] {
+        let home = folder();
+        let policy = write(&home, "eager.toml", EAGER);
+        let arguments = [&["--policy", policy.to_str().unwrap(), "--kernel", "portable"], more].concat();
+        let server = Server::start(home.path(), &arguments);
+        let landlady = vec![said("user", "My landlady Ottoline lied about me again."), said("assistant", "Again?")];
+        let talk = [landlady, conversation(6).concat()].concat();
+        // Until a turn raises none, since one of its level waits.
+        let mut before = Vec::new();
+        let after = loop {
+            let told = server.post("/v1/turns", &turn("ada", &format!("s{}", before.len()), &talk)).ok();
+            match told["alarm"]["id"].clone() {
+                Value::Null => break told,
+                id => before.push(id),
+            }
+            assert!(before.len() < 5, "{before:?}");
+        };
+        let last = before.last().unwrap();
+        let mut events = stream(&server);
+        let acknowledge = |up_to: &Value| {
+            let seen = json!({"by": "rev", "note": "", "up_to": up_to});
+            server.post("/v1/users/ada/acknowledge", &seen).ok()["acknowledged"].clone()
+        };
+        let open = || server.get("/v1/alarms?open=true").ok()["alarms"].clone();
+        assert_eq!(acknowledge(last), json!(before.len()));
+        let waiting = open();
+        let raised = &waiting[0];
+        assert!(waiting.as_array().unwrap().len() == 1 && raised["id"].as_i64() > last.as_i64(), "{waiting}");
+        let place = json!([raised["level"], raised["session_index"], raised["message_index"]]);
+        assert_eq!(place, json!(["review", before.len(), talk.len() - 1]), "at the last message: {raised}");
+        // The record is that of a turn's alarm, of the whole history.
+        let found = |of: &Value| {
+            let facts = |finding: &Value| json!([finding["level"], finding["arc"], finding["messages"]]);
+            let findings = of["findings"].as_array().unwrap().iter().map(facts).collect::<Vec<_>>();
+            json!([of["level"], findings, of["judged_by"], of.get("targets")])
+        };
+        assert_eq!(found(&raised["verdict"]), found(&after));
+        // Whom they are toward is told as the other route tells it, where text is kept.
+        let people = server.get("/v1/users/ada/targets").ok()["targets"].clone();
+        let label = raised.get("targets").map(|targets| &targets[0]["label"]);
+        assert_eq!(label, more.is_empty().then_some(&people[0]["label"]), "{raised}");
+        assert_eq!(people[0]["label"].is_string(), more.is_empty(), "a test that can fail: {people}");
+        let event = events.find(|line| line.as_ref().unwrap().starts_with("id: ")).unwrap().unwrap();
+        assert_eq!(event, format!("id: {}", raised["id"]));
+        server.until_counted("throughline_open_alarms", 1.0);
+        server.until_counted("throughline_alarms_total{level=\"review\"}", (before.len() + 1) as f64);
+        assert_eq!((acknowledge(last), open()), (json!(0), waiting.clone()), "nobody is called twice");
+        assert_eq!((acknowledge(&raised["id"]), open()), (json!(1), json!([])), "and everything is seen");
+        assert_eq!(server.get("/v1/users/ada").ok()["since_seen"]["level"], json!("none"));
+        assert_eq!(server.stop().0, Some(0));
+    }
 }
 
 #[test]

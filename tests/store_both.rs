@@ -4,7 +4,9 @@
 
 use jiff::{Timestamp, ToSpan};
 use store_support::{alarm, each, key, message, now, turn};
-use throughline::store::{Answered, NewAlarm, NewTurn, Request, Retention, StoreError, UserRow, text_digest};
+use throughline::store::{
+    Answered, NewAlarm, NewTurn, Request, Retention, Seen, Store, StoreError, UserRow, text_digest,
+};
 use throughline::verdict::Level;
 
 #[cfg(all(unix, feature = "postgres"))]
@@ -121,6 +123,12 @@ fn alarms_wait_until_a_person_saw_them() {
     });
 }
 
+/// A look at ada's alarms up to one, to be noted; `None` where none of them waits.
+fn look(store: &Store, up_to: i64) -> Option<Seen<'static>> {
+    let user = store.seen_up_to("ada", up_to).unwrap()?;
+    Some(Seen { user_id: "ada", up_to, user, alarm: None, by: "rev", note: "seen", now: now() })
+}
+
 #[test]
 fn what_came_after_the_alarm_that_was_looked_at_waits_on() {
     each(|place| {
@@ -130,7 +138,8 @@ fn what_came_after_the_alarm_that_was_looked_at_waits_on() {
             let raised = level.and_then(alarm).map(|alarm| NewAlarm { at: messages[0].at, ..alarm });
             store.keep(&NewTurn { alarm: raised, ..turn(&store, user, &messages) }).unwrap().1
         };
-        let look = |up_to| store.acknowledge_up_to("ada", up_to, "rev", "seen", now()).unwrap();
+        let seen = |up_to| look(&store, up_to).map(|seen| store.acknowledge_up_to(&seen).unwrap());
+        let all = || store.acknowledge("ada", "rev", "seen", now()).unwrap();
         let stands = || {
             let row = store.user("ada").unwrap();
             (row.seen_messages, row.open_alarm)
@@ -142,28 +151,97 @@ fn what_came_after_the_alarm_that_was_looked_at_waits_on() {
         keep("ada", (1, 2), None);
         let others = keep("bo", (0, 0), Some(Level::Urgent)).unwrap();
         for no_alarm_of_hers in [others, others + 1, 0, -1, i64::MAX] {
-            assert_eq!(
-                (look(Some(no_alarm_of_hers)), stands()),
-                (Some(0), (0, Some(Level::Urgent))),
-                "{no_alarm_of_hers}"
-            );
+            assert_eq!((seen(no_alarm_of_hers), stands()), (None, (0, Some(Level::Urgent))), "{no_alarm_of_hers}");
         }
         // The urgent one came while somebody looked at the first.
-        assert_eq!((look(Some(first)), stands()), (Some(1), (2, Some(Level::Urgent))));
-        assert_eq!((look(Some(first)), stands()), (Some(0), (2, Some(Level::Urgent))));
+        assert_eq!((seen(first), stands()), (Some((1, None)), (2, Some(Level::Urgent))));
+        assert_eq!((seen(first), stands()), (None, (2, Some(Level::Urgent))));
         let waiting: Vec<i64> = store.alarms(0, true).unwrap().alarms.iter().map(|alarm| alarm.id).collect();
         assert_eq!(waiting, [urgent, others]);
         let retention = Retention { days: Some(1), content_days: Some(1) };
         assert_eq!(store.retain(&retention, days(9)).unwrap().users, Vec::<i64>::new(), "nobody looked at it yet");
-        assert_eq!((look(Some(urgent)), stands()), (Some(1), (4, None)));
+        assert_eq!((seen(urgent), stands()), (Some((1, None)), (4, None)));
         // Nothing waits: what was said since stays new.
-        assert_eq!((look(None), stands()), (Some(0), (4, None)));
+        assert_eq!((all(), stands()), (Some(0), (4, None)));
         let last = keep("ada", (1, 3), Some(Level::Urgent)).unwrap();
         keep("ada", (1, 4), None);
         assert!(last > urgent);
-        assert_eq!((look(None), stands()), (Some(1), (7, None)), "without a number, all that is there");
-        assert_eq!(store.acknowledge_up_to("cy", Some(first), "rev", "", now()).unwrap(), None);
+        assert_eq!((all(), stands()), (Some(1), (7, None)), "without a number, all that is there");
+        assert_eq!(store.seen_up_to("cy", first).unwrap(), None);
         assert!(store.user("bo").unwrap().open_alarm.is_some());
+    });
+}
+
+#[test]
+fn what_came_after_is_raised_with_the_look_and_once() {
+    each(|place| {
+        let (store, other) = (place.open(&key(1)).unwrap(), place.open(&key(1)).unwrap());
+        let keep = |number, level: Option<Level>| {
+            let messages = [message(0, number, "one")];
+            let raised = level.and_then(alarm).map(|alarm| NewAlarm { at: messages[0].at, ..alarm });
+            store.keep(&NewTurn { alarm: raised, ..turn(&store, "ada", &messages) }).unwrap().1
+        };
+        let first = keep(0, Some(Level::Senior)).unwrap();
+        keep(1, None);
+        let judged = look(&store, first).unwrap();
+        assert_eq!((judged.user.seen_messages, judged.user.open_alarm, judged.user.messages), (1, None, 2));
+        let late = message(0, 2, "one").at;
+        let raises = |judged: Seen<'static>| {
+            let alarm = NewAlarm { at: late, verdict: b"what came after", ..alarm(Level::Review).unwrap() };
+            Seen { alarm: Some(alarm), ..judged }
+        };
+        // Another turn came meanwhile: nothing is noted, and nothing raised.
+        keep(2, None);
+        assert!(matches!(store.acknowledge_up_to(&raises(judged)), Err(StoreError::WentOn)));
+        assert_eq!((store.open_alarms().unwrap(), store.last_alarm().unwrap()), (1, first));
+        // Two who looked at the same: one of them raises it.
+        let (judged, twice) = (look(&store, first).unwrap(), look(&other, first).unwrap());
+        let (acknowledged, raised) = store.acknowledge_up_to(&raises(judged)).unwrap();
+        let raised = raised.unwrap();
+        assert!(acknowledged == 1 && raised > first, "{acknowledged} {raised}");
+        assert!(matches!(other.acknowledge_up_to(&raises(twice)), Err(StoreError::WentOn)));
+        assert!(look(&other, first).is_none(), "it does not wait any more");
+        let open = other.alarms(0, true).unwrap().alarms;
+        assert_eq!(open.len(), 1);
+        assert_eq!((open[0].id, open[0].level, open[0].at), (raised, Level::Review, late));
+        assert_eq!((&open[0].verdict[..], open[0].raised_at), (&b"what came after"[..], Some(now())));
+        let row = store.user("ada").unwrap();
+        let stands = (row.seen_messages, row.open_alarm, row.alarmed[2]);
+        assert_eq!(stands, (1, Some(Level::Review), Some(Level::Senior)), "the highest of all stays");
+        let retention = Retention { days: Some(1), content_days: Some(1) };
+        assert_eq!(store.retain(&retention, days(9)).unwrap().users, Vec::<i64>::new(), "nobody looked at it yet");
+        // Whoever looks at that one has seen everything.
+        let judged = look(&store, raised).unwrap();
+        assert_eq!(judged.user.seen_messages, 3);
+        assert_eq!(store.acknowledge_up_to(&judged).unwrap(), (1, None));
+        assert_eq!((store.open_alarms().unwrap(), store.check_whole().unwrap()), (0, None));
+        assert_eq!(store.retain(&retention, days(9)).unwrap().erased, 1);
+        assert!(matches!(store.acknowledge_up_to(&judged), Err(StoreError::WentOn)), "she is gone");
+    });
+}
+
+#[test]
+fn a_hold_that_is_set_while_the_first_turn_is_judged_changes_nothing_that_it_was_judged_by() {
+    each(|place| {
+        let store = place.open(&key(1)).unwrap();
+        let first = [message(0, 0, "one")];
+        let judged = turn(&store, "ada", &first);
+        assert!(store.hold("ada", true, now()).unwrap());
+        let held = store.user("ada").unwrap();
+        assert_eq!(store.keep(&judged).unwrap(), (held.id, None));
+        assert_eq!(store.user("ada").unwrap(), UserRow { messages: 1, sessions: 1, ..held });
+        assert_eq!(store.history("ada").unwrap().unwrap()[0].messages, first);
+        // Of what was kept meanwhile it knows nothing.
+        assert!(matches!(store.keep(&judged), Err(StoreError::WentOn)));
+        // Whoever was known when the turn was judged is not taken for another.
+        store.hold("bo", true, now()).unwrap();
+        let judged = turn(&store, "bo", &first);
+        store.hold("bo", false, now()).unwrap();
+        assert!(store.erase("bo").unwrap());
+        store.hold("bo", true, now()).unwrap();
+        assert!(matches!(store.keep(&judged), Err(StoreError::WentOn)));
+        assert_eq!(store.user("bo").unwrap().messages, 0);
+        assert_eq!(store.check_whole().unwrap(), None);
     });
 }
 

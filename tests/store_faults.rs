@@ -45,7 +45,7 @@ fn a_copy_for_which_there_is_no_room_is_told_and_leaves_nothing_behind() {
     assert_eq!(disk.path().read_dir().unwrap().count(), 0, "a part of a copy is no copy");
     assert!(disk.remount("size=8m"));
     store.back_up(&copy).unwrap();
-    let restored = Store::restore(&copy, restored.path(), &key(1)).unwrap();
+    let restored = Store::restore(&copy, restored.path(), &key(1), now()).unwrap();
     assert_eq!(restored.history("ada").unwrap().unwrap()[0].messages, messages);
 }
 

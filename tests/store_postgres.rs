@@ -319,9 +319,17 @@ fn what_pg_dump_copies_is_put_back_by_pg_restore() {
     server.sql("DROP SCHEMA throughline CASCADE");
     let dump = server.folder().join("copy.dump");
     run(&format!("pg_restore --dbname='{}' '{}'", server.url(), dump.display()));
+    let before_ms = jiff::Timestamp::now().as_millisecond();
+    let notes = include_str!("../deploy/postgresql.md").lines().find(|line| line.contains("setval(")).unwrap();
+    server.sql(notes.split('"').nth(1).unwrap());
     let store = connect(&server);
     assert_eq!(store.check_whole().unwrap(), None);
     assert_eq!(store.history("ada").unwrap().unwrap()[0].messages[0].content.as_deref(), Some("one"));
+    let messages = [message(0, 0, "two")];
+    let raised = NewTurn { alarm: alarm(Level::Review), ..turn(&store, "bo", &messages) };
+    let after_ms = before_ms + 60_000;
+    let number = store.keep(&raised).unwrap().1.unwrap();
+    assert!((before_ms..after_ms).contains(&number), "{number} is none of {before_ms}..{after_ms}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing is made, and a database of an
+//! `throughline doctor`: whether `serve` would start, and what would bite later. Nothing that is made stays, and a database of an
 //! older form stays as it is.
 
 use std::fmt::Display;
@@ -14,7 +14,8 @@ use throughline::store::Store;
 use throughline::transcript::{History, Message, Role, Session};
 use throughline::window::WindowSpec;
 
-use super::args::ServeArgs;
+use super::args::{ServeArgs, StoreAt};
+use super::folder::try_folder;
 use super::limits::use_threads;
 use super::model::{self, ReadAs};
 use super::serve::{cache_bytes_max, server_settings};
@@ -172,9 +173,14 @@ fn checked(args: &ServeArgs, cache_bytes_max: usize) -> anyhow::Result<Option<Re
 /// What is kept, and who may read it.
 fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
     let at = &args.store;
-    if at.database.is_none() && !at.folder.join("throughline.sqlite").exists() {
-        report.note("store", &format!("{} has no database: `serve` makes one", at.folder.display()))?;
-        return Ok(());
+    if at.database.is_none() {
+        let had = try_folder(&at.folder);
+        let is_had = had.is_ok();
+        report
+            .found("folder", had, |()| format!("{} is no other server's, and can be written", at.folder.display()))?;
+        if !store::has_database(&at.folder) {
+            return begun(at, is_had, report);
+        }
     }
     let opened = store::open(at);
     match opened.as_ref().ok().and_then(store::older) {
@@ -187,6 +193,17 @@ fn kept(args: &ServeArgs, report: &mut Report) -> anyhow::Result<()> {
     }
     if others_may_read(&at.folder) {
         report.note("folder", &format!("others may read {}; hint: chmod 700", at.folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Where there is no database yet: whether the key is one, if it is not made; in a folder that can be had, that they are made.
+fn begun(at: &StoreAt, is_had: bool, report: &mut Report) -> anyhow::Result<()> {
+    if !store::makes_key(at) {
+        report.found("key", store::key(at), |_| "it is one".into())?;
+    }
+    if is_had {
+        report.note("store", &format!("{} has no database: `serve` makes one", at.folder.display()))?;
     }
     Ok(())
 }

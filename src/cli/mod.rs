@@ -15,6 +15,8 @@ mod args;
 mod benchmark;
 #[cfg(feature = "server")]
 mod doctor;
+#[cfg(feature = "server")]
+mod folder;
 mod limits;
 #[cfg(feature = "server")]
 mod log;

@@ -1,13 +1,14 @@
 //! `throughline store …`, and how what `serve` keeps is opened.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
 use throughline::store::{Form, MasterKey, Store};
 
 use super::args::{StoreArgs, StoreAt, StoreCommand};
+use super::folder::{Alone, cannot_make, write_private};
 use super::limits::read_small;
 use super::{EXIT_CLEAN, EXIT_ERROR};
 
@@ -47,44 +48,31 @@ pub fn run(args: StoreArgs) -> anyhow::Result<u8> {
                 at.database.is_none(),
                 "a copy of PostgreSQL is put back by its own pg_restore; hint: leave --database out for a copy of SQLite"
             );
-            let _alone = alone(&at.folder)?;
-            let store = Store::restore(&args.from, &at.folder, &key(at, false)?)?;
+            let key = key(at)?;
+            // What is refused leaves neither folder nor lock behind.
+            let mut alone = Alone::take(&at.folder)?;
+            let store = Store::restore(&args.from, &at.folder, &key, Timestamp::now())?;
+            alone.stay();
             let [users, messages, alarms] = store.counts()?;
             writeln!(stdout(), "{}: restored, whole, and its key fits", store.place())?;
             writeln!(stdout(), "users {users}, messages {messages}, alarms that wait {alarms}")?;
+            writeln!(stdout(), "new alarms have numbers that none had before the copy was put back")?;
         }
     }
     Ok(EXIT_CLEAN)
 }
 
-/// One server a folder, which is made where there is none: what it holds in memory is in step with what is kept. The lock goes with the
-/// process.
-fn alone(folder: &Path) -> anyhow::Result<File> {
-    private_folder(folder)
-        .with_context(|| format!("cannot make {}; hint: --folder names another", folder.display()))?;
-    let path = folder.join("lock");
-    let file = File::create(&path).with_context(|| cannot_make(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another server has {}; hint: --folder names another, one server a folder", folder.display())
-        }
-        Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-fn cannot_make(file: &Path) -> String {
-    format!("cannot make {}; hint: the folder must be writable by this user; --folder names another", file.display())
-}
-
 /// Opens the store for a server, made where there is none and brought to this build's form, and the folder's lock, which is taken before
 /// anything is changed. A database of several servers sees to it that they do not meet.
-pub fn open_to_serve(at: &StoreAt) -> anyhow::Result<(Store, Option<File>)> {
+pub fn open_to_serve(at: &StoreAt) -> anyhow::Result<(Store, Option<Alone>)> {
     let (store, alone) = match &at.database {
         Some(url) => (connect(url, at, true)?, None),
         None => {
-            let alone = alone(&at.folder)?;
-            (Store::open(&at.folder, &key(at, true)?)?, Some(alone))
+            let mut alone = Alone::take(&at.folder)?;
+            let key = if makes_key(at) { make_key(&at.folder.join("key"))? } else { key(at)? };
+            let store = Store::open(&at.folder, &key)?;
+            alone.stay();
+            (store, Some(alone))
         }
     };
     let form = store.form();
@@ -101,7 +89,7 @@ pub fn open(at: &StoreAt) -> anyhow::Result<Store> {
     }
     let folder = &at.folder;
     ensure!(folder.is_dir(), "{} is no folder; hint: --folder names the one that `serve` was given", folder.display());
-    Ok(Store::open_as_it_is(folder, &key(at, false)?)?)
+    Ok(Store::open_as_it_is(folder, &key(at)?)?)
 }
 
 /// What is told of a store of an older form, of which nothing else can be.
@@ -121,24 +109,35 @@ pub fn older(store: &Store) -> Option<String> {
 fn connect(url: &str, at: &StoreAt, to_serve: bool) -> anyhow::Result<Store> {
     let ca_file = at.database_ca.clone();
     let settings = throughline::store::PostgresSettings { ca_file, ..throughline::store::PostgresSettings::new(url) };
-    let key = key(at, false)?;
+    let key = key(at)?;
     Ok(if to_serve { Store::connect(&settings, &key)? } else { Store::connect_as_it_is(&settings, &key)? })
 }
 
 #[cfg(not(feature = "postgres"))]
 fn connect(_: &str, _: &StoreAt, _: bool) -> anyhow::Result<Store> {
-    bail!("this build opens no connection to a database; hint: cargo build --release --features postgres")
+    anyhow::bail!("this build opens no connection to a database; hint: cargo build --release --features postgres")
 }
 
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+/// Whether there is a database in the folder. Where the folder cannot be looked into, [`Alone::take`] tells.
+pub fn has_database(folder: &Path) -> bool {
+    folder.join("throughline.sqlite").exists()
 }
 
-fn key(at: &StoreAt, make: bool) -> anyhow::Result<MasterKey> {
+/// Whether a server makes a key. That is for an empty folder alone: beside a database it would only hide that the right one is missing.
+pub fn makes_key(at: &StoreAt) -> bool {
+    let is_named = at.database.is_some() || at.key_file.is_some() || std::env::var(KEY_VARIABLE).is_ok();
+    !is_named && !at.folder.join("key").exists() && !has_database(&at.folder)
+}
+
+fn make_key(file: &Path) -> anyhow::Result<MasterKey> {
+    let key = MasterKey::random()?;
+    write_private(file, &key.to_hex()).with_context(|| cannot_make(file))?;
+    tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
+    Ok(key)
+}
+
+/// The key that is there.
+pub fn key(at: &StoreAt) -> anyhow::Result<MasterKey> {
     const FORM: &str = "hint: 64 hexadecimal digits, such as `openssl rand -hex 32` writes";
     if let Ok(text) = std::env::var(KEY_VARIABLE) {
         return MasterKey::from_hex(&text).with_context(|| format!("{KEY_VARIABLE} is no key; {FORM}"));
@@ -148,25 +147,7 @@ fn key(at: &StoreAt, make: bool) -> anyhow::Result<MasterKey> {
         "there is no key; hint: --key-file or {KEY_VARIABLE}, the same for every server of the database: `openssl rand -hex 32` makes one"
     );
     let file = at.key_file.clone().unwrap_or_else(|| at.folder.join("key"));
-    // A key is made for an empty folder alone: beside a database it would only hide that the right one is missing.
-    if make && at.key_file.is_none() && !file.exists() && !at.folder.join("throughline.sqlite").exists() {
-        let key = MasterKey::random()?;
-        write_private(&file, &key.to_hex()).with_context(|| cannot_make(&file))?;
-        tracing::warn!(file = %file.display(), "a key was made beside the data: move it elsewhere and name it with --key-file");
-        return Ok(key);
-    }
     let text =
         read_small(&file).with_context(|| format!("the key {}; hint: --key-file or {KEY_VARIABLE}", file.display()))?;
     MasterKey::from_hex(&text).with_context(|| format!("{} is no key; {FORM}", file.display()))
-}
-
-fn write_private(file: &PathBuf, text: &str) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut made = options.open(file)?;
-    made.write_all(text.as_bytes())?;
-    made.write_all(b"\n")?;
-    made.sync_all()
 }

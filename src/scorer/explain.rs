@@ -97,7 +97,7 @@ impl Scorer {
     }
 
     fn level_of(&self, kind: ArcKind, history: &History) -> Result<Without, ScoreError> {
-        let (messages, _) = self.read(history, &mut |_| true)?;
+        let (messages, _) = self.read(usize::MAX, history, &mut |_| true)?;
         let policy = self.policy();
         let state = walk((kind, &policy), history, &messages).state;
         Ok(Without { messages: 0, score: state.score(), level: policy.arc_level(&state) })

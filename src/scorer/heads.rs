@@ -2,7 +2,7 @@
 //!
 //! [`HeadStream`] is the history as far as it was said. What is pushed is written into the open window and computed
 //! at the next [`HeadStream::flush`]: after every message where an answer is waited for, or once a window where a whole history
-//! is read. Attention is causal and the plan of a history does not change as it grows, so both give the same scores.
+//! is read; in pieces where others wait meanwhile. Attention is causal and the plan of a history does not change as it grows, so both give the same scores.
 
 use std::ops::Range;
 
@@ -18,6 +18,9 @@ use crate::scoring::{CumulativeLogits, MessageScore, at_least, expected_stance};
 use crate::transcript::{History, Role};
 use crate::window::{Item, Piece, Planner, Step, Window, WindowError, WindowSpec, choose_carried};
 
+/// What an open window is computed in where others wait: a quarter of a second on two cores. The kernels come to the same bits in however
+/// many pieces.
+pub(super) const PIECE_TOKENS: usize = 512;
 /// Evidence below this weight is not carried into later windows.
 const CARRIED_WEIGHT_MIN: f32 = 0.2;
 
@@ -89,6 +92,8 @@ pub(super) struct HeadStream {
     /// How much each entry matters to later windows.
     weights: Vec<f32>,
     open: Open,
+    /// As many tokens of the open window are computed in one go.
+    piece_tokens: usize,
     pub windows: usize,
     /// Tokens computed.
     pub tokens: usize,
@@ -114,19 +119,19 @@ impl HeadReader {
         })
     }
 
-    /// Reads a whole history, a prefill a window.
+    /// Reads a whole history, in prefills of so many tokens at most; between two of them `go_on` is asked.
     pub fn read(
         &self,
         model: &Model,
-        spec: &WindowSpec,
+        (spec, piece_tokens): (&WindowSpec, usize),
         history: &History,
         go_on: GoOn,
     ) -> Result<Reading, ScoreError> {
-        let mut stream = HeadStream::new(*spec)?;
+        let mut stream = HeadStream::new(*spec, piece_tokens)?;
         for said in said(history) {
             stream.push(self, model, said, go_on)?;
         }
-        stream.flush(model)?;
+        stream.flush(model, go_on)?;
         go_on(stream.entries.len());
         let notes = ReadingNotes { kept_apart: history.message_count() - stream.entries.len(), ..stream.notes() };
         Ok((stream.messages().collect(), notes))
@@ -150,14 +155,17 @@ fn said(history: &History) -> impl Iterator<Item = Said<'_>> {
 }
 
 impl HeadStream {
+    /// Of which so many tokens are computed in one go.
+    ///
     /// # Errors
     /// When the spec leaves no room.
-    pub fn new(spec: WindowSpec) -> Result<Self, WindowError> {
+    pub fn new(spec: WindowSpec, piece_tokens: usize) -> Result<Self, WindowError> {
         Ok(Self {
             planner: Planner::new(spec)?,
             entries: Vec::new(),
             weights: Vec::new(),
             open: Open::default(),
+            piece_tokens,
             windows: 0,
             tokens: 0,
             marked: false,
@@ -200,7 +208,7 @@ impl HeadStream {
         Ok(())
     }
 
-    /// Takes in the next message. Where a window is full, what waits in it is computed; before another is opened, `go_on` is asked, by the
+    /// Takes in the next message. Where a window is full, what waits in it is computed; after every piece of it `go_on` is asked, by the
     /// messages that are read, whether to.
     ///
     /// # Errors
@@ -210,7 +218,7 @@ impl HeadStream {
         for step in self.plan(reader, model, index, said.role) {
             match step {
                 Step::Opens(window) => {
-                    self.flush(model)?;
+                    self.flush(model, go_on)?;
                     if !go_on(index) {
                         return Err(ScoreError::Stopped);
                     }
@@ -246,9 +254,28 @@ impl HeadStream {
         self.planner.push(Item { content_tokens, wrap_tokens: reader.format.wrap_tokens(role), gap_tokens })
     }
 
-    /// Computes what was written and waits.
-    pub fn flush(&mut self, model: &Model) -> Result<(), ScoreError> {
-        if self.waits() { compute(model, &mut [self]) } else { Ok(()) }
+    /// Computes what was written and waits; between two pieces of it `go_on` is asked.
+    ///
+    /// # Errors
+    /// When the engine fails, or not to go on.
+    pub fn flush(&mut self, model: &Model, go_on: GoOn) -> Result<(), ScoreError> {
+        while self.waits() {
+            compute(model, &mut [self])?;
+            if self.waits() && !go_on(self.read_count()) {
+                return Err(ScoreError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything of the open window is to be computed.
+    pub fn is_due(&self) -> bool {
+        self.waits() || self.cold_tokens() > 0
+    }
+
+    /// Messages that are computed.
+    pub fn read_count(&self) -> usize {
+        self.open.waiting.first().copied().unwrap_or(self.entries.len())
     }
 
     /// Whether messages wait to be computed.
@@ -271,13 +298,14 @@ impl HeadStream {
         }
     }
 
-    /// What of the open window is to be computed.
+    /// What of the open window is to be computed next.
     fn due(&self) -> Option<Due> {
         let Open { prompt, waiting, cache, .. } = &self.open;
-        let (known, end) = (cache.tokens(), prompt.tokens.len());
+        let known = cache.tokens();
+        let tokens = known..prompt.tokens.len().min(known.saturating_add(self.piece_tokens));
         let waits = &prompt.ends[prompt.ends.len() - waiting.len()..];
-        let read = waits.iter().filter(|end| **end >= known).map(|end| end - known).collect();
-        (known < end).then_some(Due { tokens: known..end, read })
+        let read = waits.iter().filter(|end| tokens.contains(end)).map(|end| end - known).collect();
+        (!tokens.is_empty()).then_some(Due { tokens, read })
     }
 
     /// Keeps what was computed of a draft but for what stands after its text: a longer one goes on from before that.
@@ -412,8 +440,8 @@ impl HeadStream {
     }
 }
 
-/// Computes what was written into the open windows of several histories, side by side: what waits there has a score afterwards, and
-/// of the rest keys and values are held. After an error it can be asked again.
+/// Computes a piece of what was written into the open windows of several histories, side by side. After the last one what waits there has a
+/// score, and of the rest keys and values are held. After an error it can be asked again.
 ///
 /// # Errors
 /// When the engine fails, for one of them or for all.
@@ -433,7 +461,7 @@ pub(super) fn compute(model: &Model, streams: &mut [&mut HeadStream]) -> Result<
         stream.open.heard.extend(logits);
         stream.open.cache = cache;
     }
-    streams.iter_mut().for_each(|stream| stream.settle());
+    streams.iter_mut().filter(|stream| stream.cold_tokens() == 0).for_each(|stream| stream.settle());
     Ok(())
 }
 

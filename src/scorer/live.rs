@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::heads::{HeadReader, HeadStream, Mark, Said, compute};
+use super::heads::{HeadReader, HeadStream, Mark, PIECE_TOKENS, Said, compute};
 use super::{GoOn, Reader, ReadingNotes, ScoreError, ScoredMessage, Scorer, TargetScore, targets};
 use crate::arc::{ArcKind, ArcState, Arcs, ArcsMark, MessageAt, Observation};
 use crate::engine::EngineError;
@@ -97,7 +97,7 @@ impl Scorer {
         Ok(Live {
             scorer: self,
             reader,
-            stream: HeadStream::new(self.spec)?,
+            stream: HeadStream::new(self.spec, PIECE_TOKENS)?,
             arcs: Arcs::new(),
             toward: Toward::new(),
             next: None,
@@ -113,29 +113,43 @@ impl Scorer {
         self.hear_while(turns, &mut |_| true)
     }
 
-    /// As [`Scorer::hear`], for as long as `go_on` says so: it is asked whenever a history needs another window, by the messages of that history
-    /// that were read. Other histories of this scorer may be read meanwhile.
+    /// As [`Scorer::hear`], for as long as `go_on` says so: it is asked between two pieces of a window, and two windows, by the messages of one
+    /// of the histories that were read. Other histories of this scorer may be read meanwhile.
     ///
     /// # Errors
-    /// Also [`ScoreError::Stopped`], for a history in which it was not gone on.
+    /// Also [`ScoreError::Stopped`], for a history that was not read to its end.
     pub fn hear_while(
         &self,
         turns: &mut [Turn],
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Vec<Result<Vec<Heard>, ScoreError>> {
+        let mut goes_on = true;
+        let mut go_on = |read| {
+            goes_on = goes_on && go_on(read);
+            goes_on
+        };
         let drafts = turns.iter_mut().filter(|turn| turn.hearing != Hearing::Said);
         // What was said is computed once, not for every draft.
-        self.compute(drafts.map(|turn| &mut turn.live.stream).collect());
-        let begun: Vec<_> = turns.iter_mut().map(|turn| turn.begin(go_on)).collect();
+        self.compute(drafts.map(|turn| &mut turn.live.stream).collect(), &mut go_on);
+        let begun: Vec<_> = turns.iter_mut().map(|turn| turn.begin(&mut go_on)).collect();
         let waiting = turns.iter_mut().map(|turn| &mut turn.live.stream).filter(|stream| stream.waits());
-        self.compute(waiting.collect());
-        turns.iter_mut().zip(begun).map(|(turn, (before, waiting))| turn.end(before, waiting)).collect()
+        self.compute(waiting.collect(), &mut go_on);
+        let begun = turns.iter_mut().zip(begun);
+        begun.map(|(turn, (before, waiting))| turn.end(before, waiting, goes_on)).collect()
     }
 
-    /// Computes open windows together, as far as that goes: one that cannot be computed does not keep the others, and whoever needs it is told.
-    fn compute(&self, mut streams: Vec<&mut HeadStream>) {
-        if compute(&self.model, &mut streams).is_err() && streams.len() > 1 {
-            streams.into_iter().for_each(|stream| self.compute(vec![stream]));
+    /// Computes open windows together, a piece of each at a time, as far as that goes: one that cannot be computed does not keep the others,
+    /// and whoever needs it is told.
+    fn compute(&self, mut streams: Vec<&mut HeadStream>, go_on: GoOn) {
+        loop {
+            streams.retain(|stream| stream.is_due());
+            let Some(first) = streams.first() else { return };
+            if !go_on(first.read_count()) {
+                return;
+            }
+            if compute(&self.model, &mut streams).is_err() {
+                streams.retain_mut(|stream| compute(&self.model, &mut [stream]).is_ok());
+            }
         }
     }
 }
@@ -159,10 +173,14 @@ impl<'t> Turn<'t, '_> {
         &mut self,
         before: Option<Before>,
         waiting: Result<Vec<Waiting>, ScoreError>,
+        goes_on: bool,
     ) -> Result<Vec<Heard>, ScoreError> {
         let heard = waiting.and_then(|waiting| {
+            if self.live.stream.waits() && !goes_on {
+                return Err(ScoreError::Stopped);
+            }
             // What could not be computed says why.
-            self.live.stream.flush(&self.live.scorer.model)?;
+            self.live.stream.flush(&self.live.scorer.model, &mut |_| true)?;
             Ok(self.live.judge_all(waiting))
         });
         before.into_iter().for_each(|before| self.live.go_back(before));

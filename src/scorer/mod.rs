@@ -239,13 +239,13 @@ impl Scorer {
     /// # Errors
     /// When the engine fails. A message the guard refuses to judge is no error: it is counted.
     pub fn score(&self, history: &History, progress: &mut dyn FnMut(usize)) -> Result<HistoryScore, ScoreError> {
-        self.score_while(history, &mut |done| {
+        self.score_in(usize::MAX, history, &mut |done| {
             progress(done);
             true
         })
     }
 
-    /// The same for as long as it is wanted: `go_on` is asked after every window, with the number of messages done so far.
+    /// The same for as long as it is wanted: `go_on` is asked after every piece of a window, with the number of messages done so far.
     ///
     /// # Errors
     /// [`ScoreError::Stopped`] where it is wanted no longer; as [`Self::score`].
@@ -254,7 +254,11 @@ impl Scorer {
         history: &History,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<HistoryScore, ScoreError> {
-        let (messages, notes) = self.read(history, go_on)?;
+        self.score_in(heads::PIECE_TOKENS, history, go_on)
+    }
+
+    fn score_in(&self, piece_tokens: usize, history: &History, go_on: GoOn) -> Result<HistoryScore, ScoreError> {
+        let (messages, notes) = self.read(piece_tokens, history, go_on)?;
         let policy = self.policy();
         let walks = ArcKind::ALL.map(|kind| walk((kind, &policy), history, &messages));
         let mut named = Named::default();
@@ -266,9 +270,10 @@ impl Scorer {
         Ok(HistoryScore { user_id: history.user_id.clone(), messages, arcs, verdict, targets, notes })
     }
 
-    fn read(&self, history: &History, go_on: GoOn) -> Result<Reading, ScoreError> {
+    /// In prefills of so many tokens at most, where heads are read.
+    fn read(&self, piece_tokens: usize, history: &History, go_on: GoOn) -> Result<Reading, ScoreError> {
         match &self.reader {
-            Reader::Heads(reader) => reader.read(&self.model, &self.spec, history, go_on),
+            Reader::Heads(reader) => reader.read(&self.model, (&self.spec, piece_tokens), history, go_on),
             Reader::Verdict(reader) => reader.read(&self.model, &self.spec, history, go_on),
         }
     }

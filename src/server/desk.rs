@@ -1,6 +1,6 @@
 //! The one thread that owns the model: it takes jobs from the [`Queue`] and does them one after another, but for turns and drafts of
-//! different users that wait at once: those are computed side by side (`judge`). What takes more than a window gives way between its
-//! windows to what others wait for.
+//! different users that wait at once: those are computed side by side (`judge`). What takes more than a window gives way between
+//! pieces of its windows to what others wait for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,7 +123,7 @@ impl Owned for Job {
 /// Where jobs are handed in.
 pub struct Desk {
     queue: Arc<Queue<Job>>,
-    /// What a window takes in anew: what is longer takes more than one, and gives way between them.
+    /// What a window takes in anew: what is longer takes more than one, and gives way to others.
     window_tokens: usize,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -318,7 +318,7 @@ impl<'a> Worker<'a> {
         jobs
     }
 
-    /// Between two windows of something that takes many: does what goes before it.
+    /// Between two pieces of something that takes many: does what goes before it.
     fn give_way(&mut self, Way { queue, priority }: Way) {
         let (begun, given, judged) = (Instant::now(), self.given, self.all_judged);
         // Somebody waits for what is long, too: it goes on when those who wait now are served. Whole histories let everybody go before.

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::auth::{Caller, Refused, Scope};
 use super::problem::Problem;
+use super::wire::objects::Object;
 use super::{App, trace};
 
 /// Milliseconds until a caller gives up.
@@ -197,21 +198,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             .beyond(said, limit),
             _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not come whole", "send it again"),
         })?;
-        // Lists would pass for objects, field by field.
-        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            let detail = "the body is a list, and an object is read";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "GET /openapi.json says what is read"));
-        }
         Ok(Self(read_json(&bytes)?, bytes.to_vec()))
     }
 }
 
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    let read = serde_json::from_slice(bytes).map(|Object(read)| read);
+    read.map_err(|error| {
         let (what, status) = match error.classify() {
             serde_json::error::Category::Data => {
                 // Read again for the place alone: a body that can be read does not pay for it.
-                let again = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes));
+                let bytes = &mut serde_json::Deserializer::from_slice(bytes);
+                let again = serde_path_to_error::deserialize::<_, Object<T>>(bytes);
                 let place = again.err().map_or_else(String::new, |error| place(error.path()));
                 (what_of_a_field(&place, &error), StatusCode::UNPROCESSABLE_ENTITY)
             }
@@ -288,7 +286,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
 pub(super) fn check_id(what: &str, id: &str) -> Result<(), Problem> {
     let chars = id.chars().count();
     let (limit, hint) = match chars {
-        0 => (1, "an id of your own choice; without one, turns of different users would be one user's"),
+        0 => (1, "one of your own choice: what has none would be taken for another's"),
         1..=ID_CHARS_MAX => return Ok(()),
         _ => (ID_CHARS_MAX, "a digest of it, if it is long"),
     };
@@ -325,6 +323,11 @@ mod tests {
         let more = |key: &str| turn(&format!(r#"{{"role": "user", "content": "", "{key}": 1}}"#));
         assert_eq!(told(&more("name")), unreadable("messages[0].name is no field that is read"));
         assert_eq!(told(&more("a secret that was said")), unreadable("messages[0].… is no field that is read"));
+        assert_eq!(
+            told(&turn(r#"["user", "secret", null]"#)),
+            unreadable("messages[0] is of another kind than is read")
+        );
+        assert_eq!(told(r#"["secret", "s", null, [], null]"#), unreadable("it is of another kind than is read"));
         assert_eq!(told(r#""secret""#), unreadable("it is of another kind than is read"));
         assert_eq!(told(&(turn(said) + "secret")).0, 400);
         assert_eq!(told(r#"{"user_id": secret"#).0, 400);

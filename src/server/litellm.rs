@@ -1,8 +1,9 @@
 //! `POST /beta/litellm_basic_guardrail_api`: LiteLLM's generic guardrail (its documentation, *Generic Guardrail API*, beta), so that its proxy asks
 //! here before a prompt goes out and before a reply comes back.
 //!
-//! LiteLLM sends the whole conversation with every request. Of a request the last text is the user's new message, of a response
-//! every text is the assistant's: these are judged in the user's history and, where LiteLLM says whose it is, kept as turns. A reply that
+//! LiteLLM sends the whole conversation with every request: all its texts, and beside them, where it has them, the messages with their roles. Of a
+//! request what the user said since the assistant last spoke is judged, and where there are texts alone, the last of them; of a response
+//! every text is the assistant's. These are judged in the user's history and, where LiteLLM says whose it is, kept as turns. A reply that
 //! is streamed may be asked about again and again as it grows: every version is judged, and the first is kept. Images and tool calls
 //! are not read.
 
@@ -19,9 +20,10 @@ use super::App;
 use super::desk::{Said, Work};
 use super::front::{Body, check_id};
 use super::problem::Problem;
+use super::proxy::{ChatMessage, fresh};
 use super::queue::Priority;
 use super::routes::tokens;
-use super::wire::millis;
+use super::wire::{millis, objects};
 use crate::transcript::{History, Message, Role, Session};
 use crate::verdict::Level;
 
@@ -31,11 +33,14 @@ const BLOCK_AT: Level = Level::Urgent;
 /// What LiteLLM asks; whatever else stands beside it is not looked at.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct GuardrailIn {
-    /// The texts of the conversation, the oldest first.
+    /// The texts of the conversation, the oldest first, whoever they are from.
     #[serde(default)]
     pub texts: Vec<String>,
+    /// The conversation with its roles, of a request.
+    #[serde(default, deserialize_with = "objects::list_or_null")]
+    pub structured_messages: Option<Vec<ChatMessage>>,
     pub input_type: InputType,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects::one_or_null")]
     pub request_data: Option<RequestData>,
     /// One a request and its response.
     #[serde(default)]
@@ -43,7 +48,7 @@ pub struct GuardrailIn {
     /// One a conversation, where the client sends it: its session.
     #[serde(default)]
     pub litellm_trace_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects::one_or_null")]
     pub additional_provider_specific_params: Option<Params>,
 }
 
@@ -96,13 +101,9 @@ pub struct GuardrailOut {
 pub(super) async fn guardrail(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Body(asked, _): Body<GuardrailIn>,
+    Body(mut asked, _): Body<GuardrailIn>,
 ) -> Result<Json<GuardrailOut>, Problem> {
-    let role = if asked.input_type == InputType::Request { Role::User } else { Role::Assistant };
-    let texts = match role {
-        Role::User => asked.texts.last().into_iter().cloned().collect(),
-        _ => asked.texts,
-    };
+    let (role, texts) = said(&mut asked);
     let now = millis(Timestamp::now());
     let message = |content| Message { role, content, timestamp: Some(now) };
     let messages: Vec<Message> = texts.into_iter().filter(|text| !text.is_empty()).map(message).collect();
@@ -124,21 +125,21 @@ pub(super) async fn guardrail(
     let user_id = app.known_as(user_id);
     let session_id = asked.litellm_trace_id.filter(|id| !id.is_empty()).unwrap_or_else(|| "litellm".into());
     check_id("litellm_trace_id", &session_id)?;
-    let said = || Said {
+    let turn = || Said {
         user_id: user_id.clone(),
         session_id: session_id.clone(),
         session_started_at: None,
         messages: messages.clone(),
         now,
     };
-    let out = app.considered(said(), deadline).await?;
+    let out = app.considered(turn(), deadline).await?;
     let decided = decided(out.standing.level, out.flagged, params.block_at);
     if params.keep != Some(false) {
         // The same call may be asked about again: it is kept once.
         let key = asked.litellm_call_id.filter(|id| check_id("litellm_call_id", id).is_ok());
         let text: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
         let request = key.map(|id| (format!("litellm {role:?} {id}"), app.store.digest(text.join("\n").as_bytes())));
-        let kept = app.desk.ask(Work::Turn(said(), request), Priority::Urgent, tokens(&messages), deadline).await;
+        let kept = app.desk.ask(Work::Turn(turn(), request), Priority::Urgent, tokens(&messages), deadline).await;
         // That another text of this call is kept is no reason to stop the reply.
         if let Err(problem) = kept
             && problem.status != StatusCode::UNPROCESSABLE_ENTITY.as_u16()
@@ -153,6 +154,18 @@ pub(super) async fn guardrail(
     Ok(Json(decided))
 }
 
+/// Whose texts are judged, and which.
+fn said(asked: &mut GuardrailIn) -> (Role, Vec<String>) {
+    let mut texts = std::mem::take(&mut asked.texts);
+    match (asked.input_type, &asked.structured_messages) {
+        (InputType::Response, _) => (Role::Assistant, texts),
+        (InputType::Request, Some(messages)) if !messages.is_empty() => {
+            (Role::User, fresh(messages).into_iter().map(|(_, text)| text).collect())
+        }
+        (InputType::Request, _) => (Role::User, texts.pop().into_iter().collect()),
+    }
+}
+
 /// Blocks what a level rests on that is high enough.
 fn decided(level: Level, flagged: bool, block_at: Option<Level>) -> GuardrailOut {
     let at = block_at.unwrap_or(BLOCK_AT);
@@ -163,7 +176,30 @@ fn decided(level: Level, flagged: bool, block_at: Option<Level>) -> GuardrailOut
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_request_is_what_the_user_said_last_and_a_response_the_assistants() {
+        let read = |asked: serde_json::Value| said(&mut serde_json::from_value(asked).unwrap());
+        let of = |role, texts: &[&str]| (role, texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let told = |role: &str, content: serde_json::Value| json!({"role": role, "content": content});
+        let parts = json!([{"type": "text", "text": "a threat"}, {"type": "text", "text": "thanks"}]);
+        let texts = json!(["be kind", "hello", "a threat", "thanks"]);
+        let request = |messages: serde_json::Value| json!({"input_type": "request", "texts": texts, "structured_messages": messages});
+        let asked = json!([told("system", json!("be kind")), told("assistant", json!("hello")), told("user", parts)]);
+        assert_eq!(read(request(asked)), of(Role::User, &["a threat\nthanks"]));
+        // What a tool says is not the user's.
+        let called = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]});
+        let tool = json!([told("user", json!("sum it up")), called, told("tool", json!("a threat"))]);
+        assert_eq!(read(request(tool)), of(Role::User, &[]));
+        for nobody in [json!(null), json!([])] {
+            assert_eq!(read(request(nobody)), of(Role::User, &["thanks"]));
+        }
+        let response = json!({"input_type": "response", "texts": ["one", "two"]});
+        assert_eq!(read(response), of(Role::Assistant, &["one", "two"]));
+    }
 
     #[test]
     fn only_what_a_level_rests_on_is_blocked() {

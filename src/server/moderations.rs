@@ -21,7 +21,7 @@ use super::desk::Said;
 use super::front::{Body, text_header};
 use super::problem::Problem;
 use super::queue::Priority;
-use super::wire::{MessageOut, StandingOut, millis};
+use super::wire::{MessageOut, StandingOut, millis, objects};
 use crate::transcript::{History, Message, Role, Session};
 use crate::verdict::Level;
 
@@ -58,7 +58,7 @@ pub struct ModerationIn {
 pub enum InputIn {
     Text(String),
     Texts(Vec<String>),
-    Parts(Vec<PartIn>),
+    Parts(#[serde(deserialize_with = "objects::list")] Vec<PartIn>),
 }
 
 /// A part of one text.

@@ -1,6 +1,9 @@
 //! One user's history in memory, and when it raises an alarm.
 
+use tokio::sync::broadcast;
+
 use super::judging::Judging;
+use super::metrics::Metrics;
 use super::problem::Problem;
 use super::wire::{SinceOut, StandingOut};
 use crate::arc::{ArcKind, ArcState, Arcs, Observation};
@@ -123,12 +126,29 @@ impl<'a> UserLive<'a> {
 /// acknowledged what there was, and what came `since` would come to one by itself that is above what still waits. Old evidence raises
 /// none again.
 fn raised(row: &UserRow, verdict: &Verdict, since: Option<Level>) -> Option<Level> {
-    let new = |now: Level, before: Option<Level>| now >= Level::Review && before.is_none_or(|before| now > before);
     let arcs = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
-    if new(arcs[0], row.alarmed[0]) || new(arcs[1], row.alarmed[1]) || new(verdict.level, row.alarmed[2]) {
+    if is_new(arcs[0], row.alarmed[0]) || is_new(arcs[1], row.alarmed[1]) || is_new(verdict.level, row.alarmed[2]) {
         return Some(verdict.level);
     }
-    since.filter(|since| new(*since, row.open_alarm))
+    raised_since(row, since)
+}
+
+/// The same of what came `since` alone.
+fn raised_since(row: &UserRow, since: Option<Level>) -> Option<Level> {
+    since.filter(|since| is_new(*since, row.open_alarm))
+}
+
+/// Whether a level calls a person whom the one before did not.
+fn is_new(now: Level, before: Option<Level>) -> bool {
+    now >= Level::Review && before.is_none_or(|before| now > before)
+}
+
+/// Counts an alarm that was raised and is kept, and tells those who listen.
+pub(super) fn tell_of_alarm((alarm, level): (i64, Level), metrics: &Metrics, listeners: &broadcast::Sender<i64>) {
+    metrics.alarmed(level);
+    tracing::info!(alarm, level = level.as_str(), "an alarm was raised");
+    // Nobody listens where this fails.
+    let _ = listeners.send(alarm);
 }
 
 /// Why a turn was not done.
@@ -165,8 +185,22 @@ impl From<ScoreError> for Failed {
     }
 }
 
-/// How a user stands by what is kept, and by what of it no person has seen: the arcs walked again over the scores.
+/// How a user stands by what is kept, and by what of it no person has seen.
 pub(super) fn standing(sessions: &[KeptSession], row: &UserRow, judging: &Judging) -> StandingOut {
+    let (arcs, verdict, since) = walked(sessions, row, &judging.policy);
+    let since = since.map(|since| SinceOut::of(&since, &verdict, row.open_alarm));
+    StandingOut::of((&arcs.states().each_ref().map(ArcNow::of), &verdict), since, &judging.by)
+}
+
+/// The alarm that what no person has seen is worth by itself, and the verdict on all that is kept, as a turn's alarm has it. The level of
+/// the whole raises none here: what it was raised at before, a person saw or waits for.
+pub(super) fn unseen_alarm(sessions: &[KeptSession], row: &UserRow, policy: &Policy) -> Option<(Level, Verdict)> {
+    let (_, verdict, since) = walked(sessions, row, policy);
+    Some((raised_since(row, since.map(|since| since.level))?, verdict))
+}
+
+/// The arcs walked again over the scores, what they come to, and what those do that no person has seen; `None` before anybody saw any.
+fn walked(sessions: &[KeptSession], row: &UserRow, policy: &Policy) -> (Arcs, Verdict, Option<Verdict>) {
     let (mut arcs, mut since) = (Arcs::new(), SinceSeen::default());
     for (number, _, observation) in scored(sessions) {
         arcs.step(&observation);
@@ -174,11 +208,9 @@ pub(super) fn standing(sessions: &[KeptSession], row: &UserRow, judging: &Judgin
             since.step(&observation);
         }
     }
-    let arcs = arcs.states();
-    let verdict = judging.policy.judge(&Facts { arcs, named: &Named::default() });
-    let since = (row.seen_messages > 0).then(|| since.verdict(&judging.policy));
-    let since = since.map(|since| SinceOut::of(&since, &verdict, row.open_alarm));
-    StandingOut::of((&arcs.each_ref().map(ArcNow::of), &verdict), since, &judging.by)
+    let verdict = policy.judge(&Facts { arcs: arcs.states(), named: &Named::default() });
+    let since = (row.seen_messages > 0).then(|| since.verdict(policy));
+    (arcs, verdict, since)
 }
 
 /// Toward whom a user's evidence is, by what is kept; and how many messages have no text any more.
@@ -228,10 +260,8 @@ mod tests {
         assert_eq!(raised(&unseen, &nothing, None), None, "nobody has seen the first yet");
     }
 
-    /// How a user stands who said that, of which a person saw so much, while that alarm waits; messages without a score are the system's.
-    fn stands(scores: &[Option<MessageScore>], seen_messages: u64, open_alarm: Option<Level>) -> StandingOut {
-        let by = || String::from("tested");
-        let by = JudgedByOut { model: by(), model_sha256: by(), policy: by(), policy_sha256: by() };
+    /// What was said; messages without a score are the system's.
+    fn session(scores: &[Option<MessageScore>]) -> KeptSession {
         let kept = |(message, score): (usize, &Option<MessageScore>)| KeptMessage {
             at: MessageAt { session: 0, message },
             role: score.map_or(Role::System, |_| Role::User),
@@ -241,9 +271,15 @@ mod tests {
             score: *score,
         };
         let messages = scores.iter().enumerate().map(kept).collect();
-        let session = KeptSession { session_id: "s".into(), started_at: None, messages };
+        KeptSession { session_id: "s".into(), started_at: None, messages }
+    }
+
+    /// How a user stands who said that, of which a person saw so much, while that alarm waits.
+    fn stands(scores: &[Option<MessageScore>], seen_messages: u64, open_alarm: Option<Level>) -> StandingOut {
+        let by = || String::from("tested");
+        let by = JudgedByOut { model: by(), model_sha256: by(), policy: by(), policy_sha256: by() };
         let row = UserRow { seen_messages, open_alarm, ..UserRow::default() };
-        standing(&[session], &row, &Judging { policy: Policy::default(), by })
+        standing(&[session(scores)], &row, &Judging { policy: Policy::default(), by })
     }
 
     #[test]
@@ -261,5 +297,26 @@ mod tests {
         assert_eq!(waits, since(Level::Review, urgent.clone()), "another alarm waits, whatever it rests on");
         assert_eq!(stands(&said, 5, None).since_seen, since(Level::Urgent, urgent), "another threat");
         assert_eq!(stands(&said, 6, None).since_seen, since(Level::None, Vec::new()), "which a person saw, too");
+    }
+
+    #[test]
+    fn what_came_after_the_alarm_that_was_looked_at_is_worth_one() {
+        let calm = Some(MessageScore::NOTHING);
+        let threat = Some(MessageScore { harassment: [0.0, 0.0, 0.0, 1.0], imminent: 0.9, ..MessageScore::NOTHING });
+        let said = [threat, None, calm, threat, threat, calm];
+        let worth = |seen_messages, open_alarm, alarmed| {
+            let row = UserRow { seen_messages, open_alarm, alarmed: [alarmed; 3], ..UserRow::default() };
+            let found = unseen_alarm(&[session(&said)], &row, &Policy::default());
+            found.map(|(level, verdict)| (level, verdict.level))
+        };
+        let (urgent, review) = (Some(Level::Urgent), Some(Level::Review));
+        let called = Some((Level::Urgent, Level::Urgent));
+        assert_eq!(worth(1, None, urgent), called, "two threats that nobody saw");
+        assert_eq!(worth(4, None, urgent), called, "the last of them");
+        assert_eq!(worth(1, review, urgent), called, "what waits is lower");
+        assert_eq!(worth(1, urgent, urgent), None, "somebody is called for them already");
+        assert_eq!(worth(5, None, urgent), None, "what came after is nothing");
+        assert_eq!(worth(5, None, None), None, "whatever the whole comes to");
+        assert_eq!(worth(0, None, urgent), None, "nobody has looked yet");
     }
 }

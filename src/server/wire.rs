@@ -15,7 +15,9 @@ use crate::transcript::{Message, Role};
 use crate::verdict::{Level, Mitigation, Verdict};
 
 mod alarms;
+pub(super) mod objects;
 
+pub(super) use alarms::record;
 pub use alarms::{AcknowledgeIn, AcknowledgeOut, AlarmOut, AlarmsOut, AlarmsQuery, StreamQuery};
 
 /// A message as it comes.
@@ -59,6 +61,7 @@ pub struct TurnIn {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub session_started_at: Option<Timestamp>,
     #[schema(min_items = 1, max_items = 256)]
+    #[serde(deserialize_with = "objects::list")]
     pub messages: Vec<MessageIn>,
     /// The same again with the same key is done once, and answered as the first time. The header `Idempotency-Key` does the same.
     #[schema(min_length = 1, max_length = 256)]
@@ -318,6 +321,7 @@ pub struct CheckIn {
     pub session_started_at: Option<Timestamp>,
     /// A prompt, a reply, or both.
     #[schema(min_items = 1, max_items = 256)]
+    #[serde(deserialize_with = "objects::list")]
     pub messages: Vec<MessageIn>,
 }
 
@@ -343,6 +347,7 @@ pub struct SessionIn {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     #[schema(min_items = 1)]
+    #[serde(deserialize_with = "objects::list")]
     pub messages: Vec<MessageIn>,
 }
 
@@ -352,6 +357,7 @@ pub struct SessionIn {
 pub struct ScoreIn {
     /// In the order of time; at least one has a message.
     #[schema(min_items = 1)]
+    #[serde(deserialize_with = "objects::list")]
     pub sessions: Vec<SessionIn>,
 }
 

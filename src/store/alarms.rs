@@ -1,10 +1,11 @@
-//! Alarms: raised with a turn, acknowledged by a person, listed in the order in which they came.
+//! Alarms: raised with a turn or with a look at an earlier one, acknowledged by a person, listed in the order in which they came.
 
 use jiff::Timestamp;
 
 use super::database::{Row, Statements, Value, values};
 use super::turns::{of, text};
-use super::{Store, StoreError, time};
+use super::users::Known;
+use super::{NewAlarm, Store, StoreError, UserRow, time};
 use crate::arc::MessageAt;
 use crate::verdict::Level;
 
@@ -40,6 +41,21 @@ pub struct Acknowledgement {
     pub at: Option<Timestamp>,
     pub by: String,
     pub note: String,
+}
+
+/// A person's look at the alarms of a user up to one.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    pub user_id: &'a str,
+    /// The last alarm that the person looked at.
+    pub up_to: i64,
+    /// The row that it was judged by: [`Store::seen_up_to`].
+    pub user: UserRow,
+    /// What came after that alarm is worth this one.
+    pub alarm: Option<NewAlarm<'a>>,
+    pub by: &'a str,
+    pub note: &'a str,
+    pub now: Timestamp,
 }
 
 /// A row as it lies there.
@@ -126,7 +142,8 @@ impl Store {
         })
     }
 
-    /// Notes that a person saw every alarm of a user that waited; how many there were. `None` of a user who is not known.
+    /// Notes that a person saw every alarm of a user that waited, and all that was said; how many waited. `None` of a user who is not
+    /// known.
     ///
     /// # Errors
     /// When the database fails.
@@ -137,57 +154,107 @@ impl Store {
         note: &str,
         now: Timestamp,
     ) -> Result<Option<usize>, StoreError> {
-        self.acknowledge_up_to(user_id, None, by, note, now)
+        self.database.write(|on| {
+            let Some(user) = self.known_alone(on, user_id)? else { return Ok(None) };
+            let acknowledged = close(on, &user, i64::MAX, (by, note, now))?;
+            if acknowledged > 0 {
+                on.execute("UPDATE users SET seen_messages = messages WHERE id = ?1", values![user.id])?;
+            }
+            Ok(Some(acknowledged))
+        })
     }
 
-    /// The same of the alarm of that number and those before it, where one is named: what came after it nobody looked at, and it counts
-    /// as new. Of a number that is no alarm of the user's, none.
+    /// How a user stands once a person has seen the alarms up to that one: by it [`Store::acknowledge_up_to`] is judged. `None` where that
+    /// is no alarm of the user's, or neither it nor one before it waits.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn acknowledge_up_to(
-        &self,
-        user_id: &str,
-        up_to: Option<i64>,
-        by: &str,
-        note: &str,
-        now: Timestamp,
-    ) -> Result<Option<usize>, StoreError> {
+    pub fn seen_up_to(&self, user_id: &str, up_to: i64) -> Result<Option<UserRow>, StoreError> {
+        self.database.read(|on| self.row_seen(on, user_id, up_to))
+    }
+
+    fn row_seen(&self, on: &mut dyn Statements, user_id: &str, up_to: i64) -> Result<Option<UserRow>, StoreError> {
+        let row = self.row_after(on, user_id, up_to)?;
+        // Seen is what was kept when it was raised, the last of which it was raised at.
+        let query = "SELECT number + 1 FROM alarms JOIN messages ON messages.owner = alarms.owner \
+                     AND messages.session = alarms.session AND messages.message = alarms.message \
+                     WHERE alarms.owner = ?1 AND alarms.id = ?2 AND EXISTS (SELECT 1 FROM alarms AS waiting \
+                     WHERE waiting.owner = ?1 AND waiting.id <= ?2 AND waiting.acknowledged_ms IS NULL)";
+        let seen = on.first(query, values![row.id, up_to])?.map(|seen| seen.number(0)).transpose()?;
+        Ok(seen.map(|seen| UserRow { seen_messages: seen as u64, ..row }))
+    }
+
+    /// Notes that a person saw the alarms of a user up to one, and raises the alarm that what came after it is worth: nobody has looked at
+    /// that, and whoever falls silent raises none. How many had waited, and the number of the alarm that was raised.
+    ///
+    /// # Errors
+    /// [`StoreError::WentOn`] where the user stands otherwise than this was judged by; when the database fails. Then nothing is noted.
+    pub fn acknowledge_up_to(&self, seen: &Seen) -> Result<(usize, Option<i64>), StoreError> {
+        let Seen { user_id, up_to, user: judged, by, note, now, .. } = *seen;
         self.database.write(|on| {
-            let Some(user) = self.known_alone(on, user_id)? else { return Ok(None) };
-            let Some(seen) = seen_messages(on, user.id, up_to)? else { return Ok(Some(0)) };
-            let query = "SELECT id FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL AND id <= ?2";
-            let open = on.query(query, values![user.id, up_to.unwrap_or(i64::MAX)])?;
-            for row in &open {
-                let id = row.number(0)?;
-                let by = user.key.seal(by.as_bytes(), &of("by", id))?;
-                let note = user.key.seal(note.as_bytes(), &of("note", id))?;
-                on.execute(
-                    "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 WHERE id = ?1",
-                    values![id, now.as_millisecond(), by, note],
-                )?;
+            let user = self.known_alone(on, user_id)?.ok_or(StoreError::WentOn)?;
+            if self.row_seen(on, user_id, up_to)? != Some(judged) {
+                return Err(StoreError::WentOn);
             }
-            if !open.is_empty() {
-                on.execute("UPDATE users SET seen_messages = ?2 WHERE id = ?1", values![user.id, seen])?;
-            }
-            Ok(Some(open.len()))
+            let acknowledged = close(on, &user, up_to, (by, note, now))?;
+            let set = "UPDATE users SET seen_messages = ?2 WHERE id = ?1";
+            on.execute(set, values![user.id, judged.seen_messages as i64])?;
+            let alarm = seen.alarm.as_ref().map(|alarm| keep_alarm(on, &user, &judged, (alarm, now))).transpose()?;
+            Ok((acknowledged, alarm))
         })
     }
 }
 
-/// How many messages of a user's a person saw who looked at that alarm: those that were kept with it, the last of which it was raised at;
-/// without one, all there are. `None` where the user has no such alarm.
-fn seen_messages(on: &mut dyn Statements, owner: i64, up_to: Option<i64>) -> Result<Option<i64>, StoreError> {
-    let found = match up_to {
-        None => on.first("SELECT messages FROM users WHERE id = ?1", values![owner])?,
-        Some(alarm) => {
-            let query = "SELECT number + 1 FROM alarms JOIN messages ON messages.owner = alarms.owner \
-                         AND messages.session = alarms.session AND messages.message = alarms.message \
-                         WHERE alarms.owner = ?1 AND alarms.id = ?2";
-            on.first(query, values![owner, alarm])?
-        }
-    };
-    found.map(|row| row.number(0)).transpose()
+/// Notes it of the alarms of a user that wait, up to the one of that number; how many there were.
+fn close(
+    on: &mut dyn Statements,
+    user: &Known,
+    up_to: i64,
+    (by, note, now): (&str, &str, Timestamp),
+) -> Result<usize, StoreError> {
+    let query = "SELECT id FROM alarms WHERE owner = ?1 AND acknowledged_ms IS NULL AND id <= ?2";
+    let open = on.query(query, values![user.id, up_to])?;
+    for row in &open {
+        let id = row.number(0)?;
+        let by = user.key.seal(by.as_bytes(), &of("by", id))?;
+        let note = user.key.seal(note.as_bytes(), &of("note", id))?;
+        on.execute(
+            "UPDATE alarms SET acknowledged_ms = ?2, acknowledged_by = ?3, note = ?4 WHERE id = ?1",
+            values![id, now.as_millisecond(), by, note],
+        )?;
+    }
+    Ok(open.len())
+}
+
+/// Keeps an alarm of a user who stood so before; its number.
+pub(super) fn keep_alarm(
+    on: &mut dyn Statements,
+    user: &Known,
+    before: &UserRow,
+    (alarm, now): (&NewAlarm, Timestamp),
+) -> Result<i64, StoreError> {
+    on.alone_with_alarms()?;
+    let raised = on.first(
+        "INSERT INTO alarms (owner, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+        values![
+            user.id,
+            alarm.at.session as i64,
+            alarm.at.message as i64,
+            alarm.level.as_str(),
+            Value::Bytes(Vec::new()),
+            now.as_millisecond()
+        ],
+    )?;
+    let id = raised.ok_or(StoreError::Sealed)?.number(0)?;
+    let verdict = user.key.seal(alarm.verdict, &of("verdict", id))?;
+    on.execute("UPDATE alarms SET verdict = ?2 WHERE id = ?1", values![id, verdict])?;
+    let levels = [alarm.arcs[0], alarm.arcs[1], alarm.level];
+    let highest = |kind: usize| before.alarmed[kind].map_or(levels[kind], |before| before.max(levels[kind])).as_str();
+    on.execute(
+        "UPDATE users SET harassment_alarm = ?2, delusion_alarm = ?3, alarm = ?4 WHERE id = ?1",
+        values![user.id, highest(0), highest(1), highest(2)],
+    )?;
+    Ok(id)
 }
 
 fn raw(mut row: Row) -> Result<Raw, StoreError> {

@@ -37,7 +37,7 @@ mod turns;
 mod users;
 mod webhooks;
 
-pub use alarms::{Acknowledgement, Alarm, Alarms};
+pub use alarms::{Acknowledgement, Alarm, Alarms, Seen};
 use database::{Database, values};
 pub use error::StoreError;
 #[cfg(feature = "postgres")]
@@ -132,7 +132,7 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// An alarm to be kept with a turn.
+/// An alarm to be kept with a turn, or with a look at an earlier one.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAlarm<'a> {
     pub level: Level,

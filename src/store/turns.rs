@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::database::{Row, Statements, Value, values};
+use super::alarms::keep_alarm;
+use super::database::{Row, Statements, values};
 use super::seal::DataKey;
 use super::users::Known;
-use super::{Answered, KeptMessage, KeptSession, NewAlarm, NewTurn, Request, Store, StoreError, UserRow, millis, time};
+use super::{Answered, KeptMessage, KeptSession, NewTurn, Request, Store, StoreError, UserRow, millis, time};
 use crate::arc::MessageAt;
 use crate::scoring::MessageScore;
 use crate::transcript::Role;
@@ -45,7 +46,8 @@ impl Store {
                  WHERE id = ?1",
                 values![user.id, messages + turn.messages.len() as i64, sessions, turn.now.as_millisecond()],
             )?;
-            let alarm = turn.alarm.as_ref().map(|alarm| keep_alarm(on, &user, (alarm, turn))).transpose()?;
+            let alarm = turn.alarm.as_ref();
+            let alarm = alarm.map(|alarm| keep_alarm(on, &user, &turn.user, (alarm, turn.now))).transpose()?;
             if let Some(request) = &turn.request {
                 self.keep_request(on, &user, (request, alarm, turn.now))?;
             }
@@ -73,7 +75,7 @@ impl Store {
         if kept == 1 { Ok(()) } else { Err(StoreError::WentOn) }
     }
 
-    /// The user's row, locked, if it is the one that the turn was judged by; made for a new user.
+    /// The user's row, locked, if it is the one that the turn was judged by; made for a new user, unless a legal hold made it meanwhile.
     fn judged(&self, on: &mut dyn Statements, turn: &NewTurn) -> Result<Known, StoreError> {
         let Some(user) = self.known_alone(on, turn.user_id)? else {
             if turn.user != UserRow::default() {
@@ -84,7 +86,9 @@ impl Store {
         let counts = "SELECT messages, sessions, seen_messages FROM users WHERE id = ?1";
         let row = on.first(counts, values![user.id])?.ok_or(StoreError::WentOn)?;
         let kept = (user.id, row.number(0)?, row.number(1)?, row.number(2)?);
-        let UserRow { id, messages, sessions, seen_messages, .. } = turn.user;
+        let UserRow { messages, sessions, seen_messages, .. } = turn.user;
+        // Of one who was not known: in a row of which nothing is kept there is nothing that it was not judged by.
+        let id = if turn.user == UserRow::default() { user.id } else { turn.user.id };
         let judged = (id, messages as i64, sessions as i64, seen_messages as i64);
         if kept == judged { Ok(user) } else { Err(StoreError::WentOn) }
     }
@@ -251,31 +255,6 @@ fn keep_message(
         ],
     )?;
     Ok(())
-}
-
-fn keep_alarm(on: &mut dyn Statements, user: &Known, (alarm, turn): (&NewAlarm, &NewTurn)) -> Result<i64, StoreError> {
-    on.alone_with_alarms()?;
-    let raised = on.first(
-        "INSERT INTO alarms (owner, session, message, level, verdict, raised_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-        values![
-            user.id,
-            alarm.at.session as i64,
-            alarm.at.message as i64,
-            alarm.level.as_str(),
-            Value::Bytes(Vec::new()),
-            turn.now.as_millisecond()
-        ],
-    )?;
-    let id = raised.ok_or(StoreError::Sealed)?.number(0)?;
-    let verdict = user.key.seal(alarm.verdict, &of("verdict", id))?;
-    on.execute("UPDATE alarms SET verdict = ?2 WHERE id = ?1", values![id, verdict])?;
-    let now = [alarm.arcs[0], alarm.arcs[1], alarm.level];
-    let highest = |kind: usize| turn.user.alarmed[kind].map_or(now[kind], |before| before.max(now[kind])).as_str();
-    on.execute(
-        "UPDATE users SET harassment_alarm = ?2, delusion_alarm = ?3, alarm = ?4 WHERE id = ?1",
-        values![user.id, highest(0), highest(1), highest(2)],
-    )?;
-    Ok(id)
 }
 
 fn role_name(role: Role) -> Result<String, StoreError> {

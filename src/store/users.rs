@@ -19,17 +19,19 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn user(&self, user_id: &str) -> Result<UserRow, StoreError> {
-        let digest = self.keys.lookup(user_id);
-        self.database.read(|on| {
-            let row = on.first(
-                "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, dropped, held, \
-                 (SELECT MAX(CAST(CASE level WHEN 'urgent' THEN 4 WHEN 'senior' THEN 3 WHEN 'review' THEN 2 ELSE 1 END AS BIGINT)) \
-                 FROM alarms WHERE owner = users.id AND acknowledged_ms IS NULL) \
-                 FROM users WHERE digest = ?1",
-                values![digest],
-            )?;
-            row.as_ref().map_or(Ok(UserRow::default()), user_row)
-        })
+        self.database.read(|on| self.row_after(on, user_id, 0))
+    }
+
+    /// The same, and of the alarms that wait those alone that came after the one of that number.
+    pub(super) fn row_after(&self, on: &mut dyn Statements, user_id: &str, alarm: i64) -> Result<UserRow, StoreError> {
+        let row = on.first(
+            "SELECT id, messages, sessions, harassment_alarm, delusion_alarm, alarm, seen_messages, dropped, held, \
+             (SELECT MAX(CAST(CASE level WHEN 'urgent' THEN 4 WHEN 'senior' THEN 3 WHEN 'review' THEN 2 ELSE 1 END AS BIGINT)) \
+             FROM alarms WHERE owner = users.id AND acknowledged_ms IS NULL AND alarms.id > ?2) \
+             FROM users WHERE digest = ?1",
+            values![self.keys.lookup(user_id), alarm],
+        )?;
+        row.as_ref().map_or(Ok(UserRow::default()), user_row)
     }
 
     /// Forgets a user: what was said, scores, alarms, and the key that they were sealed under. Whether there was anything.

@@ -134,6 +134,20 @@ impl Server {
         }
     }
 
+    /// Waits until a count of its metrics is so high.
+    pub fn until_counted(&self, name: &str, at_least: f64) {
+        let begun = Instant::now();
+        loop {
+            let text = self.get("/metrics").text;
+            let count = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
+            if count.unwrap_or_else(|| panic!("no {name} in {text}")) >= at_least {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{text}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub fn with_token(&mut self, token: Option<&str>) -> &Self {
         self.token = token.map(str::to_owned);
         self

@@ -231,7 +231,8 @@ pub enum StoreCommand {
     Check(StoreAt),
     /// Write a copy while the server goes on; of PostgreSQL, say how its own pg_dump does
     Backup(StoreBackupArgs),
-    /// Put a copy that `backup` wrote into a folder without a database, once all of it was read and the key fits
+    /// Put a copy that `backup` wrote into a folder without a database, once all of it was read and the key fits; new alarms have numbers
+    /// that none had before
     #[command(after_help = "EXAMPLE\n  throughline store restore copy.sqlite --folder throughline-data --key-file key")]
     Restore(StoreRestoreArgs),
 }

@@ -8,12 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use axum::http::StatusCode;
-use serde::Serialize;
 use tracing::Span;
 
 use super::super::problem::Problem;
-use super::super::user::{Failed, UserLive};
-use super::super::wire::{CheckOut, JudgedByOut, RaisedOut, StandingOut, TurnOut, messages_out};
+use super::super::user::{Failed, UserLive, tell_of_alarm};
+use super::super::wire::{CheckOut, RaisedOut, StandingOut, TurnOut, messages_out, record};
 use super::{Answer, Reply, Said, Way, Worker};
 use crate::arc::{ArcKind, MessageAt};
 use crate::scorer::{ArcNow, Heard, Hearing, Live, ReadingNotes, ScoreError, ScoredMessage, TargetScore, Turn};
@@ -24,8 +23,6 @@ use crate::verdict::{Level, Policy, Verdict};
 
 /// How often a turn is judged again because another process wrote meanwhile.
 const TRIES: usize = 8;
-/// Targets that the record of an alarm has.
-const TARGETS_KEPT_MAX: usize = 5;
 
 /// A turn's idempotency key, and the digest of what was asked.
 type Key = Option<(String, [u8; 32])>;
@@ -60,16 +57,6 @@ struct Open<'a> {
     level_before: Level,
     notes_before: ReadingNotes,
     first: MessageAt,
-}
-
-/// An alarm's verdict as it is kept, sealed; who is told what of it says [`AlarmOut`](super::super::wire::AlarmOut).
-#[derive(Serialize)]
-struct Record<'a> {
-    #[serde(flatten)]
-    verdict: &'a Verdict,
-    judged_by: &'a JudgedByOut,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    targets: Option<Vec<TargetScore>>,
 }
 
 /// What there is before a turn is judged.
@@ -236,7 +223,7 @@ impl<'a> Worker<'a> {
             serde_json::to_vec(&out).unwrap_or_default()
         };
         let targets = raised.and_then(|_| self.toward(&user.live));
-        let record = serde_json::to_vec(&Record { verdict: &verdict, judged_by: by, targets }).unwrap_or_default();
+        let record = record(&verdict, by, targets);
         let arc_levels = ArcKind::ALL.map(|kind| verdict.arc_level(kind));
         let begun = Instant::now();
         let (id, alarm) = self.store.keep(&NewTurn {
@@ -250,10 +237,7 @@ impl<'a> Worker<'a> {
         })?;
         self.metrics.kept(begun.elapsed(), verdict.level);
         if let (Some(alarm), Some((level, _))) = (alarm, raised) {
-            self.metrics.alarmed(level);
-            tracing::info!(alarm, level = level.as_str(), "an alarm was raised");
-            // Nobody listens where this fails.
-            let _ = self.alarms.send(alarm);
+            tell_of_alarm((alarm, level), &self.metrics, &self.alarms);
         }
         // What is left of the row is read with the next turn.
         user.row = UserRow { id, messages: messages_kept, sessions: row.sessions + u64::from(begins), ..row };
@@ -277,10 +261,10 @@ impl<'a> Worker<'a> {
         said.messages.iter().enumerate().map(kept).collect()
     }
 
-    /// Toward whom the evidence is, for the record of an alarm: whoever has most. `None` where texts are not kept: no name is, either, and
-    /// who is known from before would depend on whether the history was in memory.
+    /// Toward whom the evidence is, for the record of an alarm. `None` where texts are not kept: who is known from before would depend on
+    /// whether the history was in memory.
     fn toward(&self, live: &Live) -> Option<Vec<TargetScore>> {
-        self.settings.keep_content.then(|| live.targets().into_iter().take(TARGETS_KEPT_MAX).collect())
+        self.settings.keep_content.then(|| live.targets())
     }
 
     fn considered(&mut self, said: &Said, mut open: Open<'a>, heard: &[Heard]) -> CheckOut {

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::server::front::{check_id, text_header};
 use crate::server::problem::Problem;
+use crate::server::wire::objects;
 use crate::transcript::Role;
 
 /// A request for a chat completion (OpenAI's API reference, *Create chat completion*): what is read here. All of it goes to the upstream as it
@@ -16,6 +17,7 @@ use crate::transcript::Role;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatIn {
     #[schema(min_items = 1)]
+    #[serde(deserialize_with = "objects::list")]
     pub messages: Vec<ChatMessage>,
     /// Whose conversation it is, where no header says so.
     #[serde(default)]
@@ -42,7 +44,7 @@ pub struct ChatMessage {
 #[serde(untagged)]
 pub enum Content {
     Text(String),
-    Parts(Vec<ContentPart>),
+    Parts(#[serde(deserialize_with = "objects::list")] Vec<ContentPart>),
 }
 
 /// A part: of text and refusals the text is read, nothing of others.
@@ -97,25 +99,30 @@ pub(super) struct Ids {
     pub session: Option<String>,
 }
 
-impl ChatIn {
-    /// The messages without what the assistant says at their end, where it asks no tools there: that is a reply which the upstream is to go on
-    /// with. It answers nothing yet.
-    fn asked(&self) -> &[ChatMessage] {
-        let ends = |message: &ChatMessage| message.role == "user" || message.asks_tools();
-        let end = self.messages.iter().rposition(ends).map_or(0, |last| last + 1);
-        &self.messages[..end]
-    }
+/// The messages without what the assistant says at their end, where it asks no tools there: that is a reply which the upstream is to go on
+/// with. It answers nothing yet.
+fn asked(messages: &[ChatMessage]) -> &[ChatMessage] {
+    let ends = |message: &ChatMessage| message.role == "user" || message.asks_tools();
+    let end = messages.iter().rposition(ends).map_or(0, |last| last + 1);
+    &messages[..end]
+}
 
+/// What the user said since the assistant last spoke: the last of all.
+pub(in crate::server) fn fresh(messages: &[ChatMessage]) -> Vec<(Role, String)> {
+    let asked = asked(messages);
+    let since = asked.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
+    asked[since..].iter().filter_map(ChatMessage::said).collect()
+}
+
+impl ChatIn {
     /// Everything that was said, in order, but for a reply that was only begun.
     pub(super) fn all(&self) -> Vec<(Role, String)> {
-        self.asked().iter().filter_map(ChatMessage::said).collect()
+        asked(&self.messages).iter().filter_map(ChatMessage::said).collect()
     }
 
-    /// What the user said since the assistant last spoke: the last of all.
+    /// [`fresh`] of its messages.
     pub(super) fn fresh(&self) -> Vec<(Role, String)> {
-        let asked = self.asked();
-        let since = asked.iter().rposition(|message| message.role == "assistant").map_or(0, |last| last + 1);
-        asked[since..].iter().filter_map(ChatMessage::said).collect()
+        fresh(&self.messages)
     }
 
     pub(super) fn ids(&self, headers: &HeaderMap) -> Result<Ids, Problem> {

@@ -35,7 +35,8 @@ mod later;
 mod stream;
 mod upstream;
 
-pub use chat::ChatIn;
+pub(super) use chat::fresh;
+pub use chat::{ChatIn, ChatMessage};
 pub use held::HoldBack;
 use later::{Later, Place, Turn};
 pub(super) use upstream::Upstream;

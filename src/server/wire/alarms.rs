@@ -4,10 +4,33 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Place, TargetOut};
+use super::{JudgedByOut, Place, TargetOut};
 use crate::scorer::TargetScore;
 use crate::store::Alarm;
-use crate::verdict::Level;
+use crate::verdict::{Level, Verdict};
+
+/// Targets that the record of an alarm has.
+const TARGETS_KEPT_MAX: usize = 5;
+
+/// An alarm's verdict as it is kept, sealed; who is told what of it says [`AlarmOut`].
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    judged_by: &'a JudgedByOut,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    targets: Option<Vec<TargetScore>>,
+}
+
+/// The record of an alarm, in JSON, with toward whom the evidence is: whoever has most. `None` where texts are not kept: no name is, either.
+pub(in crate::server) fn record(
+    verdict: &Verdict,
+    judged_by: &JudgedByOut,
+    mut targets: Option<Vec<TargetScore>>,
+) -> Vec<u8> {
+    targets.iter_mut().for_each(|targets| targets.truncate(TARGETS_KEPT_MAX));
+    serde_json::to_vec(&Record { verdict, judged_by, targets }).unwrap_or_default()
+}
 
 /// An alarm.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -117,8 +140,8 @@ pub struct AcknowledgeIn {
     #[serde(default)]
     #[schema(max_length = 4096)]
     pub note: String,
-    /// The last alarm that the person looked at: those after it wait on, and what was said after it can raise one again. Without it, all
-    /// there is counts as seen, what came meanwhile among it.
+    /// The last alarm that the person looked at: those after it wait on, and what was said after it raises one at once, where it is worth one by
+    /// itself that is above those. Without it, all there is counts as seen, what came meanwhile among it.
     #[schema(minimum = 1)]
     pub up_to: Option<i64>,
 }
