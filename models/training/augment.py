@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from corpus import gold_evidence
+from tokens import FULL, carry, room_of, span
 
 # Names are swapped for ones that go with the pronouns around them, or with any.
 WOMEN = ["Sarah", "Lucy", "Hannah", "Leila", "Amina", "Sunita", "Kavya", "Xiulan", "Yan", "Adaeze", "Amara", "Zofia", "Kasia",
@@ -233,20 +234,30 @@ def augment(histories, splices, rng):
     return out
 
 
-def cut(pieces, rng, full):
+def rolled(pieces, rng):
+    """(first, last, carried) of one of the windows that inference rolls over the history, any of them."""
+    sizes = [room_of(p) for p in pieces]
+    found, done = [], 0
+    while done < len(pieces):
+        found.append(span(sizes, done))
+        done = found[-1][1]
+    first, last = rng.choice(found)
+    return first, last, carry(sizes, noisy_order(pieces, first, rng), FULL // 4)
+
+
+def cut(pieces, rng):
     """(first, last, carried) of a window that ends anywhere and may lack the history's beginning or middle."""
     total = len(pieces)
     last = total if rng.random() < 0.4 else rng.randrange(min(8, total), total + 1)
-    budget = rng.randrange(384, full)
+    budget = rng.randrange(384, FULL)
     first, used = last, 0
     while first > 0 and used + len(pieces[first - 1].ids) <= budget * 3 // 4:
         first -= 1
         used += len(pieces[first].ids)
     first = min(first, last - 1)
-    order = sorted(range(first), key=lambda i: -gold_evidence(pieces[i].message) - rng.random() * 0.4)
-    carried, used = [], 0
-    for i in order:
-        if used + len(pieces[i].ids) <= budget // 4:
-            carried.append(i)
-            used += len(pieces[i].ids)
-    return first, last, sorted(carried)
+    return first, last, carry([len(p.ids) for p in pieces], noisy_order(pieces, first, rng), budget // 4)
+
+
+def noisy_order(pieces, first, rng):
+    """The messages before `first` by their labels' evidence, with some noise: inference goes by what the model says of them."""
+    return sorted(range(first), key=lambda i: -gold_evidence(pieces[i].message) - rng.random() * 0.4)

@@ -57,10 +57,21 @@ class Windows(unittest.TestCase):
     def test_cut_keeps_to_its_budget(self):
         pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 40).messages()]
         for seed in range(50):
-            first, last, carried = augment.cut(pieces, random.Random(seed), 2000)
+            first, last, carried = augment.cut(pieces, random.Random(seed))
             self.assertLess(first, last)
             self.assertLessEqual(len(carried) * 50, 500)
             self.assertTrue(all(i < first for i in carried))
+
+    def test_rolled_windows_are_those_of_inference(self):
+        pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 60).messages()]
+        found = {augment.rolled(pieces, random.Random(seed))[:2] for seed in range(50)}
+        rows = [{"harassment": torch.zeros(3), "delusion": torch.zeros(3), "stance": torch.zeros(3)}] * len(pieces)
+        done, expected = 0, set()
+        while done < len(pieces):
+            first, done, _ = windows.next_window([(0, p) for p in pieces], done, rows)
+            expected.add((first, done))
+        self.assertGreater(len(expected), 2)
+        self.assertEqual(found, expected)
 
 
 class Model(unittest.TestCase):

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 
 MAX_CONTENT = 512  # tokens of one message; of a longer one the first and the last half of this are kept
 WINDOW_TOKENS = 2048
+FULL = WINDOW_TOKENS - 64  # what the messages of a window may take together
+OVERLAP = 8  # earlier messages every window repeats
 EARLIER, LATER = "earlier, in part", "later"
 
 
@@ -92,6 +94,37 @@ def window(encoder, sessions, pieces, first, last, carried=()):
             session = number
         out.append(piece)
     return out
+
+
+def room_of(piece):
+    """The tokens that a message may take in a window, a gap mark before it counted."""
+    return len(piece.ids) + 12
+
+
+def span(sizes, done):
+    """(first, last) of the window of inference that judges the messages from `done` on, of a history whose messages take `sizes`."""
+    if sum(sizes) <= FULL:
+        return 0, len(sizes)
+    own = FULL if done == 0 else FULL * 3 // 4
+    first = max(0, done - OVERLAP)
+    last, used = done, sum(sizes[first:done])
+    while last < len(sizes) and (last == done or used + sizes[last] <= own):
+        used += sizes[last]
+        last += 1
+    while first > 0 and used + sizes[first - 1] <= own:
+        first -= 1
+        used += sizes[first]
+    return first, last
+
+
+def carry(sizes, order, budget):
+    """Which of the messages in `order`, the weightiest first, are carried into a window that has `budget` tokens for them."""
+    carried, used = [], 0
+    for i in order:
+        if used + sizes[i] <= budget:
+            carried.append(i)
+            used += sizes[i]
+    return sorted(carried)
 
 
 def flatten(pieces):

@@ -49,6 +49,7 @@ def arguments():
     p.add_argument("--step-tokens", type=int, default=2500)
     p.add_argument("--variants", type=int, default=4, help="augmented variants a unit, drawn again in later epochs")
     p.add_argument("--public-share", type=float, default=0.25, help="share of the public units seen in one epoch")
+    p.add_argument("--contrast-share", type=float, default=1.0, help="share of the minimal pairs seen in one epoch, those of --again all of them")
     p.add_argument("--save-minutes", type=float, default=5)
     p.add_argument("--evaluate-minutes", type=float, default=25)
     p.add_argument("--workers", type=int, default=2, help="training threads, one a core")
@@ -120,7 +121,8 @@ def batches(data, public_units, args, begun):
     An epoch that was interrupted is drawn anew when the run is resumed.
     """
     rng = random.Random(f"{args.seed}/epoch{begun}")
-    units = data.units + rng.sample(public_units, int(len(public_units) * args.public_share))
+    units = [u for u in data.units if not u.aligned or u.histories[0].author in args.again.split(",") or rng.random() < args.contrast_share]
+    units += rng.sample(public_units, int(len(public_units) * args.public_share))
     rng.shuffle(units)
     batch, tokens = [], 0
     for unit in units:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from augment import augment, cut
+from augment import augment, cut, rolled
 from corpus import ARCS
 from model import expected_level
-from tokens import WINDOW_TOKENS, flatten, history_pieces, window
+from tokens import FULL, carry, flatten, history_pieces, room_of, span, window
 
-OVERLAP = 8  # earlier messages every window repeats
+WHOLE_SHARE = 0.85  # of the variants of hand-written histories whose windows are those of inference; of the others they are cut anywhere
 
 
 def unit_windows(unit, variant, encoder, splices, seed):
@@ -25,11 +25,8 @@ def unit_windows(unit, variant, encoder, splices, seed):
         rng = random.Random(key + "/cut")  # twins are cut alike
         pieces = history_pieces(encoder, h.sessions)
         plain = [p for _, p in pieces]
-        total = sum(len(p.ids) for p in plain) + 12 * len(h.sessions)
-        if total > WINDOW_TOKENS - 64 or (variant and h.kind not in ("contrast", "public") and rng.random() < 0.4):
-            first, last, carried = cut(plain, rng, WINDOW_TOKENS - 64)
-        else:
-            first, last, carried = 0, len(pieces), []
+        anywhere = variant and h.kind not in ("contrast", "public") and rng.random() >= WHOLE_SHARE
+        first, last, carried = (cut if anywhere else rolled)(plain, rng)
         ids, ends, messages = tensors(window(encoder, h.sessions, pieces, first, last, carried))
         out.append((ids, ends[len(carried) :], shown_cases(messages)[len(carried) :]))
     return out
@@ -96,7 +93,7 @@ def run_windows(model, lower, windows):
 def predict(model, encoder, history, lower=None):
     """Head logits (messages, K-1) of a whole history, by the rolling windows of inference.
 
-    Each window holds as many new messages as fit after an overlap of at least `OVERLAP` earlier ones and the
+    Each window holds as many new messages as fit after an overlap of at least `tokens.OVERLAP` earlier ones and the
     carried evidence: the earlier messages of highest predicted level, up to a quarter of the window.
     """
     lower = lower or LowerCache(model, 0)
@@ -113,25 +110,10 @@ def predict(model, encoder, history, lower=None):
 
 def next_window(pieces, done, rows):
     """(first, last, carried) of the window that judges the messages from `done` on."""
-    size = lambda i: len(pieces[i][1].ids) + 12  # noqa: E731  (12: room for a gap mark)
-    room = WINDOW_TOKENS - 64
-    if sum(size(i) for i in range(len(pieces))) <= room:
-        return 0, len(pieces), []
-    own = room if done == 0 else room * 3 // 4
-    first = max(0, done - OVERLAP)
-    last, used = done, sum(size(i) for i in range(first, done))
-    while last < len(pieces) and (last == done or used + size(last) <= own):
-        used += size(last)
-        last += 1
-    while first > 0 and used + size(first - 1) <= own:
-        first -= 1
-        used += size(first)
-    carried, used = [], 0
-    for i in sorted(range(first), key=lambda i: -evidence(pieces[i][1].message.role, rows[i])):
-        if used + size(i) <= room // 4:
-            carried.append(i)
-            used += size(i)
-    return first, last, sorted(carried)
+    sizes = [room_of(p) for _, p in pieces]
+    first, last = span(sizes, done)
+    order = sorted(range(first), key=lambda i: -evidence(pieces[i][1].message.role, rows[i]))
+    return first, last, carry(sizes, order, FULL // 4)
 
 
 def evidence(role, row):
