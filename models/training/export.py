@@ -11,7 +11,7 @@ from gguf.quants import dequantize, quantize
 from model import HEAD_LABELS, HEADS
 from tokens import WINDOW_TOKENS, Encoder
 
-MODEL_VERSION = "0.7.0"
+MODEL_VERSION = "0.8.0"
 GOLDEN_TEXTS = [
     "Is she usually home by six?",
     "user\n",

@@ -17,8 +17,7 @@ TOLERANCE = 0.01
 SLIP = 0.005  # as in src/arc/evidence.rs: what `benign` has at levels 2 and 3, where nothing is counted
 
 # Authors for training whom the shipped model has not seen; none once they are trained on.
-UNSEEN = {"bergeron", "cavendish", "clement", "dlamini", "dvorak", "eriksen", "fontaine", "goldberg", "halvorsen", "hidalgo", "inoue", "iversen", "jarrett", "maddox",
-          "quennell", "sibanda", "teixeira"}
+UNSEEN = {"jarrett"}
 
 
 def tables(histories, kind):

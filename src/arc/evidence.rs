@@ -22,16 +22,16 @@ struct Reference {
 const SLIP: f64 = 0.005;
 
 const HARASSMENT: Reference = Reference {
-    histories: 0.204,
-    all: [0.865, 0.067, 0.055, 0.013],
-    risk: [0.352, 0.107, 0.439, 0.102],
-    benign: [0.940, 0.050, SLIP, SLIP],
+    histories: 0.229,
+    all: [0.860, 0.068, 0.060, 0.013],
+    risk: [0.367, 0.101, 0.439, 0.093],
+    benign: [0.938, 0.052, SLIP, SLIP],
 };
 const DELUSION: Reference = Reference {
-    histories: 0.196,
-    all: [0.872, 0.051, 0.047, 0.031],
-    risk: [0.316, 0.033, 0.393, 0.258],
-    benign: [0.951, 0.039, SLIP, SLIP],
+    histories: 0.203,
+    all: [0.871, 0.050, 0.049, 0.030],
+    risk: [0.321, 0.030, 0.400, 0.249],
+    benign: [0.952, 0.038, SLIP, SLIP],
 };
 
 /// The share of messages that show the risk once it is there; everyday use goes on beside it.
@@ -97,12 +97,12 @@ mod tests {
                 .collect();
             assert!(certain[0] < 0.0 && certain[0] >= (1.0 - RISK_SHARE).ln(), "{kind:?}: {certain:?}");
             assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
-            assert!(certain[2] > 3.0 && certain[3] > 1.9, "{kind:?}: {certain:?}");
+            assert!(certain[2] > 3.0 && certain[3] > 1.8, "{kind:?}: {certain:?}");
         }
     }
 
-    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.439 / 0.005 of a sure level 2 of harassment, 0.316 / 0.951 of a sure level
-    /// 0 of delusion, and (0.352 / 0.865 + 0.107 / 0.067) / (0.940 / 0.865 + 0.050 / 0.067) of doubt between 0 and 1.
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.439 / 0.005 of a sure level 2 of harassment, 0.321 / 0.952 of a sure level
+    /// 0 of delusion, and (0.367 / 0.860 + 0.101 / 0.068) / (0.938 / 0.860 + 0.052 / 0.068) of doubt between 0 and 1.
     #[test]
     fn e_values_are_the_formulas() {
         let near = |kind: ArcKind, levels: [f32; 4], by_hand: f64| {
@@ -111,8 +111,8 @@ mod tests {
             assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
         };
         near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 27.04);
-        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.799_685);
-        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.027_984);
+        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.801_155);
+        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.009_157);
     }
 
     #[test]

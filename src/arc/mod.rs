@@ -47,11 +47,13 @@ use serde::{Deserialize, Serialize};
 use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, likeliest};
 
 mod arcs;
+mod coupling;
 mod evidence;
 mod row;
 
 pub(crate) use arcs::sort_by_time;
 pub use arcs::{Arcs, ArcsMark};
+use coupling::Coupling;
 pub use row::{ARC_ROW_BYTES_MAX, ARC_ROW_VERSION, ArcRow, ArcRowError};
 
 /// Evidence halves in this time without any.
@@ -199,11 +201,10 @@ pub struct ArcState {
     /// Sessions with a message that is evidence by itself, and the last of them.
     evidence_sessions: usize,
     evidence_session: Option<usize>,
-    /// Σ gain·stance and Σ gain of the user messages that an assistant message directly answered.
-    stance_sum: f32,
-    stance_weight: f32,
+    /// The stances of the replies that directly followed evidence.
+    coupling: Coupling,
     /// The session of the last message, if a user's, and its gain.
-    unanswered: Option<(usize, f32)>,
+    unanswered: Option<(usize, f64)>,
 }
 
 impl ArcState {
@@ -224,8 +225,7 @@ impl ArcState {
             strongest: Vec::new(),
             evidence_sessions: 0,
             evidence_session: None,
-            stance_sum: 0.0,
-            stance_weight: 0.0,
+            coupling: Coupling::default(),
             unanswered: None,
         }
     }
@@ -242,8 +242,7 @@ impl ArcState {
         } else if let Some((session, gain)) = self.unanswered.take()
             && session == observation.at.session
         {
-            self.stance_sum += gain * expected_stance(&observation.score.stance);
-            self.stance_weight += gain;
+            self.coupling.reply(gain, f64::from(expected_stance(&observation.score.stance)));
         }
     }
 
@@ -255,7 +254,8 @@ impl ArcState {
         }
         let gain = level_gain.max(self.case(observation));
         self.bet(level_gain, observation.at);
-        self.unanswered = Some((observation.at.session, gain.max(0.0) as f32));
+        self.coupling.evidence(gain.max(0.0));
+        self.unanswered = Some((observation.at.session, gain.max(0.0)));
         if self.onset.is_none() && self.score() >= ARC_SCORE_MIN {
             self.onset = self.case_onset.or(self.run_onset).or(Some(observation.at));
         }
@@ -406,7 +406,14 @@ impl ArcState {
     /// What the assistant did right after the messages that carry the arc, from −1 (protective) to
     /// 2 (amplifying); `None` before it answered any.
     pub fn assistant_stance(&self) -> Option<f32> {
-        (self.stance_weight > 0.0).then(|| self.stance_sum / self.stance_weight)
+        self.coupling.stance().map(|stance| stance as f32)
+    }
+
+    /// By how much that moved as the evidence mounted, from the first such reply to the last: above 0 it gave way, below 0 it came to
+    /// resist (−3 to 3); `None` of fewer than three replies. By it a product that feeds a case more the harder it gets is told apart from
+    /// one that is always lenient.
+    pub fn assistant_drift(&self) -> Option<f32> {
+        self.coupling.drift().map(|drift| drift as f32)
     }
 }
 

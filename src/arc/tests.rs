@@ -224,6 +224,21 @@ fn the_assistants_part_is_weighed_by_what_it_answered() {
 }
 
 #[test]
+fn an_assistant_that_gives_way_is_told_from_one_that_is_lenient_throughout() {
+    let exchange = |stances: [usize; 3]| {
+        let messages = stances.iter().enumerate().flat_map(|(at, &stance)| {
+            let levels = std::array::from_fn(|level| f32::from(u8::from(level == stance)));
+            [user(at, 0, at as i64, 2), reply(at, 1, levels)]
+        });
+        arc(&messages.collect::<Vec<_>>()).assistant_drift()
+    };
+    let near = |found: Option<f32>, expected: f32| assert!((found.unwrap() - expected).abs() < 1e-3, "{found:?}");
+    near(exchange([0, 1, 2]), 2.0);
+    near(exchange([3, 2, 1]), -2.0);
+    near(exchange([2, 2, 2]), 0.0);
+}
+
+#[test]
 fn threats_are_found_at_any_probability_asked_for() {
     let mut arc = ArcState::new(ArcKind::Harassment);
     for (message, probability) in [0.01, 0.3, 0.9, 0.6].into_iter().enumerate() {

@@ -6,8 +6,8 @@ use askama::Template;
 
 use super::svg::{self, Timeline};
 use super::{
-    ALPHA_NOTE, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, names, not_shown, score_words,
-    stance_words,
+    ALPHA_NOTE, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, drift_words, names, not_shown,
+    score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -92,6 +92,10 @@ impl Page<'_> {
 
     fn stance(&self, stance: &f32) -> &'static str {
         stance_words(*stance)
+    }
+
+    fn drift(&self, drift: &f32) -> Option<&'static str> {
+        drift_words(*drift)
     }
 }
 

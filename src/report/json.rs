@@ -145,6 +145,7 @@ struct ArcLine<'a> {
     imminent: Option<ImminentLine<'a>>,
     reached: Vec<ReachedLine<'a>>,
     assistant_stance: Option<f32>,
+    assistant_drift: Option<f32>,
     evidence: Vec<EvidenceLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationLine<'a>>,
@@ -292,6 +293,7 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
         imminent: arc.imminent.map(|at| ImminentLine { at: place(history, at), probability: probability(at) }),
         reached: arc.reached.iter().map(|one| ReachedLine { level: one.level, at: place(history, one.at) }).collect(),
         assistant_stance: arc.assistant_stance,
+        assistant_drift: arc.assistant_drift,
         evidence: arc
             .evidence
             .iter()

@@ -173,6 +173,7 @@ mod tests {
             onset: None,
             imminent: None,
             assistant_stance: None,
+            assistant_drift: None,
             evidence: Vec::new(),
             explanation: None,
             trace,

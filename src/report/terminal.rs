@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     ALPHA_NOTE, ArcView, EvidenceView, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
-    Totals, UserView, count, names, not_shown, safe, score_words, stance_words,
+    Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -97,7 +97,9 @@ impl Terminal<'_> {
         }
         if let Some(stance) = arc.assistant_stance {
             let words = stance_words(stance);
-            writeln!(self.out, "         the assistant {words} ({stance:+.1} on a scale from -1 to 2)")?;
+            let drift = arc.assistant_drift.and_then(|drift| Some((drift_words(drift)?, drift)));
+            let drift = drift.map(|(words, drift)| format!("; it {words} ({drift:+.1})")).unwrap_or_default();
+            writeln!(self.out, "         the assistant {words} ({stance:+.1} on a scale from -1 to 2){drift}")?;
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ pub struct ArcView {
     pub onset: Option<PlaceView>,
     pub imminent: Option<PlaceView>,
     pub assistant_stance: Option<f32>,
+    pub assistant_drift: Option<f32>,
     /// The strongest first.
     pub evidence: Vec<EvidenceView>,
     /// The score after each user message.
@@ -247,6 +248,7 @@ impl Looking<'_> {
             onset: arc.onset.map(|at| self.place(at)),
             imminent: arc.imminent.map(|at| self.place(at)),
             assistant_stance: arc.assistant_stance,
+            assistant_drift: arc.assistant_drift,
             evidence: arc.evidence.iter().map(|evidence| self.evidence(evidence, total)).collect(),
             trace: arc.trace.clone(),
             explanation: arc.explanation.as_ref().and_then(in_words),
@@ -369,6 +371,7 @@ mod tests {
             onset: None,
             imminent: None,
             assistant_stance: None,
+            assistant_drift: None,
             evidence: Vec::new(),
             trace: Vec::new(),
             explanation: None,

@@ -102,6 +102,9 @@ pub struct ArcScore {
     pub reached: Vec<Reached>,
     /// What the assistant did right after the messages that carry the arc, −1 to 2.
     pub assistant_stance: Option<f32>,
+    /// By how much that moved as the evidence mounted, −3 to 3: above 0 it gave way.
+    #[serde(default)]
+    pub assistant_drift: Option<f32>,
     /// Messages that carry the arc, the strongest first.
     pub evidence: Vec<Evidence>,
     /// The arc's score after every scored user message, in order.
@@ -307,6 +310,7 @@ fn arc(walk: Walk, verdict: &Verdict, policy: &Policy) -> ArcScore {
         imminent: state.imminent(policy.imminent_min()),
         reached,
         assistant_stance: state.assistant_stance(),
+        assistant_drift: state.assistant_drift(),
         evidence: state.evidence().to_vec(),
         trace,
         explanation: None,
