@@ -235,13 +235,13 @@ def augment(histories, splices, rng):
 
 
 def rolled(pieces, rng):
-    """(first, last, carried) of one of the windows that inference rolls over the history, any of them."""
+    """(first, last, carried) of one of the windows that `windows.predict` rolls over the history, any of them: near to the program's."""
     sizes = [room_of(p) for p in pieces]
     found, done = [], 0
     while done < len(pieces):
         found.append(span(sizes, done))
         done = found[-1][1]
-    first, last = rng.choice(found)
+    first, last = found[int(rng.random() * len(found))]  # of twins one at the same part of the way
     return first, last, carry(sizes, noisy_order(pieces, first, rng), FULL // 4)
 
 

@@ -62,7 +62,7 @@ class Windows(unittest.TestCase):
             self.assertLessEqual(len(carried) * 50, 500)
             self.assertTrue(all(i < first for i in carried))
 
-    def test_rolled_windows_are_those_of_inference(self):
+    def test_any_of_the_windows_of_predict_is_rolled(self):
         pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 60).messages()]
         found = {augment.rolled(pieces, random.Random(seed))[:2] for seed in range(50)}
         rows = [{"harassment": torch.zeros(3), "delusion": torch.zeros(3), "stance": torch.zeros(3)}] * len(pieces)

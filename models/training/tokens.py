@@ -102,7 +102,10 @@ def room_of(piece):
 
 
 def span(sizes, done):
-    """(first, last) of the window of inference that judges the messages from `done` on, of a history whose messages take `sizes`."""
+    """(first, last) of the window that judges the messages from `done` on, of a history whose messages take `sizes`.
+
+    Near to what the program does (`src/window`), which leaves room for gap marks only where there are some and so reads more whole.
+    """
     if sum(sizes) <= FULL:
         return 0, len(sizes)
     own = FULL if done == 0 else FULL * 3 // 4

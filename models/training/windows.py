@@ -11,7 +11,7 @@ from corpus import ARCS
 from model import expected_level
 from tokens import FULL, carry, flatten, history_pieces, room_of, span, window
 
-WHOLE_SHARE = 0.85  # of the variants of hand-written histories whose windows are those of inference; of the others they are cut anywhere
+ROLLED_SHARE = 0.85  # of the augmented variants of histories whose windows are those of `predict`; of the others they are cut anywhere
 
 
 def unit_windows(unit, variant, encoder, splices, seed):
@@ -25,7 +25,7 @@ def unit_windows(unit, variant, encoder, splices, seed):
         rng = random.Random(key + "/cut")  # twins are cut alike
         pieces = history_pieces(encoder, h.sessions)
         plain = [p for _, p in pieces]
-        anywhere = variant and h.kind not in ("contrast", "public") and rng.random() >= WHOLE_SHARE
+        anywhere = variant and h.kind not in ("contrast", "public") and rng.random() >= ROLLED_SHARE
         first, last, carried = (cut if anywhere else rolled)(plain, rng)
         ids, ends, messages = tensors(window(encoder, h.sessions, pieces, first, last, carried))
         out.append((ids, ends[len(carried) :], shown_cases(messages)[len(carried) :]))

@@ -410,7 +410,7 @@ impl ArcState {
     }
 
     /// By how much that moved as the evidence mounted, from the first such reply to the last: above 0 it gave way, below 0 it came to
-    /// resist (−3 to 3); `None` of fewer than three replies. By it a product that feeds a case more the harder it gets is told apart from
+    /// resist (−3 to 3); `None` of fewer than three replies, and where the evidence did not mount meanwhile. By it a product that feeds a case more the harder it gets is told apart from
     /// one that is always lenient.
     pub fn assistant_drift(&self) -> Option<f32> {
         self.coupling.drift().map(|drift| drift as f32)
