@@ -12,7 +12,7 @@ use throughline::benchmark::metrics::{Figure, Figures};
 use throughline::benchmark::simulate::e_values::EValues;
 use throughline::benchmark::simulate::lives::{LifeSettings, Lives, Pool};
 use throughline::benchmark::simulate::{AtLevel, Outcome, Share, Simulation, positive_predictive_value};
-use throughline::report::{safe, two_digits};
+use throughline::report::safe;
 use throughline::verdict::{DEFAULT_POLICY_TOML, Level, LevelSettings, OnFailure, Policy, PolicyFile, Rule};
 
 use super::EXIT_CLEAN;
@@ -107,7 +107,8 @@ fn alpha(score: f32) -> String {
         _ if score >= 1.0 => "off: no score is that high".into(),
         None => "no promise about false alarms".into(),
         Some(percent) if percent < 0.1 => format!("α = {percent:.1e}% an arc"),
-        Some(percent) => format!("α = {}% an arc", two_digits(percent)),
+        Some(percent) if percent < 1.0 => format!("α = {percent:.1}% an arc"),
+        Some(percent) => format!("α = {percent:.0}% an arc"),
     }
 }
 

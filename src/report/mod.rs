@@ -242,21 +242,15 @@ fn not_shown(left_out: u64) -> Option<String> {
     (left_out > 0).then(|| format!("{users} more, none more urgent than these, are not shown; --output writes all"))
 }
 
-/// `0.39 (α 5.6%)`, an arc's score and what it stands for; the score alone where it promises nothing, and where it is none that an arc has.
+/// `0.39 (α 6%)`, an arc's score and what it stands for; the score alone where it promises nothing, and where it is none that an arc has.
 fn score_words(score: f32) -> String {
     let alpha = Policy::alpha(score).filter(|_| score < 1.0);
     match alpha.map(|alpha| 100.0 * alpha) {
         None => format!("{score:.2}"),
         Some(percent) if percent < 0.1 => format!("{score:.2} (α below 0.1%)"),
-        Some(percent) => format!("{score:.2} (α {}%)", two_digits(percent)),
+        Some(percent) if percent < 1.0 => format!("{score:.2} (α {percent:.1}%)"),
+        Some(percent) => format!("{score:.2} (α {percent:.0}%)"),
     }
-}
-
-/// `20`, `2.5`, `1`, `0.4`: a percentage, with a decimal below ten where it is none of 0.
-pub fn two_digits(percent: f64) -> String {
-    let decimals = if percent < 9.95 { 1 } else { 0 };
-    let words = format!("{percent:.decimals$}");
-    words.strip_suffix(".0").map(String::from).unwrap_or(words)
 }
 
 /// `1 session`, `2 sessions`.
@@ -304,7 +298,7 @@ mod tests {
         assert_eq!([0.0, 0.13, f32::INFINITY, f32::NAN].map(Policy::alpha), [None; 4]);
         assert_eq!(Policy::alpha(1.0), Some(0.0));
         for (score, words) in [
-            (0.39, "0.39 (α 5.6%)"),
+            (0.39, "0.39 (α 6%)"),
             (0.14, "0.14 (α 90%)"),
             (0.55, "0.55 (α 0.4%)"),
             (0.7, "0.70 (α below 0.1%)"),
