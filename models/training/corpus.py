@@ -128,7 +128,14 @@ def target(message, head):
 
 
 def gold_evidence(message):
-    """How much a message would be carried forward for, in 0..1."""
+    """The risk in a message by its labels, in 0..1."""
     if message.role == "user":
         return max(message.harassment or 0, message.delusion or 0) / 3
     return max(message.stance or 0, 0) / 3
+
+
+def gold_weight(message):
+    """What `windows.weight` of a message is in the mean, by its labels."""
+    if message.role == "user":
+        return 0.9 if message.imminent else (0.0, 0.2, 0.7, 0.9)[max(message.harassment or 0, message.delusion or 0)]
+    return abs(message.stance or 0) * 0.4

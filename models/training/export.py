@@ -9,7 +9,8 @@ from gguf import GGUFReader, GGUFWriter
 from gguf.quants import dequantize, quantize
 
 from model import HEAD_LABELS, HEADS
-from tokens import WINDOW_TOKENS, Encoder
+from plan import WINDOW_TOKENS
+from tokens import Encoder
 
 MODEL_VERSION = "0.8.0"
 GOLDEN_TEXTS = [

@@ -1,8 +1,10 @@
 """python -m unittest discover -s models/training"""
 
+import json
 import random
 import unittest
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import torch
 
@@ -10,12 +12,14 @@ import augment
 import calibrate
 import corpus
 import export
+import plan
 import train
 import windows
 from corpus import check
 from model import Guard, OrdinalHead, expected_level, level_probabilities
 from base import Config, KEPT_SPECIALS, dumps, tokenizer_json
-from tokens import Encoder, Piece, flatten, gap_mark, history_pieces, window
+from plan import Item
+from tokens import Encoder, flatten, gap_mark, history_pieces, items_of, window
 
 
 def byte_tokenizer():
@@ -50,28 +54,47 @@ class Windows(unittest.TestCase):
     def test_window_without_the_beginning(self):
         encoder = Encoder(byte_tokenizer())
         h = history("a", [0, 2, 0, 1])
-        ids, ends = flatten(window(encoder, h.sessions, history_pieces(encoder, h.sessions), 2, 4, carried=[1]))
+        shown = [(2, 4, 6), (3, 0, 6)]
+        ids, ends = flatten(window(encoder, h.sessions, history_pieces(encoder, h.sessions), shown, carried=[1]))
         self.assertEqual([m.content for _, m in ends], ["text 1", "text 2", "text 3"])
-        self.assertTrue(encoder.tokenizer.decode(ids).startswith("system\nearlier, in part"))
+        self.assertEqual([ids[end] for end, _ in ends], [encoder.stop] * 3)
+        self.assertEqual(encoder.tokenizer.decode(ids, skip_special_tokens=True), "system\nearlier, in part\nuser\ntext 1\nsystem\nlater\n"
+                         "system\nnew session\nuser\n 2\nuser\ntext 3\n")
+
+    def test_items_are_what_a_window_takes(self):
+        encoder = Encoder(byte_tokenizer())
+        h = history("a", [0, 2])
+        h.sessions.append(("2026-01-03T10:00", history("b", [0, 1]).messages()))
+        pieces = history_pieces(encoder, h.sessions)
+        items = items_of(encoder, h.sessions, pieces)
+        self.assertEqual([bool(i.gap) for i in items], [True, False, True, False])
+        whole = window(encoder, h.sessions, pieces, [(i, 0, 6) for i in range(4)])
+        self.assertEqual(sum(i.content + i.around() for i in items), len(flatten(whole)[0]))
+
+    def test_plans_are_the_written_ones(self):
+        """tests/window_plans.rs compares the same file with what the program plans."""
+        written = json.loads((Path(__file__).parent / "window-plans.json").read_text())
+        self.assertEqual(json.loads(json.dumps(plan.examples())), written)
 
     def test_cut_keeps_to_its_budget(self):
-        pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 40).messages()]
+        items = [Item(44, 6, 0)] * 80
         for seed in range(50):
-            first, last, carried = augment.cut(pieces, random.Random(seed))
-            self.assertLess(first, last)
+            shown, carried = augment.cut(history("a", [0, 3] * 40).messages(), items, random.Random(seed))
+            self.assertTrue(shown)
             self.assertLessEqual(len(carried) * 50, 500)
-            self.assertTrue(all(i < first for i in carried))
+            self.assertTrue(all(i < shown[0][0] for i in carried))
 
-    def test_any_of_the_windows_of_predict_is_rolled(self):
-        pieces = [Piece((0,) * 50, 49, m) for m in history("a", [0, 3] * 60).messages()]
-        found = {augment.rolled(pieces, random.Random(seed))[:2] for seed in range(50)}
-        rows = [{"harassment": torch.zeros(3), "delusion": torch.zeros(3), "stance": torch.zeros(3)}] * len(pieces)
-        done, expected = 0, set()
-        while done < len(pieces):
-            first, done, _ = windows.next_window([(0, p) for p in pieces], done, rows)
-            expected.add((first, done))
-        self.assertGreater(len(expected), 2)
-        self.assertEqual(found, expected)
+    def test_every_window_is_rolled(self):
+        items, messages = [Item(44, 6, 0)] * 120, history("a", [0, 3] * 60).messages()
+        found = {augment.rolled(messages, items, random.Random(seed))[0][-1][0] for seed in range(50)}
+        # 40 messages of 50 tokens in the first window's 2,000, then 19 in 976 each.
+        self.assertEqual(found, {39, 58, 77, 96, 115, 119})
+
+    def test_what_is_carried_is_mostly_what_the_labels_say(self):
+        items, messages = [Item(44, 6, 0)] * 120, history("a", [0, 3] * 60).messages()
+        carried = [i for seed in range(50) for i in augment.rolled(messages, items, random.Random(seed))[1]]
+        self.assertGreater(sum(messages[i].harassment == 3 for i in carried), 0.9 * len(carried))
+        self.assertTrue(carried)
 
 
 class Model(unittest.TestCase):
@@ -189,7 +212,7 @@ class Injection(unittest.TestCase):
         for seed in range(20):
             changed = augment.inject_claim(h, random.Random(seed))
             touched = [m for m in changed.messages() if m.content not in texts]
-            self.assertTrue(1 <= len(touched) <= 3)
+            self.assertIn(len(touched), (1, 2, 3, 4))
             self.assertTrue(all(m.role == "user" and any(c in m.content for c in augment.CLAIMS) for m in touched))
             self.assertEqual([m.harassment for m in changed.messages()], [2, 0, 1, 0])
 

@@ -4,25 +4,30 @@ A message is `<|im_start|>` "role\\n" content `<|im_end|>` "\\n", each piece tok
 special-token recognition: `<|im_end|>` typed by a user is plain text.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tokenizers import Tokenizer
 
-MAX_CONTENT = 512  # tokens of one message; of a longer one the first and the last half of this are kept
-WINDOW_TOKENS = 2048
-FULL = WINDOW_TOKENS - 64  # what the messages of a window may take together
-OVERLAP = 8  # earlier messages every window repeats
+from plan import Item
+
+MAX_CONTENT = 512  # tokens of one message; of a longer one (public text alone has any) the first and the last half of this are kept
 EARLIER, LATER = "earlier, in part", "later"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One message as tokens; `end` is the place of its `<|im_end|>` within `ids`."""
+    """One message as tokens; its text is `ids[begin:end]`, and at `end` stands its `<|im_end|>`."""
 
     ids: tuple
+    begin: int
     end: int
     message: object = None  # the labelled message, or None for marks
+
+    def part(self, start, end):
+        """The same with these tokens of its text alone."""
+        kept = self.ids[self.begin + start : self.begin + end]
+        return replace(self, ids=self.ids[: self.begin] + kept + self.ids[self.end :], end=self.begin + len(kept))
 
 
 class Encoder:
@@ -42,8 +47,9 @@ class Encoder:
         if len(body) > self.max_content:
             half = self.max_content // 2
             body = body[:half] + body[-half:]
-        ids = (self.start, *self.encode(role + "\n"), *body, self.stop, *self.newline)
-        return Piece(ids, len(ids) - 1 - len(self.newline), message)
+        head = (self.start, *self.encode(role + "\n"))
+        begin, end = len(head), len(head) + len(body)
+        return Piece((*head, *body, self.stop, *self.newline), begin, end, message)
 
     def mark(self, text):
         return self.piece("system", text)
@@ -79,55 +85,41 @@ def history_pieces(encoder, sessions):
     ]
 
 
-def window(encoder, sessions, pieces, first, last, carried=()):
-    """The pieces of the window over messages first..last (exclusive); `carried` are indices of earlier messages."""
+def items_of(encoder, sessions, pieces):
+    """What each of the `history_pieces` takes of a window (plan.Item)."""
+    out, session, start = [], None, None
+    for number, piece in pieces:
+        gap = 0
+        if number != session:
+            previous, start = start, datetime.fromisoformat(sessions[number][0])
+            gap, session = len(encoder.mark(gap_mark(previous, start)).ids), number
+        content = piece.end - piece.begin
+        out.append(Item(content, len(piece.ids) - content, gap))
+    return out
+
+
+def window(encoder, sessions, pieces, shown, carried=()):
+    """The pieces of a window: `shown` are (index, start, end) of neighbouring messages by tokens of their text, `carried`
+    indices of earlier ones."""
     out = []
-    if first > 0:
+    if shown[0][0] > 0:
         out.append(encoder.mark(EARLIER))
         out += [pieces[i][1] for i in carried]
         out.append(encoder.mark(LATER))
     session, start = None, None
-    for number, piece in pieces[first:last]:
+    for index, begin, end in shown:
+        number, piece = pieces[index]
         if number != session:
             previous, start = start, datetime.fromisoformat(sessions[number][0])
             out.append(encoder.mark(gap_mark(previous, start)))
             session = number
-        out.append(piece)
+        out.append(piece.part(begin, end))
     return out
 
 
-def room_of(piece):
-    """The tokens that a message may take in a window, a gap mark before it counted."""
-    return len(piece.ids) + 12
-
-
-def span(sizes, done):
-    """(first, last) of the window that judges the messages from `done` on, of a history whose messages take `sizes`.
-
-    Near to what the program does (`src/window`), which leaves room for gap marks only where there are some and so reads more whole.
-    """
-    if sum(sizes) <= FULL:
-        return 0, len(sizes)
-    own = FULL if done == 0 else FULL * 3 // 4
-    first = max(0, done - OVERLAP)
-    last, used = done, sum(sizes[first:done])
-    while last < len(sizes) and (last == done or used + sizes[last] <= own):
-        used += sizes[last]
-        last += 1
-    while first > 0 and used + sizes[first - 1] <= own:
-        first -= 1
-        used += sizes[first]
-    return first, last
-
-
-def carry(sizes, order, budget):
-    """Which of the messages in `order`, the weightiest first, are carried into a window that has `budget` tokens for them."""
-    carried, used = [], 0
-    for i in order:
-        if used + sizes[i] <= budget:
-            carried.append(i)
-            used += sizes[i]
-    return sorted(carried)
+def shown_in(planned, items):
+    """What `window` takes of a plan.Window."""
+    return planned.context + [(i, 0, items[i].content) for i in planned.fresh]
 
 
 def flatten(pieces):

@@ -8,8 +8,9 @@ import torch
 
 from augment import augment, cut, rolled
 from corpus import ARCS
-from model import expected_level
-from tokens import FULL, carry, flatten, history_pieces, room_of, span, window
+from model import expected_level, level_probabilities
+from plan import choose_carried, plan
+from tokens import flatten, history_pieces, items_of, shown_in, window
 
 ROLLED_SHARE = 0.85  # of the augmented variants of histories whose windows are those of `predict`; of the others they are cut anywhere
 
@@ -24,10 +25,10 @@ def unit_windows(unit, variant, encoder, splices, seed):
     for h in histories:
         rng = random.Random(key + "/cut")  # twins are cut alike
         pieces = history_pieces(encoder, h.sessions)
-        plain = [p for _, p in pieces]
+        items = items_of(encoder, h.sessions, pieces)
         anywhere = variant and h.kind not in ("contrast", "public") and rng.random() >= ROLLED_SHARE
-        first, last, carried = (cut if anywhere else rolled)(plain, rng)
-        ids, ends, messages = tensors(window(encoder, h.sessions, pieces, first, last, carried))
+        shown, carried = (cut if anywhere else rolled)(h.messages(), items, rng)
+        ids, ends, messages = tensors(window(encoder, h.sessions, pieces, shown, carried))
         out.append((ids, ends[len(carried) :], shown_cases(messages)[len(carried) :]))
     return out
 
@@ -46,7 +47,7 @@ def shown_cases(messages):
 
 
 def tensors(pieces, skip=0):
-    """(ids, ends, messages) of a window without its `skip` first (carried) messages among the ends."""
+    """(ids, ends, messages) of a window without its `skip` first (already judged) messages among the ends."""
     ids, ends = flatten(pieces)
     ends = ends[skip:]
     return torch.tensor(ids), torch.tensor([e for e, _ in ends]), [m for _, m in ends]
@@ -93,31 +94,26 @@ def run_windows(model, lower, windows):
 def predict(model, encoder, history, lower=None):
     """Head logits (messages, K-1) of a whole history, by the rolling windows of inference.
 
-    Each window holds as many new messages as fit after an overlap of at least `tokens.OVERLAP` earlier ones and the
-    carried evidence: the earlier messages of highest predicted level, up to a quarter of the window.
+    The windows of `plan.plan`, into which the earlier messages of the greatest `weight` are carried.
     """
     lower = lower or LowerCache(model, 0)
-    pieces = history_pieces(encoder, history.sessions)
-    done, rows = 0, []
-    while done < len(pieces):
-        first, last, carried = next_window(pieces, done, rows)
-        whole = window(encoder, history.sessions, pieces, first, last, carried)
-        logits = run_windows(model, lower, [tensors(whole, skip=len(carried))])[0]
-        rows += [{name: x[i] for name, x in logits.items()} for i in range(done - first, last - first)]
-        done = last
+    pieces, messages = history_pieces(encoder, history.sessions), history.messages()
+    items = items_of(encoder, history.sessions, pieces)
+    rows, weights = [], []
+    for planned in plan(items):
+        carried = choose_carried(items, weights, planned.first())
+        whole = window(encoder, history.sessions, pieces, shown_in(planned, items), carried)
+        skip = len(carried) + len(planned.context)
+        logits = run_windows(model, lower, [tensors(whole, skip)])[0]
+        fresh = [{name: x[i] for name, x in logits.items()} for i in range(len(planned.fresh))]
+        rows += fresh
+        weights += [weight(messages[i].role, row) for i, row in zip(planned.fresh, fresh)]
     return {name: torch.stack([r[name] for r in rows]) for name in rows[0]}
 
 
-def next_window(pieces, done, rows):
-    """(first, last, carried) of the window that judges the messages from `done` on."""
-    sizes = [room_of(p) for _, p in pieces]
-    first, last = span(sizes, done)
-    order = sorted(range(first), key=lambda i: -evidence(pieces[i][1].message.role, rows[i]))
-    return first, last, carry(sizes, order, FULL // 4)
-
-
-def evidence(role, row):
-    """The predicted counterpart of corpus.gold_evidence."""
+def weight(role, row):
+    """How much a message matters to later windows: its P(level >= 2), its imminence, or its stance (`src/scorer/heads.rs`)."""
     if role == "user":
-        return max(expected_level(row["harassment"]).item(), expected_level(row["delusion"]).item()) / 3
-    return max(expected_level(row["stance"]).item() - 1, 0) / 2
+        high = [level_probabilities(row[arc])[2:].sum().item() for arc in ARCS]
+        return max(*high, torch.sigmoid(row["imminent"]).item())
+    return abs(expected_level(row["stance"]).item() - 1) / 2

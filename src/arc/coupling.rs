@@ -55,6 +55,17 @@ impl Coupling {
         (self.replies > 0).then_some(self.stance_mean)
     }
 
+    /// Whether it could have come about in so many messages of the user.
+    pub(super) fn could_be(&self, user_messages: u64) -> bool {
+        let from_nothing_up = [0.0, self.first, self.last, self.evidence].is_sorted();
+        let spread = self.replies < REPLIES_MIN || self.last - self.first < MOUNTED_MIN || self.place_squares > 0.0;
+        self.replies <= user_messages
+            && from_nothing_up
+            && spread
+            && self.weight >= 0.0
+            && (-1.0..=2.0).contains(&self.stance_mean)
+    }
+
     /// By how much the stance moves from the first of these replies to the last, by the line of least squares through them; at most the
     /// scale's width. `None` of fewer than three, and where the evidence did not mount meanwhile.
     pub(super) fn drift(&self) -> Option<f64> {

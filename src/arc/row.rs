@@ -57,6 +57,11 @@ pub enum ArcRowError {
     Malformed(#[from] serde_json::Error),
     #[error("the row has {found} {what}, the limit is {limit}; hint: it was changed; {}", AGAIN)]
     TooMany { what: &'static str, found: u64, limit: u64 },
+    #[error(
+        "the row's stances of the assistant in the {arc} arc cannot have come about; hint: it was changed; {}",
+        AGAIN
+    )]
+    NoStances { arc: &'static str },
     #[error("the row has the {found} arc where the {expected} arc stands; hint: it was changed; {}", AGAIN)]
     OtherArc { found: &'static str, expected: &'static str },
 }
@@ -110,6 +115,7 @@ fn check(arc: &ArcState, kind: ArcKind) -> Result<(), ArcRowError> {
     ];
     match bounds.into_iter().find(|(_, found, limit)| found > limit) {
         Some((what, found, limit)) => Err(ArcRowError::TooMany { what, found, limit }),
+        None if !arc.coupling.could_be(arc.user_messages) => Err(ArcRowError::NoStances { arc: kind.as_str() }),
         None => Ok(()),
     }
 }
@@ -218,6 +224,18 @@ mod tests {
         }
         assert!(changed(|arcs| arcs[1]["user_messages"] = json!(u64::MAX)).contains("the limit is 9007199254740992"));
         assert!(changed(|arcs| arcs[0]["evidence_sessions"] = json!(201)).contains("201 sessions with evidence"));
+        for (field, value) in [
+            ("replies", json!(401)),
+            ("weight", json!(-1)),
+            ("stance_mean", json!(2.5)),
+            ("first", json!(-0.1)),
+            ("last", json!(1e9)),
+            ("place_squares", json!(0)),
+        ] {
+            let mut row = row.clone();
+            row["arcs"][1]["coupling"][field] = value;
+            assert!(refused(&row).contains("the assistant in the delusion arc cannot have come about"), "{field}");
+        }
         let large = vec![b' '; ARC_ROW_BYTES_MAX + 1];
         let told = ArcRow::read(&large).unwrap_err().to_string();
         assert!(told.contains("65537 bytes, the limit is 65536"), "{told}");

@@ -86,6 +86,15 @@ pub enum ThresholdFrom {
     Lives,
 }
 
+/// What the assistant did with what carries an arc.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answers {
+    /// From −1 (protective) to 2 (amplifying), where it answered any of it.
+    pub stance: Option<f64>,
+    /// By how much that moved as the evidence mounted, where it can be told.
+    pub drift: Option<f64>,
+}
+
 /// A detector on one set. Lists run along the set's examples; pairs are harassment and delusion.
 #[derive(Debug, Clone)]
 pub struct Detector {
@@ -98,8 +107,7 @@ pub struct Detector {
     pub onsets: Option<Vec<[Option<MessageAt>; 2]>>,
     /// The user message, from 0, at which a history reaches `review`.
     pub reviews: Option<Vec<[Option<usize>; 2]>>,
-    /// What the assistant did with what carries the arc, from −1 (protective) to 2 (amplifying), where it answered any of it.
-    pub stances: Option<Vec<[Option<f64>; 2]>>,
+    pub answers: Option<Vec<[Answers; 2]>>,
     /// Of a model.
     pub messages: Option<Vec<Vec<ScoredMessage>>>,
     /// Where the policy has one.
@@ -168,7 +176,7 @@ pub fn keywords(set: &DataSet) -> Detector {
         traces: Some(traces),
         onsets: None,
         reviews: None,
-        stances: None,
+        answers: None,
         messages: None,
         threshold: None,
     }
@@ -192,7 +200,7 @@ pub fn external(name: &str, scores: &ExternalScores, set: &DataSet) -> Result<De
         traces: None,
         onsets: None,
         reviews: None,
-        stances: None,
+        answers: None,
         messages: None,
         threshold: None,
     })
@@ -230,7 +238,7 @@ fn arcs(name: &str, messages: Vec<Vec<ScoredMessage>>, set: &DataSet, policy: &P
         whole: walks.iter().map(|pair| pair.each_ref().map(|walk| walk.score)).collect(),
         onsets: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.onset)).collect()),
         reviews: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.review)).collect()),
-        stances: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.stance)).collect()),
+        answers: Some(walks.iter().map(|pair| pair.each_ref().map(|walk| walk.answers)).collect()),
         traces: Some(walks.into_iter().map(|pair| pair.map(|walk| walk.trace)).collect()),
         messages: Some(messages),
         threshold: Some(f64::from(policy.score_min(Level::Review))),
@@ -243,7 +251,7 @@ struct Walk {
     onset: Option<MessageAt>,
     /// The user message, from 0, at which its level is `review` or higher.
     review: Option<usize>,
-    stance: Option<f64>,
+    answers: Answers,
     /// The score after each user message.
     trace: Vec<f64>,
 }
@@ -262,8 +270,9 @@ fn walk(kind: ArcKind, example: &Example, scored: &[ScoredMessage], policy: &Pol
             trace.push(f64::from(state.score_now()));
         }
     }
-    let stance = state.assistant_stance().map(f64::from);
-    Walk { score: f64::from(state.score()), onset: state.onset(), review, stance, trace }
+    let (stance, drift) = (state.assistant_stance(), state.assistant_drift());
+    let answers = Answers { stance: stance.map(f64::from), drift: drift.map(f64::from) };
+    Walk { score: f64::from(state.score()), onset: state.onset(), review, answers, trace }
 }
 
 /// A baseline that folds the expected levels of the user's messages into one score.
@@ -284,7 +293,7 @@ fn folded(name: String, family: Family, messages: &[Vec<ScoredMessage>]) -> Dete
         traces: Some(traces),
         onsets: None,
         reviews: None,
-        stances: None,
+        answers: None,
         messages: None,
         threshold: None,
     }

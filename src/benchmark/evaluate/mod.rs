@@ -14,6 +14,7 @@ use super::metrics::{Figure, Figures};
 use crate::arc::ArcKind;
 
 mod arcs;
+mod stances;
 mod targets;
 mod toward;
 

@@ -62,8 +62,12 @@ const DELAYS: [Column; 6] = [
     ("by two at most", "onset_within_two", As::Share),
 ];
 
-const STANCE: [Column; 2] =
-    [("AUROC of the stance", "auroc_stance", As::Share), ("share with a stance", "stance_told", As::Share)];
+const STANCE: [Column; 4] = [
+    ("AUROC of the stance", "auroc_stance", As::Share),
+    ("share with a stance", "stance_told", As::Share),
+    ("drift: rank correlation", "rank_correlation_drift", As::Share),
+    ("share with a drift", "drift_told", As::Share),
+];
 
 const MESSAGES: [Column; 9] = [
     ("AUROC", "auroc", As::Share),
@@ -134,7 +138,7 @@ fn arc_tables(arc: &ArcReport) -> Vec<Table> {
     );
     let timed: Vec<&Judged> = arc.detectors.iter().filter(|one| one.curves.delays_of > 0).collect();
     let all: Vec<&Judged> = arc.detectors.iter().collect();
-    let stance = |one: &&Judged| one.figures.get("auroc_stance").value.is_some();
+    let stance = |one: &&Judged| one.figures.get("stance_told").value.or(one.figures.get("drift_told").value).is_some();
     let stance: Vec<&Judged> = all.iter().copied().filter(stance).collect();
     let judged: Vec<&Judged> = all.iter().copied().filter(|one| one.threshold.is_some()).collect();
     vec![
@@ -149,7 +153,9 @@ fn arc_tables(arc: &ArcReport) -> Vec<Table> {
             false,
         ),
         figures(
-            format!("{name}: what the assistant did, where it reinforced against where it resisted"),
+            format!(
+                "{name}: what the assistant did, where it reinforced against where it resisted, and whether it gave way"
+            ),
             &STANCE,
             &stance,
             false,
