@@ -49,7 +49,8 @@ def arguments():
     p.add_argument("--step-tokens", type=int, default=2500)
     p.add_argument("--variants", type=int, default=4, help="augmented variants a unit, drawn again in later epochs")
     p.add_argument("--public-share", type=float, default=0.25, help="share of the public units seen in one epoch")
-    p.add_argument("--contrast-share", type=float, default=1.0, help="share of the minimal pairs seen in one epoch, those of --again all of them")
+    p.add_argument("--history-share", type=float, default=1.0, help="share of the histories seen in one epoch, those of --again all of them")
+    p.add_argument("--contrast-share", type=float, default=1.0, help="the same of the minimal pairs")
     p.add_argument("--save-minutes", type=float, default=5)
     p.add_argument("--evaluate-minutes", type=float, default=25)
     p.add_argument("--workers", type=int, default=2, help="training threads, one a core")
@@ -121,7 +122,9 @@ def batches(data, public_units, args, begun):
     An epoch that was interrupted is drawn anew when the run is resumed.
     """
     rng = random.Random(f"{args.seed}/epoch{begun}")
-    units = [u for u in data.units if not u.aligned or u.histories[0].author in args.again.split(",") or rng.random() < args.contrast_share]
+    again = args.again.split(",")
+    share = lambda u: args.contrast_share if u.aligned else args.history_share  # noqa: E731
+    units = [u for u in data.units if u.histories[0].author in again or rng.random() < share(u)]
     units += rng.sample(public_units, int(len(public_units) * args.public_share))
     rng.shuffle(units)
     batch, tokens = [], 0
