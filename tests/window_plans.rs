@@ -25,7 +25,8 @@ fn training_windows_are_the_programs() {
     let examples: Vec<Example> = serde_json::from_str(&text).unwrap();
     assert!(examples.iter().any(|example| example.windows.len() > 3), "long histories are among them");
     for Example { items, weights, windows } in examples {
-        let item = |[content_tokens, wrap_tokens, gap_tokens]| Item { content_tokens, wrap_tokens, gap_tokens };
+        let item =
+            |[content_tokens, wrap_tokens, gap_tokens]: [usize; 3]| Item { content_tokens, wrap_tokens, gap_tokens };
         let items: Vec<Item> = items.into_iter().map(item).collect();
         let planned = plan(&items, &WindowSpec::with_tokens(2_048)).unwrap().windows;
         assert_eq!(planned.len(), windows.len());

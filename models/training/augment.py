@@ -128,6 +128,11 @@ def inject_claim(history, rng):
     return map_messages(history, change)
 
 
+def users_alone(history):
+    """Without the assistant's messages, as in logs of prompts."""
+    return replace(history, sessions=[(start, [m for m in messages if m.role == "user"]) for start, messages in history.sessions])
+
+
 def drop_benign(history, rng, chance=0.2):
     quiet = lambda ms: all(gold_evidence(m) == 0 and (m.stance or 0) == 0 for m in ms)  # noqa: E731
     kept = [s for s in history.sessions if not (quiet(s[1]) and rng.random() < chance)]
@@ -190,7 +195,7 @@ def stretch(history, rng):
 
 
 def augment(histories, splices, rng):
-    """One variant of the histories of a unit; changes of the whole unit (sexes, names, case) fall on all alike."""
+    """One variant of the histories of a unit; changes of the whole unit (sexes, names, case, one side alone) fall on all alike."""
     exchanged = rng.random() < 0.5
     if exchanged:
         histories = swap_sexes(histories)
@@ -198,6 +203,8 @@ def augment(histories, splices, rng):
         histories = swap_names(histories, rng)
     if rng.random() < 0.2:
         histories = [lower_case(h) for h in histories]
+    if rng.random() < 0.06:
+        histories = [users_alone(h) for h in histories]
     out = []
     for h in histories:
         if h.kind not in ("contrast", "public"):

@@ -186,6 +186,21 @@ class Cases(unittest.TestCase):
         self.assertEqual([m.harassment_case for m in out.messages()], [True, True, True, None, True])
 
 
+class Sides(unittest.TestCase):
+    def test_of_the_users_side_nothing_is_lost(self):
+        h = history("a", [2, 0, 1])
+        h.sessions[0][1].insert(1, check.Message("assistant", "hi", stance=1))
+        self.assertEqual(augment.users_alone(h), history("a", [2, 0, 1]))
+
+    def test_all_members_of_a_unit_are_read_alike(self):
+        pair = [history("a", [2, 0]), history("b", [0, 0])]
+        for h in pair:
+            h.sessions[0][1].insert(1, check.Message("assistant", "hi", stance=1))
+        found = {tuple(any(m.role == "assistant" for m in h.messages()) for h in augment.augment(pair, [], random.Random(seed)))
+                 for seed in range(200)}
+        self.assertEqual(found, {(True, True), (False, False)})
+
+
 class Calibration(unittest.TestCase):
     def test_a_known_distortion_is_found(self):
         torch.manual_seed(0)

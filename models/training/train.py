@@ -139,17 +139,18 @@ def batches(data, public_units, args, begun):
 
 
 def step(model, lower, encoder, batch, splices, weights, seed):
-    """Gradients of one batch; (loss per labelled message, tokens)."""
+    """Gradients of one batch; (loss per labelled message, tokens, that loss of each unit by its id)."""
     units = [(unit, unit_windows(unit, variant, encoder, splices, seed)) for unit, variant in batch]
     flat = [w for _, ws in units for w in ws]
     logits = iter(run_windows(model, lower, flat))
-    total, count = torch.zeros(()), 0
+    total, count, each = torch.zeros(()), 0, {}
     for unit, ws in units:
         value, n = loss.unit_loss(unit, [(next(logits), messages) for _, _, messages in ws], weights)
         total, count = total + value, count + n
+        each[unit.id] = round(value.item() / max(1, n), 4)
     total = total / max(1, count)
     total.backward()
-    return total.item(), sum(len(w[0]) for w in flat)
+    return total.item(), sum(len(w[0]) for w in flat), each
 
 
 class Run:
@@ -262,19 +263,19 @@ class Run:
                 copy_trained(self.model, replica)
             if batch is None:
                 return
-            value, tokens = step(replica, self.lower, self.encoder, batch, self.splices, weights, self.args.seed)
+            value, tokens, each = step(replica, self.lower, self.encoder, batch, self.splices, weights, self.args.seed)
             with lock:
                 for p, q in trained:
                     p.grad, q.grad = None if q.grad is None else q.grad.to(p.dtype), None
-                self.apply(value, tokens)
+                self.apply(value, tokens, each)
 
-    def apply(self, value, tokens):
+    def apply(self, value, tokens, each):
         self.elapsed = time.time() - self.began
         set_rate(self.optim, min(1.0, self.elapsed / (self.args.minutes * 60)))
         norm = torch.nn.utils.clip_grad_norm_([q for q in self.model.parameters() if q.requires_grad], 1.0)
         self.optim.step()
         self.steps += 1
-        self.report(step=self.steps, epoch=self.epoch, loss=round(value, 4), norm=round(norm.item(), 3), tokens=tokens)
+        self.report(step=self.steps, epoch=self.epoch, loss=round(value, 4), norm=round(norm.item(), 3), tokens=tokens, units=each)
         if self.elapsed - self.evaluated > self.args.evaluate_minutes * 60:
             self.saved = self.evaluated = self.elapsed
             self.evaluate()

@@ -23,15 +23,15 @@ const SLIP: f64 = 0.005;
 
 const HARASSMENT: Reference = Reference {
     histories: 0.229,
-    all: [0.860, 0.068, 0.060, 0.013],
-    risk: [0.367, 0.101, 0.439, 0.093],
-    benign: [0.938, 0.052, SLIP, SLIP],
+    all: [0.855, 0.072, 0.061, 0.012],
+    risk: [0.357, 0.103, 0.451, 0.088],
+    benign: [0.934, 0.056, SLIP, SLIP],
 };
 const DELUSION: Reference = Reference {
-    histories: 0.203,
-    all: [0.871, 0.050, 0.049, 0.030],
-    risk: [0.321, 0.030, 0.400, 0.249],
-    benign: [0.952, 0.038, SLIP, SLIP],
+    histories: 0.205,
+    all: [0.869, 0.051, 0.049, 0.031],
+    risk: [0.316, 0.027, 0.401, 0.256],
+    benign: [0.949, 0.041, SLIP, SLIP],
 };
 
 /// The share of messages that show the risk once it is there; everyday use goes on beside it.
@@ -97,12 +97,12 @@ mod tests {
                 .collect();
             assert!(certain[0] < 0.0 && certain[0] >= (1.0 - RISK_SHARE).ln(), "{kind:?}: {certain:?}");
             assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
-            assert!(certain[2] > 3.0 && certain[3] > 1.8, "{kind:?}: {certain:?}");
+            assert!(certain[2] > 3.0 && certain[3] > 1.7, "{kind:?}: {certain:?}");
         }
     }
 
-    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.439 / 0.005 of a sure level 2 of harassment, 0.321 / 0.952 of a sure level
-    /// 0 of delusion, and (0.367 / 0.860 + 0.101 / 0.068) / (0.938 / 0.860 + 0.052 / 0.068) of doubt between 0 and 1.
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.451 / 0.005 of a sure level 2 of harassment, 0.316 / 0.949 of a sure level
+    /// 0 of delusion, and (0.357 / 0.855 + 0.103 / 0.072) / (0.934 / 0.855 + 0.056 / 0.072) of doubt between 0 and 1.
     #[test]
     fn e_values_are_the_formulas() {
         let near = |kind: ArcKind, levels: [f32; 4], by_hand: f64| {
@@ -110,9 +110,9 @@ mod tests {
             assert!((found - by_hand).abs() < 1e-5, "{kind:?} {levels:?}: {found}");
             assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
         };
-        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 27.04);
-        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.801_155);
-        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.009_157);
+        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 27.76);
+        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.799_895);
+        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 0.996_459);
     }
 
     #[test]
