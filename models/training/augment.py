@@ -203,8 +203,7 @@ def augment(histories, splices, rng):
         histories = swap_names(histories, rng)
     if rng.random() < 0.2:
         histories = [lower_case(h) for h in histories]
-    if rng.random() < 0.06:
-        histories = [users_alone(h) for h in histories]
+    alone = rng.random() < 0.06
     out = []
     for h in histories:
         if h.kind not in ("contrast", "public"):
@@ -216,6 +215,8 @@ def augment(histories, splices, rng):
                 h = dilute(h, splices, rng)
             elif way < 0.6:
                 h = in_one(h)
+        if alone:
+            h = users_alone(h)
         if rng.random() < 0.2:
             h = inject_claim(h, rng)
         if rng.random() < 0.2:
@@ -237,9 +238,9 @@ def cut(messages, items, rng):
     last = total if rng.random() < 0.4 else rng.randrange(min(8, total), total + 1)
     budget = rng.randrange(384, FIRST_TOKENS)
     first, used = last, 0
-    while first > 0 and (first == last or used + items[first - 1].content + items[first - 1].wrap <= budget * 3 // 4):
+    while first > 0 and (first == last or used + items[first - 1].content + items[first - 1].around() <= budget * 3 // 4):
         first -= 1
-        used += items[first].content + items[first].wrap
+        used += items[first].content + items[first].around()
     shown = [(i, 0, items[i].content) for i in range(first, last)]
     return shown, choose_carried(items, guessed_weights(messages, rng), first, budget // 4)
 

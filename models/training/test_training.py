@@ -61,6 +61,22 @@ class Windows(unittest.TestCase):
         self.assertEqual(encoder.tokenizer.decode(ids, skip_special_tokens=True), "system\nearlier, in part\nuser\ntext 1\nsystem\nlater\n"
                          "system\nnew session\nuser\n 2\nuser\ntext 3\n")
 
+    def test_nothing_is_learnt_from_what_is_cut_or_carried(self):
+        encoder = Encoder(byte_tokenizer())
+        h = history("a", [3] * 60)
+        for n, m in enumerate(h.messages()):
+            m.content = f"{n:03}" + "x" * 97
+        counts = set()
+        for seed in range(20):
+            ids, ends, messages = windows.unit_windows(corpus.Unit("a", [h]), 0, encoder, [], seed)[0]
+            self.assertEqual([int(ids[end]) for end in ends], [encoder.stop] * len(messages))
+            text = [encoder.tokenizer.decode(ids[end - 100 : end].tolist()) for end in ends]
+            self.assertEqual(text, [m.content for m in messages])
+            counts.add(len(messages))
+        # 18 messages of 107 tokens in the first window's 2,000, then 9 in 976 each; of their context only what is whole.
+        self.assertIn(18, counts)
+        self.assertGreater(len(counts), 1)
+
     def test_items_are_what_a_window_takes(self):
         encoder = Encoder(byte_tokenizer())
         h = history("a", [0, 2])
@@ -75,6 +91,13 @@ class Windows(unittest.TestCase):
         """tests/window_plans.rs compares the same file with what the program plans."""
         written = json.loads((Path(__file__).parent / "window-plans.json").read_text())
         self.assertEqual(json.loads(json.dumps(plan.examples())), written)
+
+    def test_weights_are_the_written_ones(self):
+        """src/scorer/carried.rs compares the same file with what the program carries by."""
+        for one in json.loads((Path(__file__).parent / "carried-weights.json").read_text()):
+            row = {head: torch.tensor(one[head]) for head in ("harassment", "delusion", "stance", "imminent")}
+            found = windows.weight(one["role"], row)
+            self.assertAlmostEqual(found if found >= plan.CARRIED_WEIGHT else 0, one["weight"], places=4)
 
     def test_cut_keeps_to_its_budget(self):
         items = [Item(44, 6, 0)] * 80
@@ -196,7 +219,9 @@ class Sides(unittest.TestCase):
         pair = [history("a", [2, 0]), history("b", [0, 0])]
         for h in pair:
             h.sessions[0][1].insert(1, check.Message("assistant", "hi", stance=1))
-        found = {tuple(any(m.role == "assistant" for m in h.messages()) for h in augment.augment(pair, [], random.Random(seed)))
+            h.sessions.append(("2026-01-03T10:00", [check.Message("user", "text", 0, 0), check.Message("assistant", "ho", stance=0)]))
+        spliced = [[check.Message("user", "hello", 0, 0), check.Message("assistant", "hi", stance=0)]]
+        found = {tuple(any(m.role == "assistant" for m in h.messages()) for h in augment.augment(pair, spliced, random.Random(seed)))
                  for seed in range(200)}
         self.assertEqual(found, {(True, True), (False, False)})
 

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 
 from plan import Item
 
-MAX_CONTENT = 512  # tokens of one message; of a longer one (public text alone has any) the first and the last half of this are kept
 EARLIER, LATER = "earlier, in part", "later"
 
 
@@ -31,12 +30,11 @@ class Piece:
 
 
 class Encoder:
-    def __init__(self, tokenizer_json, max_content=MAX_CONTENT):
+    def __init__(self, tokenizer_json):
         self.tokenizer = Tokenizer.from_str(tokenizer_json)
         self.tokenizer.encode_special_tokens = True
         self.start = self.tokenizer.token_to_id("<|im_start|>")
         self.stop = self.tokenizer.token_to_id("<|im_end|>")
-        self.max_content = max_content
         self.newline = self.encode("\n")
 
     def encode(self, text):
@@ -44,9 +42,6 @@ class Encoder:
 
     def piece(self, role, content, message=None):
         body = self.encode(content)
-        if len(body) > self.max_content:
-            half = self.max_content // 2
-            body = body[:half] + body[-half:]
         head = (self.start, *self.encode(role + "\n"))
         begin, end = len(head), len(head) + len(body)
         return Piece((*head, *body, self.stop, *self.newline), begin, end, message)

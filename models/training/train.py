@@ -139,15 +139,15 @@ def batches(data, public_units, args, begun):
 
 
 def step(model, lower, encoder, batch, splices, weights, seed):
-    """Gradients of one batch; (loss per labelled message, tokens, that loss of each unit by its id)."""
+    """Gradients of one batch; (loss per labelled message, tokens, that loss of each unit and variant)."""
     units = [(unit, unit_windows(unit, variant, encoder, splices, seed)) for unit, variant in batch]
     flat = [w for _, ws in units for w in ws]
     logits = iter(run_windows(model, lower, flat))
     total, count, each = torch.zeros(()), 0, {}
-    for unit, ws in units:
+    for (unit, variant), (_, ws) in zip(batch, units):
         value, n = loss.unit_loss(unit, [(next(logits), messages) for _, _, messages in ws], weights)
         total, count = total + value, count + n
-        each[unit.id] = round(value.item() / max(1, n), 4)
+        each[f"{unit.id}/{variant}"] = round(value.item() / max(1, n), 4)
     total = total / max(1, count)
     total.backward()
     return total.item(), sum(len(w[0]) for w in flat), each

@@ -29,7 +29,10 @@ def unit_windows(unit, variant, encoder, splices, seed):
         anywhere = variant and h.kind not in ("contrast", "public") and rng.random() >= ROLLED_SHARE
         shown, carried = (cut if anywhere else rolled)(h.messages(), items, rng)
         ids, ends, messages = tensors(window(encoder, h.sessions, pieces, shown, carried))
-        out.append((ids, ends[len(carried) :], shown_cases(messages)[len(carried) :]))
+        # What is carried was judged where it was said, and of what is cut nobody may know what the label rests on.
+        whole = [len(carried) + n for n, (_, start, _) in enumerate(shown) if start == 0]
+        known = shown_cases(messages)
+        out.append((ids, ends[whole], [known[n] for n in whole]))
     return out
 
 
@@ -112,7 +115,10 @@ def predict(model, encoder, history, lower=None):
 
 
 def weight(role, row):
-    """How much a message matters to later windows: its P(level >= 2), its imminence, or its stance (`src/scorer/heads.rs`)."""
+    """How much a message matters to later windows: its P(level >= 2), its imminence, or its stance.
+
+    `src/scorer/carried.rs` of logits that are not calibrated yet; `carried-weights.json` pins both.
+    """
     if role == "user":
         high = [level_probabilities(row[arc])[2:].sum().item() for arc in ARCS]
         return max(*high, torch.sigmoid(row["imminent"]).item())

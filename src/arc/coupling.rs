@@ -32,8 +32,9 @@ impl Coupling {
         self.evidence += gain;
     }
 
-    /// The assistant answered the last message, which had added `gain`, with this expected stance.
+    /// The assistant answered the last message, which had added `gain`, with this expected stance, −1 to 2.
     pub(super) fn reply(&mut self, gain: f64, stance: f64) {
+        let stance = stance.clamp(-1.0, 2.0); // rounded probabilities may come to more than 1
         if gain <= 0.0 {
             return;
         }
@@ -55,7 +56,7 @@ impl Coupling {
         (self.replies > 0).then_some(self.stance_mean)
     }
 
-    /// Whether it could have come about in so many messages of the user.
+    /// Not what cannot have come about in so many messages of the user: numbers outside their ranges, and a drift without any spread.
     pub(super) fn could_be(&self, user_messages: u64) -> bool {
         let from_nothing_up = [0.0, self.first, self.last, self.evidence].is_sorted();
         let spread = self.replies < REPLIES_MIN || self.last - self.first < MOUNTED_MIN || self.place_squares > 0.0;

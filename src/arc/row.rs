@@ -225,7 +225,7 @@ mod tests {
         assert!(changed(|arcs| arcs[1]["user_messages"] = json!(u64::MAX)).contains("the limit is 9007199254740992"));
         assert!(changed(|arcs| arcs[0]["evidence_sessions"] = json!(201)).contains("201 sessions with evidence"));
         for (field, value) in [
-            ("replies", json!(401)),
+            ("replies", json!(201)),
             ("weight", json!(-1)),
             ("stance_mean", json!(2.5)),
             ("first", json!(-0.1)),

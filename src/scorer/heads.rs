@@ -8,21 +8,20 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
+use super::carried::carried_weight;
 use super::{GoOn, Reading, ReadingNotes, ScoreError, ScoredMessage};
 use crate::arc::MessageAt;
 use crate::engine::{GoesOn, HeadLogits, KvCache, Model, Tokenizer};
 use crate::guard::message_heads::{Format, NOTE_EARLIER, NOTE_LATER, Prompt, Turn, gap_note};
 use crate::guard::verdict::common_tokens;
 use crate::guard::{GuardError, Tokenize};
-use crate::scoring::{CumulativeLogits, MessageScore, at_least, expected_stance};
+use crate::scoring::{CumulativeLogits, MessageScore};
 use crate::transcript::{History, Role};
 use crate::window::{Item, Piece, Planner, Step, Window, WindowError, WindowSpec, choose_carried};
 
 /// What an open window is computed in where others wait: a quarter of a second on two cores. The kernels come to the same bits in however
 /// many pieces.
 pub(super) const PIECE_TOKENS: usize = 512;
-/// Evidence below this weight is not carried into later windows.
-const CARRIED_WEIGHT_MIN: f32 = 0.2;
 
 /// A message on its way into a stream.
 #[derive(Debug, Clone, Copy)]
@@ -474,13 +473,4 @@ fn cumulative(logits: &HeadLogits) -> CumulativeLogits {
         harassment_case: logits.harassment_case,
         delusion_case: logits.delusion_case,
     }
-}
-
-/// How much a message matters to the windows after it: its P(level ≥ 2), or its stance.
-fn carried_weight(score: &MessageScore) -> f32 {
-    let weight = at_least(&score.harassment, 2)
-        .max(at_least(&score.delusion, 2))
-        .max(score.imminent)
-        .max(expected_stance(&score.stance).abs() / 2.0);
-    if weight >= CARRIED_WEIGHT_MIN { weight } else { 0.0 }
 }

@@ -15,6 +15,7 @@ use crate::transcript::{History, Role};
 use crate::verdict::{Facts, Level, Named, Policy, Verdict};
 use crate::window::{WindowError, WindowSpec};
 
+mod carried;
 mod explain;
 mod heads;
 mod live;

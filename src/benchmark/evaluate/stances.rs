@@ -25,10 +25,15 @@ pub(super) fn labelled_drift(kind: ArcKind, set: &DataSet, example: &Example) ->
 
 /// What a guard would say that is sure of the labels, message by message.
 fn labelled_scores(set: &DataSet, example: &Example) -> BTreeMap<MessageAt, MessageScore> {
-    let mut scores = BTreeMap::new();
+    let places = example.history.sessions.iter().enumerate().flat_map(|(session, held)| {
+        let judged =
+            held.messages.iter().enumerate().filter(|(_, one)| matches!(one.role, Role::User | Role::Assistant));
+        judged.map(move |(message, _)| (MessageAt { session, message }, MessageScore::NOTHING))
+    });
+    let mut scores: BTreeMap<MessageAt, MessageScore> = places.collect();
     for label in &example.labels {
-        let (Some(at), Truth::Level(level)) = (label.at, label.truth) else { continue };
-        let score = scores.entry(at).or_insert(MessageScore::NOTHING);
+        let Truth::Level(level) = label.truth else { continue };
+        let Some(score) = label.at.and_then(|at| scores.get_mut(&at)) else { continue };
         let sure = |lowest: i8| std::array::from_fn(|rung| f32::from(u8::from(rung as i8 + lowest == level)));
         match set.targets[label.target].subject {
             Subject::Harassment => score.harassment = sure(0),
