@@ -41,7 +41,7 @@ fn height(level: &Value) -> usize {
 
 #[test]
 fn each_says_what_it_says_alone_and_the_highest_level_counts() {
-    let chats = Path::new(EXAMPLES).join("support.csv");
+    let chats = Path::new(EXAMPLES).join("marisol");
     let both = json(&["embedded", MODEL], &chats);
     let alone = [json(&["embedded"], &chats), json(&[MODEL], &chats)];
     assert_eq!(both[0]["model"], alone[0][0]["model"]);

@@ -118,7 +118,7 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
     }
     let summary = text(&output.stdout);
     assert!(summary.contains("rule everyone, senior: a test (the harassment arc: session "), "{summary}");
-    assert!(summary.contains("policy strict 2"), "{summary}");
+    assert!(summary.contains("policy strict 3"), "{summary}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused") && page.contains("SHA-256 "));
     // What a score stands for is told beside it: at ½ that is 1 in 99.
@@ -161,10 +161,10 @@ fn simulate_counts_what_score_found() {
     let lax = write(
         &folder,
         "lax.toml",
-        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.25 ", "imminent_min = 1.0 "),
+        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.2 ", "imminent_min = 1.0 "),
     );
     let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
-    assert_eq!(words.matches("policy lax 2").count(), 2, "{words}");
+    assert_eq!(words.matches("policy lax 3").count(), 2, "{words}");
     assert!(words.contains("of the 4 days"), "{words}");
 }
 

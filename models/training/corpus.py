@@ -135,7 +135,10 @@ def gold_evidence(message):
 
 
 def gold_weight(message):
-    """What `windows.weight` of a message is in the mean, by its labels."""
+    """What `windows.weight` of a message is in the mean, by its labels: as 0.9.0 has it on the development authors.
+
+    Its spread is about .1 at the lowest levels and .3 at level 2 and of stances; one level 0 in twenty is carried, and 85% of level 2.
+    """
     if message.role == "user":
-        return 0.9 if message.imminent else (0.0, 0.2, 0.7, 0.9)[max(message.harassment or 0, message.delusion or 0)]
-    return abs(message.stance or 0) * 0.4
+        return 0.8 if message.imminent else (0.03, 0.03, 0.62, 0.87)[max(message.harassment or 0, message.delusion or 0)]
+    return {-1: 0.35, 1: 0.26, 2: 0.59}.get(message.stance, 0.04)
