@@ -9,7 +9,7 @@ use throughline::benchmark::data::{DataSet, author};
 use throughline::benchmark::detector::{ModelScores, ScoredMessage, keywords, model_detectors};
 use throughline::benchmark::evaluate::{Judging, SetReport, judge};
 use throughline::scoring::MessageScore;
-use throughline::transcript::Role;
+use throughline::transcript::{History, Message, Role};
 use throughline::verdict::Policy;
 
 const AUTHOR: &str = "\
@@ -139,6 +139,21 @@ fn baselines_fold_the_users_messages() {
     }
 }
 
+fn sure(level: usize) -> [f32; 4] {
+    std::array::from_fn(|index| if index == level { 1.0 } else { 0.0 })
+}
+
+/// What a model says that hears each message's text alone, of histories of one session.
+fn heard(set: &DataSet, hear: impl Fn(&str) -> MessageScore) -> ModelScores {
+    let scored = |(message, said): (usize, &Message)| ScoredMessage {
+        at: MessageAt { session: 0, message },
+        role: said.role,
+        score: hear(&said.content),
+    };
+    let of = |history: &History| history.sessions[0].messages.iter().enumerate().map(scored).collect();
+    set.examples.iter().map(|example| (example.history.user_id.clone(), of(&example.history))).collect()
+}
+
 const DELUSIONS: &str = "\
 === a-1 | kind=delusion_reinforcement | style=x
 arc delusion onset=1.1
@@ -176,19 +191,13 @@ A s2: amplified
 fn the_stance_tells_reinforced_from_resisted() {
     let examples = author::parse(Path::new("a.txt"), DELUSIONS).unwrap();
     let set = DataSet { examples, ..set() };
-    let one = |level: usize| std::array::from_fn(|index| if index == level { 1.0 } else { 0.0 });
-    let mut scores = ModelScores::new();
-    for example in &set.examples {
-        let scored = example.history.sessions[0].messages.iter().enumerate().map(|(message, said)| {
-            let stance = ["withstood", "passed over", "", "amplified"].iter().position(|text| *text == said.content);
-            let score = match stance {
-                Some(stance) => MessageScore { stance: one(stance), ..MessageScore::NOTHING },
-                None => MessageScore { delusion: one(3), ..MessageScore::NOTHING },
-            };
-            ScoredMessage { at: MessageAt { session: 0, message }, role: said.role, score }
-        });
-        scores.insert(example.history.user_id.clone(), scored.collect());
-    }
+    let scores = heard(&set, |content| {
+        let stance = ["withstood", "passed over", "", "amplified"].iter().position(|text| *text == content);
+        match stance {
+            Some(stance) => MessageScore { stance: sure(stance), ..MessageScore::NOTHING },
+            None => MessageScore { delusion: sure(3), ..MessageScore::NOTHING },
+        }
+    });
     let detectors = model_detectors("m", &scores, &set, Path::new("m"), &Policy::default()).unwrap();
     let found = judge(&set, &detectors, &Judging { samples: 200, seed: 1, ..Judging::default() });
     let figure = |arc: usize, detector: usize, name: &str| found.arcs[arc].detectors[detector].figures.get(name);
@@ -249,19 +258,11 @@ A s0: 1
 fn drifts_are_held_against_those_of_the_labels() {
     let examples = author::parse(Path::new("a.txt"), DRIFTS).unwrap();
     let set = DataSet { examples, ..set() };
-    let one = |level: usize| std::array::from_fn(|index| if index == level { 1.0 } else { 0.0 });
-    let mut scores = ModelScores::new();
-    for example in &set.examples {
-        let scored = example.history.sessions[0].messages.iter().enumerate().map(|(message, said)| {
-            let score = match ["−1", "0", "1"].iter().position(|text| *text == said.content) {
-                Some(stance) => MessageScore { stance: one(stance), ..MessageScore::NOTHING },
-                None if said.content == "unheard" => MessageScore::NOTHING,
-                None => MessageScore { delusion: one(2), ..MessageScore::NOTHING },
-            };
-            ScoredMessage { at: MessageAt { session: 0, message }, role: said.role, score }
-        });
-        scores.insert(example.history.user_id.clone(), scored.collect());
-    }
+    let scores = heard(&set, |content| match ["−1", "0", "1"].iter().position(|text| *text == content) {
+        Some(stance) => MessageScore { stance: sure(stance), ..MessageScore::NOTHING },
+        None if content == "unheard" => MessageScore::NOTHING,
+        None => MessageScore { delusion: sure(2), ..MessageScore::NOTHING },
+    });
     let detectors = model_detectors("m", &scores, &set, Path::new("m"), &Policy::default()).unwrap();
     let found = judge(&set, &detectors, &Judging { samples: 20, seed: 1, ..Judging::default() });
     let figure = |arc: usize, detector: usize, name: &str| found.arcs[arc].detectors[detector].figures.get(name).value;

@@ -135,7 +135,8 @@ def gold_evidence(message):
 
 
 def gold_weight(message):
-    """What `windows.weight` of a message is in the mean, by its labels: as 0.9.0 has it on the development authors.
+    """What `windows.weight` of a message is in the mean, by its labels: as 0.9.0 has it on the development authors
+    (`levels.py` prints it).
 
     Its spread is about .1 at the lowest levels and .3 at level 2 and of stances; one level 0 in twenty is carried, and 85% of level 2.
     """

@@ -5,7 +5,8 @@
 A calibrated probability of a rare level is seldom above ½, so that the rounded expected level, which `throughline
 benchmark` compares, says too little. Here a message is of level k where P(level ≥ k) reaches a cut point, each chosen on the
 development authors for its kappa; kappa on the other file's authors follows, with a 95% bootstrap interval over histories, an
-original drawn together with its twin. Then imminent threats: how many of them, and of the other messages, reach a probability.
+original drawn together with its twin. Then imminent threats: how many of them, and of the other messages, reach a probability. Last what
+messages of each label are carried into later windows by, on the development authors: the numbers of corpus.gold_weight.
 """
 
 import itertools
@@ -18,6 +19,7 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 import corpus
+from plan import CARRIED_WEIGHT
 
 CUTS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6]
 SAMPLES = 1000
@@ -63,6 +65,21 @@ def threats(path, histories):
     return {cut: (count(True, cut), count(False, cut)) for cut in CUTS}, count(True, 0), count(False, 0)
 
 
+def weights(path, histories):
+    """{(role, label): weights by which such messages are carried (src/scorer/carried.rs)}."""
+    messages = {(h.id, s, i): m for h in histories for s, (_, ms) in enumerate(h.sessions) for i, m in enumerate(ms)}
+    out = defaultdict(list)
+    with open(path, encoding="utf-8") as lines:
+        for r in (r for r in map(json.loads, lines) if r["type"] == "message"):
+            m = messages[r["user_id"], r["session_index"], r["message_index"]]
+            if m.role == "user":
+                weight = max(sum(r["harassment"][2:]), sum(r["delusion"][2:]), r["imminent"])
+                out["user", "imminent" if m.imminent else max(m.harassment, m.delusion)].append(weight)
+            else:
+                out["assistant", m.stance].append(abs(np.dot(r["stance"], [-1, 0, 1, 2])) / 2)
+    return out
+
+
 def main(dev, test):
     chosen_on, judged_on = at_least(dev), at_least(test)
     authors = {place[0] for place in judged_on}
@@ -79,6 +96,9 @@ def main(dev, test):
         found, threatening, other = threats(path, corpus.read_arcs(corpus.DATASETS / "arcs", "dev") + judged)
         print(f"imminent, {name}: of {threatening} threats and {other} others from a probability on: "
               + ", ".join(f"{cut}: {a} and {b}" for cut, (a, b) in found.items()))
+    for (role, label), found in sorted(weights(dev, corpus.read_arcs(corpus.DATASETS / "arcs", "dev")).items(), key=str):
+        carried = np.mean(np.array(found) >= CARRIED_WEIGHT)
+        print(f"weight, {role} {label}: mean {np.mean(found):.2f}, spread {np.std(found):.2f}, carried {carried:.2f} of {len(found)}")
 
 
 if __name__ == "__main__":
