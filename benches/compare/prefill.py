@@ -7,7 +7,7 @@
         [--llama-build avx2=FOLDER] [--llama-model MODEL-bf16.gguf] [--to "throughline avx512-bf16" "throughline avx2"]
 
 MODEL.gguf is a Llama model that all of them read, such as SmolLM2-135M-Instruct in F16 (`to_f16.py` beside this makes one of any
-other). llama.cpp is llama-cpp-python, built by pip as `peers.py` says: of MODEL.gguf's types it is not fastest in every one, hence
+other, `to_1b.py` one of the shape of Llama-Guard-3-1B). llama.cpp is llama-cpp-python, built by pip as `peers.py` says: of MODEL.gguf's types it is not fastest in every one, hence
 --llama-model (`to_f16.py … BF16`, `… Q8_0`), and it is asked with its flash attention and without.
 
 What is measured: the time from a batch of token ids until the last token's logits, or hidden state, of every sequence are there.
@@ -61,7 +61,7 @@ def ours(args, kernel, shape):
 def kernels(args):
     """The kernels that this processor has, by asking."""
     found = []
-    for kernel in ("avx512-bf16", "avx512-vnni", "avx512", "avx2", "neon", "candle"):
+    for kernel in ("amx-bf16", "amx-int8", "avx512-bf16", "avx512-vnni", "avx512", "avx2", "neon", "candle"):
         command = [BINARY, "model", "speed", "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
         if wanted(args, f"throughline {kernel}") and subprocess.run(command, capture_output=True).returncode == 0:
             found.append(kernel)

@@ -270,8 +270,8 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "COUNT", env = "THROUGHLINE_THREADS")]
     pub threads: Option<usize>,
 
-    /// What computes on the CPU: avx512-bf16, avx512, avx2, neon, portable, candle [default: the fastest of these it can run]; or
-    /// avx512-vnni, in 8 bits: faster, less exact
+    /// What computes on the CPU: amx-bf16, avx512-bf16, avx512, avx2, neon, portable, candle [default: the first of these that it can
+    /// run]; or amx-int8, avx512-vnni, in 8 bits: faster, less exact
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
 }

@@ -239,6 +239,8 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     }
     let backend: Box<dyn Backend> = match kernel {
         _ if !device.is_cpu() || !dense => candle(&loader)?,
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        KernelName::AmxBf16 | KernelName::AmxInt8 => Box::new(CpuBackend::<kernels::AmxBf16>::load(&loader, kernel)?),
         #[cfg(target_arch = "x86_64")]
         KernelName::Avx512Bf16 | KernelName::Avx512Vnni => {
             Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader, kernel)?)

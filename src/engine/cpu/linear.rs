@@ -31,12 +31,11 @@ pub(super) struct Out<'a> {
 impl<K: Kernel> Linear<K> {
     /// Packs a matrix `(out, depth)`, row by row as weights are stored, for the kernel of that name.
     pub fn pack(kernel: KernelName, matrix: &[f32], depth: usize, bias: Option<Vec<f32>>) -> Self {
-        let matrix = match kernel {
-            #[cfg(target_arch = "x86_64")]
-            KernelName::Avx512Vnni => Matrix::Int8(int8::Matrix::of_rows(matrix, depth)),
-            _ => Matrix::Packed(Packed::of_rows::<K>(matrix, depth)),
-        };
-        Self { matrix, bias }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(by) = int8::By::of(kernel) {
+            return Self { matrix: Matrix::Int8(int8::Matrix::of_rows(by, matrix, depth)), bias };
+        }
+        Self { matrix: Matrix::Packed(Packed::of_rows::<K>(matrix, depth)), bias }
     }
 
     /// Panels of `PANEL` columns of what is put out.
@@ -81,7 +80,7 @@ impl<K: Kernel> Operand<K> {
             numbers: Aligned::zeros(BLOCK * stride),
             stride,
             #[cfg(target_arch = "x86_64")]
-            int8: int8::Rows::zeros(if kernel == KernelName::Avx512Vnni { BLOCK } else { 0 }, columns),
+            int8: int8::Rows::zeros(if int8::By::of(kernel).is_some() { BLOCK } else { 0 }, columns),
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 #[cfg(target_arch = "x86_64")]
 use super::int8;
-use super::{Aligned, Element, Kernel, Packed, Product, multiply, rows};
+use super::{Aligned, Element, Kernel, Packed, Product, Vectors, multiply, rows};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::{AmxBf16, amx};
 
 /// Depth of the product, as deep as a small model is wide: a tile then has little to do but multiply, and both operands fit a
 /// second-level cache of 256 KiB. No power of two: rows would all fall on the same lines of the first level.
@@ -32,25 +34,34 @@ pub(super) enum Ceiling {
 impl Ceiling {
     /// Floating-point operations a second over all threads of the pool. `None`: the kernel multiplies and adds by two instructions, of
     /// which the compiler would move one out of a loop that has nothing else in it.
-    pub fn measure<K: Kernel>(self) -> Option<f64> {
+    pub fn measure<K: Vectors>(self) -> Option<f64> {
         match self {
             Self::Product => Some(fastest(products::<K>)),
             Self::Instruction => K::FUSED.then(|| fastest(instructions::<K>)),
         }
     }
 
+    /// The same of bfloat16 in tiles.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub fn measure_amx(self) -> f64 {
+        match self {
+            Self::Product => fastest(products::<AmxBf16>),
+            Self::Instruction => fastest(|| rate(|| amx::ones(STEPS))),
+        }
+    }
+
     /// The same of products in eight bits.
     #[cfg(target_arch = "x86_64")]
-    pub fn measure_int8(self) -> f64 {
+    pub fn measure_int8(self, by: int8::By) -> f64 {
         match self {
-            Self::Product => fastest(int8_products),
-            Self::Instruction => fastest(|| rate(|| int8::ones(STEPS))),
+            Self::Product => fastest(move || int8_products(by)),
+            Self::Instruction => fastest(move || rate(|| by.ones(STEPS))),
         }
     }
 }
 
 /// Operations a second over all threads of the pool, in the best round.
-fn fastest(on_this_thread: fn() -> f64) -> f64 {
+fn fastest(on_this_thread: impl Fn() -> f64 + Sync) -> f64 {
     let round = |_| rayon::broadcast(|_| on_this_thread()).into_iter().sum::<f64>();
     (0..ROUNDS).map(round).fold(0.0, f64::max)
 }
@@ -66,12 +77,12 @@ fn rate(mut work: impl FnMut() -> f64) -> f64 {
 
 /// Operations a second of the instruction, in as many chains of sums as a large tile has, or a small one: they fit the registers, and none
 /// waits for its own last sum.
-fn instructions<K: Kernel>() -> f64 {
+fn instructions<K: Vectors>() -> f64 {
     rate(|| if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(STEPS) } else { ones::<K, 12>(STEPS) })
 }
 
 /// Adds ones times ones to `CHAINS` registers of sums, `steps` times each. Returns how many products that were: the total of the sums.
-fn ones<K: Kernel, const CHAINS: usize>(steps: usize) -> f64 {
+fn ones<K: Vectors, const CHAINS: usize>(steps: usize) -> f64 {
     let one = black_box(vec![K::Element::from_f32(1.0); K::LANES * K::Element::GROUP]);
     // From memory that the compiler cannot know: chains that begin alike would be taken for one.
     let mut numbers = black_box(vec![0.0f32; CHAINS * K::LANES]);
@@ -118,12 +129,12 @@ fn products<K: Kernel>() -> f64 {
 
 /// Operations a second of the tile in eight bits.
 #[cfg(target_arch = "x86_64")]
-fn int8_products() -> f64 {
+fn int8_products(by: int8::By) -> f64 {
     let rows = TILES * int8::ROWS;
     let numbers: Vec<f32> = (0..rows * DEPTH).map(|i| (i % 7) as f32).collect();
     let mut a = int8::Rows::zeros(rows, DEPTH);
     a.quantise(&numbers, DEPTH, rows);
-    let b = int8::Matrix::of_rows(&vec![0.5; int8::PANEL * DEPTH], DEPTH);
+    let b = int8::Matrix::of_rows(by, &vec![0.5; int8::PANEL * DEPTH], DEPTH);
     let mut out = vec![0.0; rows * int8::PANEL];
     rate(|| {
         for _ in 0..CALLS {
@@ -141,7 +152,7 @@ mod tests {
 
     /// No chain and no step may be left out, or the ceiling would be too high: 1,000 steps of 12 chains, one product a lane and element of
     /// a group.
-    fn counts<K: Kernel>() {
+    fn counts<K: Vectors>() {
         if K::NAME.is_available() {
             let expected = 1_000 * 12 * K::LANES * K::Element::GROUP;
             assert_eq!(ones::<K, 12>(1_000), expected as f64, "{}", K::NAME);
@@ -157,7 +168,7 @@ mod tests {
             counts::<super::super::Avx512>();
             counts::<super::super::Avx512Bf16>();
             if KernelName::Avx512Vnni.is_available() {
-                assert_eq!(int8::ones(1_000), f64::from(1_000 * 24 * 16 * 4));
+                assert_eq!(int8::By::Vnni.ones(1_000), f64::from(1_000 * 24 * 16 * 4));
             }
         }
         #[cfg(target_arch = "aarch64")]

@@ -1,4 +1,5 @@
-//! Products with weights in eight bits, by `vpdpbusd`: twice the numbers a register of those in bfloat16, at the price of digits.
+//! Products with weights in eight bits, by `vpdpbusd` or in tiles of AMX: twice the numbers an instruction of those in bfloat16, at the price of
+//! digits.
 //!
 //! Vector-wise quantisation (Dettmers et al. 2022, arXiv:2208.07339, section 3.1), with a scale for fewer numbers than a whole row: a weight is
 //! an integer of −127..=127 times its column's scale, an activation one times the scale of its row and of [`SHARED`] neighbours along the
@@ -10,7 +11,7 @@
 //!
 //! The instruction multiplies unsigned bytes by signed ones: weights stand in memory as `w + 128`, and a sum begins at `−128 · Σ a`, which
 //! makes up for it. Inner sums are exact, and the outer one is taken in the order of the depth: a row's result does not depend on the rows
-//! beside it. A matrix, or room for rows, is made only where [`super::KernelName::Avx512Vnni`] is available.
+//! beside it, nor on the instruction. A matrix, or room for rows, is made only where [`super::KernelName::Avx512Vnni`] is available.
 
 use std::arch::x86_64::{
     __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
@@ -20,18 +21,23 @@ use std::arch::x86_64::{
 use std::hint::black_box;
 use std::ops::Range;
 
+#[cfg(target_os = "linux")]
+use super::amx;
 use super::rows::ROUND;
 use super::tile::compiled_for;
-use super::{Aligned, Avx512Bf16, Element, Kernel};
+use super::{Aligned, Avx512Bf16, Element, Kernel, KernelName};
 
 /// Neighbours along the depth that a lane multiplies and adds up at once.
 const FOUR: usize = 4;
 /// Neighbours of a row that share a scale: an outlier takes digits from no others.
 pub(super) const SHARED: usize = 192;
+/// Depths are filled up with zeros to a whole number of so many: an AMX tile has them in a row.
+const DEEP: usize = 64;
 /// The greatest integer, of both signs.
 const INTEGER_MAX: f32 = 127.0;
 // The sum of a scale's products is exact in f32.
-const _: () = assert!(SHARED.is_multiple_of(FOUR) && SHARED * 127 * 127 < 1 << f32::MANTISSA_DIGITS);
+const _: () =
+    assert!(SHARED.is_multiple_of(DEEP) && DEEP.is_multiple_of(FOUR) && SHARED * 127 * 127 < 1 << f32::MANTISSA_DIGITS);
 const LANES: usize = 16;
 /// A tile has 6 × 64 sums in 24 of 32 registers.
 const COLUMNS: usize = 4;
@@ -61,8 +67,39 @@ fn quantise<E: Element>(numbers: &[E], integers: &mut [i8]) -> (f32, i32) {
     (greatest / INTEGER_MAX, sum)
 }
 
+/// The instructions that multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum By {
+    Vnni,
+    #[cfg(target_os = "linux")]
+    Amx,
+}
+
+impl By {
+    /// Those of a kernel, if weights are in eight bits there.
+    pub fn of(kernel: KernelName) -> Option<Self> {
+        match kernel {
+            KernelName::Avx512Vnni => Some(Self::Vnni),
+            #[cfg(target_os = "linux")]
+            KernelName::AmxInt8 => Some(Self::Amx),
+            _ => None,
+        }
+    }
+
+    /// Adds ones times ones, `steps` times to each of as many sums as a block or tile has. Returns how many products that were: the total of
+    /// the sums.
+    pub(super) fn ones(self, steps: usize) -> f64 {
+        match self {
+            Self::Vnni => ones(steps),
+            #[cfg(target_os = "linux")]
+            Self::Amx => amx::int8_ones(steps),
+        }
+    }
+}
+
 /// A matrix of weights in eight bits, packed into panels as [`super::tile`] has them.
 pub(in crate::engine) struct Matrix {
+    by: By,
     data: Aligned<u8>,
     scales: Aligned<f32>, // (panels × PANEL): 0 where there is no column
     depth: usize,
@@ -70,9 +107,9 @@ pub(in crate::engine) struct Matrix {
 
 impl Matrix {
     /// Rounds and packs a matrix `(columns, depth)`, row by row as weights are stored.
-    pub fn of_rows(matrix: &[f32], depth: usize) -> Self {
+    pub fn of_rows(by: By, matrix: &[f32], depth: usize) -> Self {
         let columns = (matrix.len() / depth).next_multiple_of(PANEL);
-        let fours = depth.div_ceil(FOUR);
+        let fours = depth.next_multiple_of(DEEP) / FOUR;
         let mut data = Aligned::<u8>::zeros(columns * fours * FOUR);
         let mut scales = Aligned::<f32>::zeros(columns);
         let mut integers = vec![0i8; fours * FOUR];
@@ -88,7 +125,7 @@ impl Matrix {
                 packed.iter_mut().zip(four).for_each(|(byte, integer)| *byte = integer.cast_unsigned() ^ 0x80);
             }
         }
-        Self { data, scales, depth }
+        Self { by, data, scales, depth }
     }
 
     pub fn panels(&self) -> usize {
@@ -106,7 +143,7 @@ struct Shared {
 
 /// Rows of activations in eight bits.
 pub(in crate::engine) struct Rows {
-    data: Aligned<i8>,   // (R, depth), rows filled up with zeros to whole fours
+    data: Aligned<i8>,   // (R, depth), rows filled up with zeros to whole tiles
     shared: Vec<Shared>, // (R, depth / SHARED)
     depth: usize,
 }
@@ -115,7 +152,7 @@ impl Rows {
     /// Room for so many rows of `depth` numbers, zero at first.
     pub fn zeros(rows: usize, depth: usize) -> Self {
         let shared = vec![Shared::default(); rows * depth.div_ceil(SHARED)];
-        Self { data: Aligned::zeros(rows * depth.next_multiple_of(FOUR)), shared, depth }
+        Self { data: Aligned::zeros(rows * depth.next_multiple_of(DEEP)), shared, depth }
     }
 
     /// Takes over rows of numbers, rounded: as many of the first ones as there is room for.
@@ -124,7 +161,7 @@ impl Rows {
         if self.shared.is_empty() {
             return;
         }
-        let (depth, width) = (self.depth, self.depth.next_multiple_of(FOUR));
+        let (depth, width) = (self.depth, self.depth.next_multiple_of(DEEP));
         let shared = self.shared.chunks_exact_mut(depth.div_ceil(SHARED));
         let rows = numbers.chunks(stride).zip(self.data.chunks_exact_mut(width)).zip(shared).take(rows);
         with_features(
@@ -162,53 +199,72 @@ pub(in crate::engine) fn multiply(product: Product) {
     if rows == 0 || panels.is_empty() {
         return;
     }
-    let (a_stride, groups) = (a.depth.next_multiple_of(FOUR), a.depth.div_ceil(SHARED));
+    let (a_stride, groups) = (a.depth.next_multiple_of(DEEP), a.depth.div_ceil(SHARED));
     assert!(a.data.len() >= rows * a_stride, "a of {} numbers: {rows} rows of {a_stride}", a.data.len());
     assert!(a.depth == b.depth && panels.end <= b.panels(), "a of the depth {}, b of {}", a.depth, b.depth);
     assert!(out.len() >= (rows - 1) * out_stride + panels.len() * PANEL, "out of {} numbers: {rows} rows", out.len());
+    let tile = |row: usize, (at, panel): (usize, usize)| {
+        // SAFETY: the three assertions above.
+        unsafe {
+            Tile {
+                a: a.data.as_ptr().add(row * a_stride),
+                a_stride,
+                shared: a.shared.as_ptr().add(row * groups),
+                groups,
+                b: b.data.as_ptr().add(panel * PANEL * a_stride),
+                scales: b.scales.as_ptr().add(panel * PANEL),
+                out: out.as_mut_ptr().add(row * out_stride + at * PANEL),
+                out_stride,
+                add,
+            }
+        }
+    };
     with_features(
         #[inline(always)]
-        || {
-            for (at, panel) in panels.enumerate() {
-                for row in (0..rows).step_by(ROWS) {
-                    // SAFETY: the three assertions above; `with_features` enables the instructions.
-                    unsafe {
-                        let tile = Tile {
-                            a: a.data.as_ptr().add(row * a_stride),
-                            a_stride,
-                            shared: a.shared.as_ptr().add(row * groups),
-                            groups,
-                            b: b.data.as_ptr().add(panel * PANEL * a_stride),
-                            scales: b.scales.as_ptr().add(panel * PANEL),
-                            out: out.as_mut_ptr().add(row * out_stride + at * PANEL),
-                            out_stride,
-                            add,
-                        };
-                        match rows - row {
-                            1 => run::<1>(&tile),
-                            2 => run::<2>(&tile),
-                            3 => run::<3>(&tile),
-                            4 => run::<4>(&tile),
-                            5 => run::<5>(&tile),
-                            _ => run::<ROWS>(&tile),
-                        }
-                    }
-                }
+        // SAFETY: tiles lie inside their buffers, as they are made; `with_features` enables the instructions, and a matrix is made for AMX only
+        // where that is available.
+        || unsafe {
+            match b.by {
+                By::Vnni => by_vnni(rows, panels, tile),
+                #[cfg(target_os = "linux")]
+                By::Amx => by_amx(rows, panels, tile),
             }
         },
     );
 }
 
+/// Tile by tile of a panel, so that a panel is read from memory once for all rows. A tile begins at a row, and at a panel among those of the
+/// product and of the matrix.
+#[inline(always)]
+unsafe fn by_vnni(rows: usize, panels: Range<usize>, mut tile: impl FnMut(usize, (usize, usize)) -> Tile) {
+    for panel in panels.enumerate() {
+        for row in (0..rows).step_by(ROWS) {
+            let tile = tile(row, panel);
+            // SAFETY: the caller's promise, passed on.
+            unsafe {
+                match rows - row {
+                    1 => run::<1>(&tile),
+                    2 => run::<2>(&tile),
+                    3 => run::<3>(&tile),
+                    4 => run::<4>(&tile),
+                    5 => run::<5>(&tile),
+                    _ => run::<ROWS>(&tile),
+                }
+            }
+        }
+    }
+}
+
 /// A tile's operands, all inside their buffers.
-struct Tile {
-    a: *const i8,
-    /// Bytes from a row of `a` to the next, whole fours.
-    a_stride: usize,
+pub(super) struct Tile {
+    pub a: *const i8,
+    /// Bytes from a row of `a` to the next.
+    pub a_stride: usize,
     /// Of the first row; `groups` of them on are the next row's.
     shared: *const Shared,
     groups: usize,
     /// A panel, from its first four on, and its columns' scales.
-    b: *const u8,
+    pub b: *const u8,
     scales: *const f32,
     out: *mut f32,
     out_stride: usize,
@@ -267,8 +323,84 @@ unsafe fn run<const ROWS: usize>(tile: &Tile) {
     }
 }
 
+/// Columns and rows of what AMX sums at a time.
+#[cfg(target_os = "linux")]
+pub(super) const BLOCK: usize = 32;
+#[cfg(target_os = "linux")]
+const _: () = assert!(PANEL.is_multiple_of(BLOCK));
+
+/// Integers, or numbers, of a block.
+#[cfg(target_os = "linux")]
+#[repr(C, align(64))]
+pub(super) struct Block<E>(pub [[E; BLOCK]; BLOCK]);
+
+#[cfg(target_os = "linux")]
+impl Tile {
+    /// The same of half the panel's columns: the first, or the second.
+    #[inline(always)]
+    unsafe fn half(&self, half: usize) -> Self {
+        let first = half * BLOCK;
+        // SAFETY: a panel has two such halves.
+        unsafe {
+            Self { b: self.b.add(first * FOUR), scales: self.scales.add(first), out: self.out.add(first), ..*self }
+        }
+    }
+}
+
+/// Block by block of a panel's halves, whole ones first.
+#[cfg(target_os = "linux")]
+#[inline(always)]
+unsafe fn by_amx(rows: usize, panels: Range<usize>, mut tile: impl FnMut(usize, (usize, usize)) -> Tile) {
+    let whole = rows / BLOCK * BLOCK;
+    for rows in [0..whole, whole..rows].into_iter().filter(|rows| !rows.is_empty()) {
+        let count = rows.len().min(BLOCK);
+        // SAFETY: the caller's promise, passed on.
+        unsafe {
+            amx::Shape { rows: count, groups: DEEP / FOUR }.configure();
+            for panel in panels.clone().enumerate() {
+                for half in [0, 1] {
+                    for row in rows.clone().step_by(BLOCK) {
+                        run_block(&tile(row, panel).half(half), count);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One block of so many rows, for which tiles are configured: the sums of [`run`], in its order.
+///
+/// # Safety
+/// As for [`run`].
+#[cfg(target_os = "linux")]
+#[inline(always)]
+unsafe fn run_block(tile: &Tile, rows: usize) {
+    let mut dots = Block([[0i32; BLOCK]; BLOCK]);
+    let mut sums = Block([[0f32; BLOCK]; BLOCK]);
+    // SAFETY: every address is rows × stride or fours × panel into a buffer, as the caller promises.
+    unsafe {
+        for group in 0..tile.groups {
+            let first = group * SHARED;
+            let steps = (tile.a_stride - first).min(SHARED) / DEEP;
+            amx::int8_dots(tile.a.add(first), tile.a_stride, tile.b.add(first * PANEL), (rows, steps), &mut dots);
+            for (row, (sums, dots)) in sums.0.iter_mut().zip(&dots.0).enumerate().take(rows) {
+                let shared = &*tile.shared.add(row * tile.groups + group);
+                for (sum, dot) in sums.iter_mut().zip(dots) {
+                    *sum = ((dot + shared.start) as f32).mul_add(shared.scale, *sum);
+                }
+            }
+        }
+        for (row, sums) in sums.0.iter().enumerate().take(rows) {
+            for (column, sum) in sums.iter().enumerate() {
+                let (out, scale) = (tile.out.add(row * tile.out_stride + column), *tile.scales.add(column));
+                *out = if tile.add { sum.mul_add(scale, *out) } else { sum * scale };
+            }
+        }
+    }
+}
+
 /// Adds ones times ones to a tile's registers of sums, `steps` times each. Returns how many products that were: the total of the sums.
-pub(super) fn ones(steps: usize) -> f64 {
+fn ones(steps: usize) -> f64 {
     const CHAINS: usize = ROWS * COLUMNS;
     // From memory that the compiler cannot know: chains that begin alike would be taken for one.
     let one = black_box([1u8; LANES * FOUR]);

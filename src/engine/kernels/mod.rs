@@ -7,6 +7,8 @@
 //!
 //! | name | numbers multiplied | vectors |
 //! |---|---|---|
+//! | `amx-bf16` | bfloat16, sums in f32 | tiles of 16 × 32 numbers, `tdpbf16ps` ([`amx`]); between products 512 bits |
+//! | `amx-int8` | as `avx512-vnni`, to the last bit in the products with weights; all else as `amx-bf16` | tiles of 16 × 64 numbers, `tdpbsud` |
 //! | `avx512-bf16` | bfloat16, sums in f32 | 512 bits, `vdpbf16ps` |
 //! | `avx512-vnni` | int8 where one is a weight ([`int8`]) but of queries, keys and values; all else as `avx512-bf16` | 512 bits, `vpdpbusd` |
 //! | `avx512` | f32 | 512 bits |
@@ -19,6 +21,8 @@ use std::str::FromStr;
 
 use half::bf16;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod buffer;
 mod ceiling;
 #[cfg(target_arch = "x86_64")]
@@ -33,13 +37,15 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use amx::AmxBf16;
 pub(super) use buffer::Aligned;
 use buffer::Plain;
 use ceiling::Ceiling;
 #[cfg(target_arch = "aarch64")]
 pub(super) use neon::Neon;
 pub(super) use portable::Portable;
-use tile::Tile;
+use tile::{Operands, Tile};
 pub(super) use tile::{Packed, Panels, Product, multiply, place};
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
@@ -88,14 +94,46 @@ impl Element for bf16 {
     }
 }
 
-/// The primitives of one set of instructions.
+/// Products, and what stands between them, in one set of instructions.
 ///
 /// # Safety
-/// `with_features` must run its argument with the instructions that the other functions use, and the type must be used
-/// only where [`KernelName::is_available`] says that the processor has them.
+/// `with_features` must run its argument with the instructions that `product` uses, and the type must be used only where
+/// [`KernelName::is_available`] says that the processor has them.
 pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
     const NAME: KernelName;
     type Element: Element;
+    /// Columns of a panel.
+    const PANEL: usize;
+    /// Rows that share what is loaded of a panel.
+    const ROWS: usize;
+    /// Whether a multiplication and an addition are one instruction.
+    const FUSED: bool;
+
+    /// Runs `work` compiled for these instructions, everything inlined into it included.
+    fn with_features<R>(work: impl FnOnce() -> R) -> R;
+
+    /// What [`multiply`] computes, once it has been looked at.
+    unsafe fn product(operands: &Operands<Self::Element>);
+
+    /// The greatest of the scores, NaN where one is.
+    #[inline(always)]
+    unsafe fn greatest(scores: &[f32]) -> f32 {
+        rows::greatest(scores)
+    }
+
+    /// `2^(score − whole)` of every score, of which none is NaN or above `whole`, an integer; 0 where that is below 2⁻¹²⁶. Writes them and
+    /// returns their sum. Another `whole` gives the same digits with another exponent.
+    #[inline(always)]
+    unsafe fn powers_of_two(scores: &[f32], whole: f32, powers: &mut [Self::Element]) -> f32 {
+        rows::powers_of_two::<Self>(scores, whole, powers)
+    }
+}
+
+/// The primitives of a kernel whose sums stand in vector registers.
+///
+/// # Safety
+/// As for [`Kernel`].
+pub(super) unsafe trait Vectors: Kernel {
     /// A register of `LANES` sums.
     type Sums: Copy;
     /// A register of `LANES` groups of elements.
@@ -103,14 +141,6 @@ pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Registers side by side in a tile: a panel has `LANES × COLUMNS` columns.
     const COLUMNS: usize;
-    /// Rows of a tile.
-    const ROWS: usize;
-    const PANEL: usize = Self::LANES * Self::COLUMNS;
-    /// Whether a multiplication and an addition are one instruction.
-    const FUSED: bool;
-
-    /// Runs `work` compiled for these instructions, everything inlined into it included.
-    fn with_features<R>(work: impl FnOnce() -> R) -> R;
 
     unsafe fn zero() -> Self::Sums;
     unsafe fn load_sums(from: *const f32) -> Self::Sums;
@@ -127,6 +157,9 @@ pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
 /// A kernel by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelName {
+    AmxBf16,
+    /// In eight bits as by `Avx512Vnni`, and as that only taken where it is named; all else as by `AmxBf16`.
+    AmxInt8,
     Avx512Bf16,
     /// Weights but those of queries, keys and values, and what they multiply, in eight bits, all else as by `Avx512Bf16`: less exact, so it is
     /// only taken where it is named.
@@ -141,12 +174,27 @@ pub enum KernelName {
 
 impl KernelName {
     /// All of them, those first that are taken first where none is named.
-    pub const ALL: [Self; 7] =
-        [Self::Avx512Bf16, Self::Avx512Vnni, Self::Avx512, Self::Avx2, Self::Neon, Self::Portable, Self::Candle];
+    pub const ALL: [Self; 9] = [
+        Self::AmxBf16,
+        Self::AmxInt8,
+        Self::Avx512Bf16,
+        Self::Avx512Vnni,
+        Self::Avx512,
+        Self::Avx2,
+        Self::Neon,
+        Self::Portable,
+        Self::Candle,
+    ];
 
     /// Whether this build has it and this processor can run it.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::AmxBf16 => Self::Avx512Bf16.is_available() && amx::is_available(amx::Numbers::Bf16),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::AmxInt8 => {
+                Self::AmxBf16.is_available() && Self::Avx512Vnni.is_available() && amx::is_available(amx::Numbers::Int8)
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(target_arch = "x86_64")]
@@ -176,6 +224,8 @@ impl KernelName {
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::AmxBf16 => "amx-bf16",
+            Self::AmxInt8 => "amx-int8",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512 => "avx512",
@@ -201,10 +251,14 @@ impl KernelName {
     fn measured(self, ceiling: Ceiling) -> Option<f64> {
         match self {
             _ if !self.is_available() => None,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::AmxBf16 => Some(ceiling.measure_amx()),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::AmxInt8 => Some(ceiling.measure_int8(int8::By::Amx)),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => ceiling.measure::<Avx512Bf16>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => Some(ceiling.measure_int8()),
+            Self::Avx512Vnni => Some(ceiling.measure_int8(int8::By::Vnni)),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => ceiling.measure::<Avx512>(),
             #[cfg(target_arch = "x86_64")]
@@ -219,15 +273,15 @@ impl KernelName {
     /// What weights are multiplied in: `bf16`, `int8` or `f32`.
     pub fn dtype(self) -> &'static str {
         match self {
-            Self::Avx512Bf16 => "bf16",
-            Self::Avx512Vnni => "int8",
+            Self::AmxBf16 | Self::Avx512Bf16 => "bf16",
+            Self::AmxInt8 | Self::Avx512Vnni => "int8",
             _ => "f32",
         }
     }
 
     /// Bytes of a number of keys and values; one of a weight has no more.
     pub(super) fn number_bytes(self) -> usize {
-        if matches!(self, Self::Avx512Bf16 | Self::Avx512Vnni) { 2 } else { 4 }
+        if self.dtype() == "f32" { 4 } else { 2 }
     }
 }
 

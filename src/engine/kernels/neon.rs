@@ -2,8 +2,8 @@
 
 use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 
-use super::tile::{compiled_for, tile_by_rows};
-use super::{Kernel, KernelName};
+use super::tile::{compiled_for, product_by_tiles, tile_by_rows};
+use super::{Kernel, KernelName, Vectors};
 
 /// f32 with NEON: 6 × 16 sums in 24 of 32 registers.
 #[derive(Clone, Copy)]
@@ -13,12 +13,18 @@ pub(in crate::engine) struct Neon;
 unsafe impl Kernel for Neon {
     const NAME: KernelName = KernelName::Neon;
     type Element = f32;
-    type Sums = float32x4_t;
-    type Groups = float32x4_t;
-    const LANES: usize = 4;
     const FUSED: bool = true;
 
     compiled_for!("neon");
+
+    product_by_tiles!(6);
+}
+
+// SAFETY: as above.
+unsafe impl Vectors for Neon {
+    type Sums = float32x4_t;
+    type Groups = float32x4_t;
+    const LANES: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {

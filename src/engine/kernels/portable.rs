@@ -1,7 +1,7 @@
 //! Eight lanes in plain Rust, for processors without a kernel of their own.
 
-use super::tile::tile_by_rows;
-use super::{Kernel, KernelName};
+use super::tile::{product_by_tiles, tile_by_rows};
+use super::{Kernel, KernelName, Vectors};
 
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Portable;
@@ -10,15 +10,21 @@ pub(in crate::engine) struct Portable;
 unsafe impl Kernel for Portable {
     const NAME: KernelName = KernelName::Portable;
     type Element = f32;
-    type Sums = [f32; 8];
-    type Groups = [f32; 8];
-    const LANES: usize = 8;
     const FUSED: bool = false;
 
     #[inline(always)]
     fn with_features<R>(work: impl FnOnce() -> R) -> R {
         work()
     }
+
+    product_by_tiles!(2);
+}
+
+// SAFETY: as above.
+unsafe impl Vectors for Portable {
+    type Sums = [f32; 8];
+    type Groups = [f32; 8];
+    const LANES: usize = 8;
 
     #[inline(always)]
     unsafe fn zero() -> [f32; 8] {

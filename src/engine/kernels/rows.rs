@@ -77,6 +77,28 @@ fn fold(row: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f
     lanes.into_iter().fold(start, join)
 }
 
+/// [`Kernel::greatest`] in plain Rust.
+#[inline(always)]
+pub(super) fn greatest(scores: &[f32]) -> f32 {
+    // Unlike `f32::max`, it keeps NaN.
+    let greater = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    fold(scores, f32::NEG_INFINITY, greater, greater)
+}
+
+/// [`Kernel::powers_of_two`] in plain Rust.
+#[inline(always)]
+pub(super) fn powers_of_two<K: Kernel>(scores: &[f32], whole: f32, powers: &mut [K::Element]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (scores, powers) in scores.chunks(LANES).zip(powers.chunks_mut(LANES)) {
+        for ((lane, &score), power) in lanes.iter_mut().zip(scores).zip(powers) {
+            let w = exp2_below::<K>(score, whole);
+            *lane += w;
+            *power = K::Element::from_f32(w);
+        }
+    }
+    lanes.into_iter().sum()
+}
+
 /// RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4): `x / √(mean(x²) + ε) · weight`.
 #[inline(always)]
 pub(in crate::engine) fn rms_norm<K: Kernel>(x: &[f32], weight: &[f32], eps: f32) -> impl Iterator<Item = f32> {
@@ -129,14 +151,13 @@ impl Running {
     /// Beyond it no whole number can be told from its neighbours: no model that works has such scores.
     const SCORE_MAX: f32 = 4.0e6;
 
-    /// Takes further scores in, −∞ where a key is not seen, and writes their weights `2^(score − whole)`. Returns the
+    /// Called inside [`Kernel::with_features`]. Takes further scores in, −∞ where a key is not seen, and writes their weights `2^(score − whole)`. Returns the
     /// factor for what was mixed before (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3). A score that is NaN or
     /// beyond all measure makes the sum NaN: what comes of it is refused in the end.
     #[inline(always)]
     pub fn take<K: Kernel>(&mut self, scores: &[f32], weights: &mut [K::Element]) -> f32 {
-        // Unlike `f32::max`, it keeps NaN.
-        let greater = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
-        let here = fold(scores, f32::NEG_INFINITY, greater, greater);
+        // SAFETY: this runs with the kernel's instructions.
+        let here = unsafe { K::greatest(scores) };
         if here == f32::NEG_INFINITY || here.is_nan() || here.abs() > Self::SCORE_MAX {
             weights.fill(K::Element::default());
             self.sum = if here == f32::NEG_INFINITY { self.sum } else { f32::NAN };
@@ -144,15 +165,9 @@ impl Running {
         }
         let whole = self.whole.max(here.ceil());
         let factor = exp2_below::<K>(self.whole, whole);
-        let mut lanes = [0.0; LANES];
-        for (scores, weights) in scores.chunks(LANES).zip(weights.chunks_mut(LANES)) {
-            for ((lane, &score), weight) in lanes.iter_mut().zip(scores).zip(weights) {
-                let w = exp2_below::<K>(score, whole);
-                *lane += w;
-                *weight = K::Element::from_f32(w);
-            }
-        }
-        *self = Self { whole, sum: self.sum * factor + lanes.into_iter().sum::<f32>() };
+        // SAFETY: as above; no score is NaN, for the greatest would be.
+        let sum = unsafe { K::powers_of_two(scores, whole, weights) };
+        *self = Self { whole, sum: self.sum * factor + sum };
         factor
     }
 }

@@ -4,6 +4,8 @@ use half::bf16;
 
 use super::*;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod int8;
 
@@ -29,8 +31,19 @@ impl Numbers {
 
 fn products_agree<K: Kernel>(error_max: f64) {
     let mut numbers = Numbers(7);
-    for (rows, depth, columns) in [(1, 1usize, 1), (1, 7, 130), (5, 64, 64), (6, 576, 192), (7, 33, 65), (64, 100, 31)]
-    {
+    let shapes = [
+        (1, 1usize, 1),
+        (1, 7, 130),
+        (5, 64, 64),
+        (6, 576, 192),
+        (7, 33, 65),
+        (16, 66, 64),
+        (17, 64, 20),
+        (32, 65, 96),
+        (45, 130, 70),
+        (64, 100, 31),
+    ];
+    for (rows, depth, columns) in shapes {
         let stride = depth.next_multiple_of(K::Element::GROUP) + 2;
         let mut a = vec![K::Element::default(); rows * stride];
         for row in a.chunks_exact_mut(stride) {
@@ -76,7 +89,7 @@ fn products_agree<K: Kernel>(error_max: f64) {
 
 fn a_row_does_not_depend_on_its_neighbours<K: Kernel>() {
     let mut numbers = Numbers(9);
-    let (rows, depth, columns) = (13, 96, 70);
+    let (rows, depth, columns) = (45, 102, 70);
     let mut a = vec![K::Element::default(); rows * depth];
     rows::write(numbers.vector(rows * depth).into_iter(), &mut a);
     let packed = Packed::of_rows::<K>(&numbers.vector(columns * depth), depth);
@@ -116,6 +129,26 @@ fn exponentials_agree<K: Kernel>() {
         assert!((f64::from(found[0]) - expected).abs() <= EXP_RELATIVE_ERROR_MAX * expected, "2^({score} − {whole})");
         assert_eq!(found[0], found[1] * 512.0);
     }
+    let power = |score: f32, whole: f32| {
+        K::with_features(
+            #[inline(always)]
+            // SAFETY: the instructions are enabled.
+            || unsafe { K::powers_of_two(&[score], whole, &mut [K::Element::default()]) },
+        )
+    };
+    for _ in 0..20_000 {
+        let whole = (numbers.next() * 55.0).round();
+        let score = whole - 126.0 * numbers.next().abs();
+        let expected = (f64::from(score) - f64::from(whole)).exp2();
+        let found = power(score, whole);
+        assert!((f64::from(found) - expected).abs() <= EXP_RELATIVE_ERROR_MAX * expected, "2^({score} − {whole})");
+        assert!(
+            found == 0.0 || found < 2f32.powi(-117) || found == power(score, whole + 9.0) * 512.0,
+            "{score}, {whole}"
+        );
+    }
+    assert_eq!([power(-126.01, 0.0), power(f32::NEG_INFINITY, 3.0), power(7.0, 7.0)], [0.0, 0.0, 1.0]);
+    assert_eq!(power(4e6 - 3.0, 4e6), 0.125);
     assert_eq!(rows::exp2_below::<K>(f32::NEG_INFINITY, 0.0), 0.0);
     assert_eq!(rows::exp2_below::<K>(5.0, 5.0), 1.0);
     assert!(rows::exp2_below::<K>(f32::NAN, 5.0).is_nan());
@@ -167,9 +200,25 @@ fn a_score_that_is_none_makes_no_sum<K: Kernel>() {
     }
 }
 
+/// Whether this processor runs the kernel, or a test can run for it what it does not.
+fn can_be_tested(name: KernelName) -> bool {
+    let instead = match name {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        KernelName::AmxBf16 | KernelName::AmxInt8 if !name.is_available() => {
+            println!("this processor has no {name}: AMX is run by the test");
+            amx::install();
+            if name == KernelName::AmxBf16 { KernelName::Avx512Bf16 } else { KernelName::Avx512Vnni }
+        }
+        _ => name,
+    };
+    if !instead.is_available() {
+        println!("SKIPPED: this processor has no {instead}");
+    }
+    instead.is_available()
+}
+
 fn all<K: Kernel>(name: KernelName, error_max: f64) {
-    if !name.is_available() {
-        println!("SKIPPED: this processor has no {name}");
+    if !can_be_tested(name) {
         return;
     }
     products_agree::<K>(error_max);
@@ -200,6 +249,15 @@ fn avx512_agrees() {
 #[test]
 fn avx512_bf16_agrees() {
     all::<Avx512Bf16>(KernelName::Avx512Bf16, BF16_PRODUCT_ERROR_MAX);
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn amx_bf16_agrees() {
+    all::<AmxBf16>(KernelName::AmxBf16, BF16_PRODUCT_ERROR_MAX);
+    if can_be_tested(KernelName::AmxBf16) {
+        assert_eq!(super::amx::ones(10), f64::from(10 * 4 * 16 * 16 * 32), "every product of every chain is made");
+    }
 }
 
 #[cfg(target_arch = "aarch64")]

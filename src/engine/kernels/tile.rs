@@ -6,7 +6,7 @@
 //! `ROWS × PANEL` sums stays in registers over the whole depth. Every sum is taken in the order of the depth, whatever the
 //! number of rows: a row's result does not depend on the rows beside it.
 
-use super::{Aligned, Element, Kernel};
+use super::{Aligned, Element, Kernel, Vectors};
 
 /// A tile's operands, all inside their buffers.
 pub(in crate::engine) struct Tile<E> {
@@ -27,7 +27,7 @@ pub(in crate::engine) struct Tile<E> {
 /// # Safety
 /// The tile's operands lie inside their buffers, and the instructions of `K` are enabled.
 #[inline(always)]
-pub(super) unsafe fn run<K: Kernel, const ROWS: usize, const COLUMNS: usize>(tile: &Tile<K::Element>) {
+pub(super) unsafe fn run<K: Vectors, const ROWS: usize, const COLUMNS: usize>(tile: &Tile<K::Element>) {
     let group = K::Element::GROUP;
     // SAFETY: every address is `rows × stride` or `groups × panel` into a buffer, as the caller promises.
     unsafe {
@@ -134,7 +134,7 @@ pub(in crate::engine) struct Product<'a, E> {
     pub add: bool,
 }
 
-/// Computes a product, panel by panel, so that a panel is read from memory once for all rows.
+/// Computes a product.
 ///
 /// # Panics
 /// When an operand does not fit its buffer.
@@ -148,35 +148,73 @@ pub(in crate::engine) fn multiply<K: Kernel>(product: Product<K::Element>) {
     assert!(out.len() >= (rows - 1) * out_stride + b.count * K::PANEL, "out of {} numbers: {rows} rows", out.len());
     let used = b.offset + (b.count - 1) * b.stride + depth * K::PANEL;
     assert!(b.data.len() >= used, "b of {} elements: {used} are used", b.data.len());
+    let operands = Operands {
+        a: a.as_ptr(),
+        a_stride,
+        rows,
+        b: b.data[b.offset..].as_ptr(),
+        b_stride: b.stride,
+        panels: b.count,
+        groups: b.groups,
+        out: out.as_mut_ptr(),
+        out_stride,
+        add,
+    };
     K::with_features(
         #[inline(always)]
-        || {
-            for panel in 0..b.count {
-                for row in (0..rows).step_by(K::ROWS) {
-                    // SAFETY: the three assertions above; `with_features` enables the instructions.
-                    unsafe {
-                        let tile = Tile {
-                            a: a.as_ptr().add(row * a_stride),
-                            a_stride,
-                            b: b.data.as_ptr().add(b.offset + panel * b.stride),
-                            groups: b.groups,
-                            out: out.as_mut_ptr().add(row * out_stride + panel * K::PANEL),
-                            out_stride,
-                            add,
-                        };
-                        K::tile(K::ROWS.min(rows - row), &tile);
-                    }
-                }
-            }
-        },
+        // SAFETY: the three assertions above; `with_features` enables the instructions.
+        || unsafe { K::product(&operands) },
     );
 }
 
-/// The body of [`Kernel::tile`]: the number of rows made a constant.
+/// A product's operands, all inside their buffers.
+pub(in crate::engine) struct Operands<E> {
+    pub a: *const E,
+    /// Elements from a row of `a` to the next.
+    pub a_stride: usize,
+    pub rows: usize,
+    /// The first panel, from its first group on.
+    pub b: *const E,
+    /// Elements from a panel to the next.
+    pub b_stride: usize,
+    pub panels: usize,
+    pub groups: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
+    /// Whether the product is added to what `out` holds.
+    pub add: bool,
+}
+
+/// The body of [`Kernel::product`] for kernels of vectors: tile by tile of a panel, so that a panel is read from memory once for all rows.
+///
+/// # Safety
+/// The operands lie inside their buffers, and the instructions of `K` are enabled.
+#[inline(always)]
+pub(super) unsafe fn by_tiles<K: Vectors>(operands: &Operands<K::Element>) {
+    let &Operands { a, a_stride, rows, b, b_stride, panels, groups, out, out_stride, add } = operands;
+    for panel in 0..panels {
+        for row in (0..rows).step_by(K::ROWS) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe {
+                let tile = Tile {
+                    a: a.add(row * a_stride),
+                    a_stride,
+                    b: b.add(panel * b_stride),
+                    groups,
+                    out: out.add(row * out_stride + panel * K::PANEL),
+                    out_stride,
+                    add,
+                };
+                K::tile(K::ROWS.min(rows - row), &tile);
+            }
+        }
+    }
+}
+
+/// The body of [`Vectors::tile`]: the number of rows made a constant.
 macro_rules! tile_by_rows {
     ($columns:literal, [$($rows:literal),+]) => {
         const COLUMNS: usize = $columns;
-        const ROWS: usize = [$($rows),+].len();
 
         #[inline(always)]
         unsafe fn tile(rows: usize, tile: &super::Tile<Self::Element>) {
@@ -187,6 +225,19 @@ macro_rules! tile_by_rows {
                     _ => unreachable!("a tile of {rows} rows"),
                 }
             }
+        }
+    };
+}
+/// The product of a kernel of vectors, by tiles of so many rows.
+macro_rules! product_by_tiles {
+    ($rows:literal) => {
+        const PANEL: usize = Self::LANES * Self::COLUMNS;
+        const ROWS: usize = $rows;
+
+        #[inline(always)]
+        unsafe fn product(operands: &super::Operands<Self::Element>) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { super::tile::by_tiles::<Self>(operands) }
         }
     };
 }
@@ -204,4 +255,4 @@ macro_rules! compiled_for {
         }
     };
 }
-pub(super) use {compiled_for, tile_by_rows};
+pub(super) use {compiled_for, product_by_tiles, tile_by_rows};

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::super::int8::{Matrix, PANEL, Product, Rows, SHARED, multiply};
+use super::super::int8::{By, Matrix, PANEL, Product, Rows, SHARED, multiply};
 use super::super::{KernelName, rows};
-use super::Numbers;
+use super::{Numbers, can_be_tested};
 
 /// Sums of integers are exact: what is left are roundings of scales, and of the few sums times them.
 const SUM_ERROR_MAX: f64 = 1e-6;
@@ -59,9 +59,19 @@ fn product(a: &[bf16], b: &Matrix, depth: usize, panels: Range<usize>) -> Vec<f3
     out
 }
 
-fn products_agree() {
+fn products_agree(by: By) {
     let mut numbers = Numbers(7);
-    let shapes = [(1, 1usize, 1), (1, 7, 130), (5, 64, 64), (6, 576, 192), (7, 33, 65), (64, 100, 31), (13, 385, 70)];
+    let shapes = [
+        (1, 1usize, 1),
+        (1, 7, 130),
+        (5, 64, 64),
+        (6, 576, 192),
+        (7, 33, 65),
+        (64, 100, 31),
+        (13, 385, 70),
+        (45, 192, 33),
+        (16, 200, 65),
+    ];
     for (rows, depth, columns) in shapes {
         let stride = depth + 3;
         let mut a = vec![bf16::default(); rows * stride];
@@ -74,7 +84,7 @@ fn products_agree() {
             }
         }
         let matrix = numbers.vector(columns * depth);
-        let packed = Matrix::of_rows(&matrix, depth);
+        let packed = Matrix::of_rows(by, &matrix, depth);
         let mut quantised = Rows::zeros(rows, depth);
         quantised.quantise(&a, stride, rows);
         let (panels, out_stride) = (packed.panels(), packed.panels() * PANEL + 3);
@@ -102,13 +112,13 @@ fn products_agree() {
 }
 
 /// Nor on what panels are asked for; and what is no number stays in its row, or in its column.
-fn rows_do_not_depend_on_their_neighbours() {
+fn rows_do_not_depend_on_their_neighbours(by: By) {
     let mut numbers = Numbers(9);
-    let (rows, depth, columns) = (13, 398, 70);
+    let (rows, depth, columns) = (45, 398, 70);
     let mut a = vec![bf16::default(); rows * depth];
     rows::write(numbers.vector(rows * depth).into_iter(), &mut a);
     let matrix = numbers.vector(columns * depth);
-    let packed = Matrix::of_rows(&matrix, depth);
+    let packed = Matrix::of_rows(by, &matrix, depth);
     let together = product(&a, &packed, depth, 0..2);
     let width = 2 * PANEL;
     for (a, together) in a.chunks_exact(depth).zip(together.chunks_exact(width)) {
@@ -119,7 +129,7 @@ fn rows_do_not_depend_on_their_neighbours() {
         let (mut a_wrong, mut matrix_wrong) = (a.clone(), matrix.clone());
         a_wrong[5 * depth + 300] = bf16::from_f32(wrong);
         matrix_wrong[2 * depth + 7] = wrong;
-        let packed_wrong = Matrix::of_rows(&matrix_wrong, depth);
+        let packed_wrong = Matrix::of_rows(by, &matrix_wrong, depth);
         let of_row = product(&a_wrong, &packed, depth, 0..2);
         let of_column = product(&a, &packed_wrong, depth, 0..2);
         for (at, &expected) in together.iter().enumerate() {
@@ -136,10 +146,28 @@ fn rows_do_not_depend_on_their_neighbours() {
 
 #[test]
 fn avx512_vnni_agrees() {
-    if !KernelName::Avx512Vnni.is_available() {
-        println!("SKIPPED: this processor has no {}", KernelName::Avx512Vnni);
+    if !can_be_tested(KernelName::Avx512Vnni) {
         return;
     }
-    products_agree();
-    rows_do_not_depend_on_their_neighbours();
+    products_agree(By::Vnni);
+    rows_do_not_depend_on_their_neighbours(By::Vnni);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn amx_int8_agrees() {
+    if !can_be_tested(KernelName::AmxInt8) {
+        return;
+    }
+    products_agree(By::Amx);
+    rows_do_not_depend_on_their_neighbours(By::Amx);
+    let mut numbers = Numbers(11);
+    let (rows, depth, columns) = (50, 576, 130);
+    let mut a = vec![bf16::default(); rows * depth];
+    rows::write(numbers.vector(rows * depth).into_iter(), &mut a);
+    let matrix = numbers.vector(columns * depth);
+    let [vnni, amx] = [By::Vnni, By::Amx]
+        .map(|by| product(&a, &Matrix::of_rows(by, &matrix, depth), depth, 0..columns.div_ceil(PANEL)));
+    assert_eq!(vnni, amx, "to the last bit");
+    assert_eq!(By::Amx.ones(10), f64::from(10 * 4 * 16 * 16 * 64), "every product of every chain is made");
 }
