@@ -22,6 +22,8 @@ SHAPE = {
     "feed_forward_length": INTERMEDIATE,
     "attention.head_count": HEADS,
     "attention.head_count_kv": KV_HEADS,
+    "attention.key_length": HEAD_DIM,
+    "attention.value_length": HEAD_DIM,
     "rope.dimension_count": HEAD_DIM,
     "context_length": 8_192,
 }
@@ -42,7 +44,7 @@ def write(small, target, kind="F16"):
     writer = GGUFWriter(target, arch="llama")
     for name, field in reader.fields.items():
         short = name.removeprefix("llama.")
-        if name.startswith(("GGUF.", "general.")) or short in SHAPE:
+        if name.startswith(("GGUF.", "general.", "split.")) or short in SHAPE:
             continue
         sub_type = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub_type)

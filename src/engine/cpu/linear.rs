@@ -30,6 +30,7 @@ pub(super) struct Out<'a> {
 
 impl<K: Kernel> Linear<K> {
     /// Packs a matrix `(out, depth)`, row by row as weights are stored, for the kernel of that name.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "no kernel has eight bits there"))]
     pub fn pack(kernel: KernelName, matrix: &[f32], depth: usize, bias: Option<Vec<f32>>) -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(by) = int8::By::of(kernel) {

@@ -6,18 +6,19 @@
 //! What is left of rows or depth has tiles of fewer rows, never numbers made up: the instruction sums each row by itself, sixteen groups at
 //! a time, so that a row's result does not depend on the rows beside it.
 //!
-//! Stable Rust has no intrinsics for it: an instruction is a function of one line of assembly. No tile is declared as overwritten, for the
-//! compiler uses none. A thread's tiles stay configured when a product is done; Linux lets go of them where a processor idles.
+//! Stable Rust has no intrinsics for it: an instruction is a function of one line of assembly. That what one of them leaves in a tile is there
+//! for the next, and that none has to be named as overwritten, rests on the compiler: it uses no tiles where nobody asks for them. They are
+//! released when a product is done, so that no thread is switched with eight kilobytes of them.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
 use half::bf16;
 
 use super::tile::compiled_for;
 use super::x86::softmax_512;
-use super::{Avx512Bf16, Element, Kernel, KernelName, Operands, int8};
+use super::{Avx512Bf16, Element, Kernel, KernelName, Operands, Packed, Product, int8, multiply};
 
 /// Rows of a tile.
 const TILE_ROWS: usize = 16;
@@ -37,40 +38,68 @@ pub(super) enum Numbers {
     Int8,
 }
 
-/// Whether the processor multiplies such numbers in tiles, and Linux lets this process do so.
-pub(super) fn is_available(numbers: Numbers) -> bool {
-    // CPUID leaf 7, EDX (SDM vol. 2A, table 3-8).
+/// Whether the processor multiplies bfloat16 in tiles, Linux lets this process do so, and what comes out is right. To be asked where
+/// [`KernelName::Avx512Bf16`] is available.
+pub(super) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has(Numbers::Bf16) && is_permitted() && bf16_is_right())
+}
+
+/// The same of eight bits, where bfloat16 is available, and [`KernelName::Avx512Vnni`].
+pub(super) fn int8_is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has(Numbers::Int8) && int8::amx_is_right())
+}
+
+/// CPUID leaf 7, EDX (SDM vol. 2A, table 3-8).
+fn has(numbers: Numbers) -> bool {
     const AMX_TILE: u32 = 1 << 24;
     let feature = match numbers {
         Numbers::Bf16 => 1 << 22,
         Numbers::Int8 => 1 << 25,
     };
-    let needed = AMX_TILE | feature;
-    __cpuid_count(7, 0).edx & needed == needed && is_permitted()
+    __cpuid_count(7, 0).edx & (AMX_TILE | feature) == AMX_TILE | feature
 }
 
-/// Asks Linux for the room that a thread's tiles need, once for all threads (Documentation/arch/x86/xstate.rst).
+/// Asks Linux for the room that a thread's tiles need, once for all threads (Documentation/arch/x86/xstate.rst). It refuses where it keeps no
+/// tiles.
 fn is_permitted() -> bool {
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
     const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_ulong = 18;
-    // The states of tiles and of their configuration.
-    const XCR0_TILES: u64 = 3 << 17;
-    #[target_feature(enable = "xsave")]
-    fn tiles_are_saved() -> bool {
-        // SAFETY: register 0 is there where the operating system enabled XSAVE.
-        unsafe { _xgetbv(0) & XCR0_TILES == XCR0_TILES }
-    }
-    *PERMITTED.get_or_init(|| {
-        // SAFETY: the first is looked at before the second; the call takes two numbers and reads no memory.
-        is_x86_feature_detected!("xsave")
-            && unsafe { tiles_are_saved() }
-            && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) } == 0
+    // SAFETY: the call takes two numbers and reads no memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+/// A product of whole numbers, which is exact in any order, with rows and depth left over, as by plain arithmetic: verdicts must not hang on
+/// tiles that are not what they are taken for.
+pub(super) fn bf16_is_right() -> bool {
+    const ROWS: usize = 41;
+    const DEPTH: usize = 38;
+    let number = |i: usize| ((i * 7919) % 17) as f32 - 8.0;
+    let a: [bf16; ROWS * DEPTH] = std::array::from_fn(|i| bf16::from_f32(number(i)));
+    let b: [f32; AmxBf16::PANEL * DEPTH] = std::array::from_fn(|i| number(i + 3));
+    let packed = Packed::of_rows::<AmxBf16>(&b, DEPTH);
+    let mut out = vec![0.0; ROWS * AmxBf16::PANEL];
+    let out_stride = AmxBf16::PANEL;
+    let panels = packed.panels::<AmxBf16>();
+    multiply::<AmxBf16>(Product {
+        a: &a,
+        a_stride: DEPTH,
+        rows: ROWS,
+        b: panels,
+        out: &mut out,
+        out_stride,
+        add: false,
+    });
+    out.iter().enumerate().all(|(at, found)| {
+        let (row, column) = (at / out_stride, at % out_stride);
+        let (a, b) = (&a[row * DEPTH..][..DEPTH], &b[column * DEPTH..][..DEPTH]);
+        *found == a.iter().zip(b).map(|(a, b)| a.to_f32() * b).sum::<f32>()
     })
 }
 
 /// The rows of a block's tiles: those of sums, 0 and 1 of the first rows, 2 and 3 of the second; of rows, 4 and 5; of columns, 6 and 7.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct Shape {
     /// Rows of the block.
     pub rows: usize,
@@ -119,6 +148,14 @@ impl Shape {
     }
 }
 
+/// Lets go of this thread's tiles.
+///
+/// # Safety
+/// As for [`Shape::configure`].
+pub(super) unsafe fn release() {
+    unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) }
+}
+
 /// Fills a tile with zeros.
 ///
 /// # Safety
@@ -165,15 +202,12 @@ unsafe fn dot_int8<const SUMS: u8, const A: u8, const B: u8>() {
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct AmxBf16;
 
-/// Panels are shared with it, and attention's operands.
-type Beside = Avx512Bf16;
-
 // SAFETY: `with_features` enables what the functions between the products use; `product` needs AMX alone, whose instructions the compiler does
 // not have to know.
 unsafe impl Kernel for AmxBf16 {
     const NAME: KernelName = KernelName::AmxBf16;
     type Element = bf16;
-    const PANEL: usize = Beside::PANEL;
+    const PANEL: usize = Avx512Bf16::PANEL;
     const ROWS: usize = 2 * TILE_ROWS;
     const FUSED: bool = true;
 
@@ -182,6 +216,7 @@ unsafe impl Kernel for AmxBf16 {
 
     #[inline(always)]
     unsafe fn product(operands: &Operands<bf16>) {
+        debug_assert!(operands.groups > 0, "there would be nothing to write");
         let whole = operands.rows / Self::ROWS * Self::ROWS;
         for rows in [0..whole, whole..operands.rows].into_iter().filter(|rows| !rows.is_empty()) {
             let deep = operands.groups / DEEP * DEEP;
@@ -199,6 +234,8 @@ unsafe impl Kernel for AmxBf16 {
                 }
             }
         }
+        // SAFETY: no tile is needed any more.
+        unsafe { release() };
     }
 }
 
@@ -250,7 +287,8 @@ unsafe fn block(block: &Block, two: bool, steps: usize) {
                 dot::<2, 5, 6>();
                 dot::<3, 5, 7>();
             }
-            (a, b) = (a.add(ROW_BYTES), b.add(DEEP * B_STRIDE));
+            // Behind the last step there may be nothing.
+            (a, b) = (a.wrapping_add(ROW_BYTES), b.wrapping_add(DEEP * B_STRIDE));
         }
         end(block.out, block.out_stride, two);
     }
@@ -337,53 +375,45 @@ pub(super) unsafe fn int8_dots(
                 dot_int8::<2, 5, 6>();
                 dot_int8::<3, 5, 7>();
             }
-            (a, b) = (a.add(ROW_BYTES), b.add(DEEP * B_STRIDE));
+            // Behind the last step there may be nothing.
+            (a, b) = (a.wrapping_add(ROW_BYTES), b.wrapping_add(DEEP * B_STRIDE));
         }
         end(dots.0.as_mut_ptr().cast(), size_of_val(&dots.0[0]), two);
     }
 }
 
 /// Adds ones times ones to the sums of four tiles, `steps` times each. Returns how many products that were: the total of the sums.
-pub(super) fn ones(steps: usize) -> f64 {
-    let one = [bf16::ONE; TILE_ROWS * ROW_BYTES / size_of::<bf16>()];
-    let mut sums = [[0.0f32; WIDE]; 2 * TILE_ROWS];
+pub(super) fn ones(numbers: Numbers, steps: usize) -> f64 {
+    let one: [u8; TILE_ROWS * ROW_BYTES] = match numbers {
+        Numbers::Bf16 => std::array::from_fn(|at| bf16::ONE.to_le_bytes()[at % 2]),
+        Numbers::Int8 => [1; TILE_ROWS * ROW_BYTES],
+    };
+    let mut sums = [[[0u8; 4]; WIDE]; 2 * TILE_ROWS];
     // SAFETY: this is called where the kernel is available; `one` is a tile, the sums are four.
     unsafe {
-        begin_ones(one.as_ptr().cast());
-        for _ in 0..steps {
-            dot::<0, 4, 6>();
-            dot::<1, 4, 6>();
-            dot::<2, 4, 6>();
-            dot::<3, 4, 6>();
-        }
-        end(sums.as_mut_ptr().cast(), size_of_val(&sums[0]), true);
-    }
-    sums.iter().flatten().copied().map(f64::from).sum()
-}
-
-/// The same of integers.
-pub(super) fn int8_ones(steps: usize) -> f64 {
-    let one = [1u8; TILE_ROWS * ROW_BYTES];
-    let mut sums = [[0i32; WIDE]; 2 * TILE_ROWS];
-    // SAFETY: as above.
-    unsafe {
-        begin_ones(one.as_ptr());
-        for _ in 0..steps {
-            dot_int8::<0, 4, 6>();
-            dot_int8::<1, 4, 6>();
-            dot_int8::<2, 4, 6>();
-            dot_int8::<3, 4, 6>();
-        }
-        end(sums.as_mut_ptr().cast(), size_of_val(&sums[0]), true);
-    }
-    sums.iter().flatten().copied().map(f64::from).sum()
-}
-
-unsafe fn begin_ones(one: *const u8) {
-    // SAFETY: the caller's promise: a tile without gaps.
-    unsafe {
         Shape { rows: 2 * TILE_ROWS, groups: DEEP }.configure();
-        load::<4>(one, ROW_BYTES);
-        load::<6>(one, ROW_BYTES);
+        load::<4>(one.as_ptr(), ROW_BYTES);
+        load::<6>(one.as_ptr(), ROW_BYTES);
+        match numbers {
+            Numbers::Bf16 => (0..steps).for_each(|_| {
+                dot::<0, 4, 6>();
+                dot::<1, 4, 6>();
+                dot::<2, 4, 6>();
+                dot::<3, 4, 6>();
+            }),
+            Numbers::Int8 => (0..steps).for_each(|_| {
+                dot_int8::<0, 4, 6>();
+                dot_int8::<1, 4, 6>();
+                dot_int8::<2, 4, 6>();
+                dot_int8::<3, 4, 6>();
+            }),
+        }
+        end(sums.as_mut_ptr().cast(), size_of_val(&sums[0]), true);
+        release();
     }
+    let number = |sum: &[u8; 4]| match numbers {
+        Numbers::Bf16 => f64::from(f32::from_le_bytes(*sum)),
+        Numbers::Int8 => f64::from(i32::from_le_bytes(*sum)),
+    };
+    sums.iter().flatten().map(number).sum()
 }

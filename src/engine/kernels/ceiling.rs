@@ -11,7 +11,7 @@ use super::{Aligned, Element, Kernel, Packed, Product, Vectors, multiply, rows};
 use super::{AmxBf16, amx};
 
 /// Depth of the product, as deep as a small model is wide: a tile then has little to do but multiply, and both operands fit a
-/// second-level cache of 256 KiB. No power of two: rows would all fall on the same lines of the first level.
+/// second-level cache: they take 128 to 384 KiB. No power of two: rows would all fall on the same lines of the first level.
 const DEPTH: usize = 576;
 /// Tiles of rows that share a panel.
 const TILES: usize = 8;
@@ -46,7 +46,7 @@ impl Ceiling {
     pub fn measure_amx(self) -> f64 {
         match self {
             Self::Product => fastest(products::<AmxBf16>),
-            Self::Instruction => fastest(|| rate(|| amx::ones(STEPS))),
+            Self::Instruction => fastest(|| rate(|| amx::ones(amx::Numbers::Bf16, STEPS))),
         }
     }
 
@@ -130,7 +130,7 @@ fn products<K: Kernel>() -> f64 {
 /// Operations a second of the tile in eight bits.
 #[cfg(target_arch = "x86_64")]
 fn int8_products(by: int8::By) -> f64 {
-    let rows = TILES * int8::ROWS;
+    let rows = TILES * by.rows();
     let numbers: Vec<f32> = (0..rows * DEPTH).map(|i| (i % 7) as f32).collect();
     let mut a = int8::Rows::zeros(rows, DEPTH);
     a.quantise(&numbers, DEPTH, rows);

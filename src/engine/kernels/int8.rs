@@ -41,7 +41,7 @@ const _: () =
 const LANES: usize = 16;
 /// A tile has 6 × 64 sums in 24 of 32 registers.
 const COLUMNS: usize = 4;
-pub(super) const ROWS: usize = 6;
+const ROWS: usize = 6;
 /// As many columns as of the kernel that computes the rest.
 pub(super) const PANEL: usize = LANES * COLUMNS;
 const _: () = assert!(PANEL == Avx512Bf16::PANEL);
@@ -86,13 +86,22 @@ impl By {
         }
     }
 
+    /// Rows that share what is loaded of a panel.
+    pub(super) fn rows(self) -> usize {
+        match self {
+            Self::Vnni => ROWS,
+            #[cfg(target_os = "linux")]
+            Self::Amx => BLOCK,
+        }
+    }
+
     /// Adds ones times ones, `steps` times to each of as many sums as a block or tile has. Returns how many products that were: the total of
     /// the sums.
     pub(super) fn ones(self, steps: usize) -> f64 {
         match self {
             Self::Vnni => ones(steps),
             #[cfg(target_os = "linux")]
-            Self::Amx => amx::int8_ones(steps),
+            Self::Amx => amx::ones(amx::Numbers::Int8, steps),
         }
     }
 }
@@ -256,15 +265,15 @@ unsafe fn by_vnni(rows: usize, panels: Range<usize>, mut tile: impl FnMut(usize,
 }
 
 /// A tile's operands, all inside their buffers.
-pub(super) struct Tile {
-    pub a: *const i8,
+struct Tile {
+    a: *const i8,
     /// Bytes from a row of `a` to the next.
-    pub a_stride: usize,
+    a_stride: usize,
     /// Of the first row; `groups` of them on are the next row's.
     shared: *const Shared,
     groups: usize,
     /// A panel, from its first four on, and its columns' scales.
-    pub b: *const u8,
+    b: *const u8,
     scales: *const f32,
     out: *mut f32,
     out_stride: usize,
@@ -323,9 +332,26 @@ unsafe fn run<const ROWS: usize>(tile: &Tile) {
     }
 }
 
+/// Whether a product in tiles is to the last bit that of vectors, with rows and depth left over.
+#[cfg(target_os = "linux")]
+pub(super) fn amx_is_right() -> bool {
+    const ROWS: usize = 41;
+    const DEPTH: usize = SHARED + 70;
+    let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0).collect() };
+    let mut a = Rows::zeros(ROWS, DEPTH);
+    a.quantise(&numbers(ROWS * DEPTH), DEPTH, ROWS);
+    let product = |by: By| {
+        let b = Matrix::of_rows(by, &numbers(PANEL * DEPTH), DEPTH);
+        let mut out = vec![0.0; ROWS * PANEL];
+        multiply(Product { a: &a, rows: ROWS, b: &b, panels: 0..1, out: &mut out, out_stride: PANEL, add: false });
+        out
+    };
+    product(By::Vnni) == product(By::Amx)
+}
+
 /// Columns and rows of what AMX sums at a time.
 #[cfg(target_os = "linux")]
-pub(super) const BLOCK: usize = 32;
+const BLOCK: usize = 32;
 #[cfg(target_os = "linux")]
 const _: () = assert!(PANEL.is_multiple_of(BLOCK));
 
@@ -364,6 +390,7 @@ unsafe fn by_amx(rows: usize, panels: Range<usize>, mut tile: impl FnMut(usize, 
                     }
                 }
             }
+            amx::release();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Dense arithmetic on the CPU: packed matrix products and what stands between them, once a set of instructions.
 //!
-//! A kernel is a type that implements [`Kernel`]: a dozen primitives in the instructions of one processor family, from
-//! which [`tile`] builds the matrix product and [`rows`] is compiled once more with the family's vectors. Which one runs
+//! A kernel is a type that implements [`Kernel`]: the matrix product in the instructions of one processor family, which [`tile`] builds from a
+//! dozen primitives where they are [`Vectors`]; and [`rows`], compiled once more with the family's vectors. Which one runs
 //! is decided when a model is loaded ([`KernelName::best`]); all of them can be forced, so that each is tested on one
 //! machine. This room must not know models, layers or heads.
 //!
@@ -97,7 +97,7 @@ impl Element for bf16 {
 /// Products, and what stands between them, in one set of instructions.
 ///
 /// # Safety
-/// `with_features` must run its argument with the instructions that `product` uses, and the type must be used only where
+/// `with_features` must run its argument with the instructions that the other functions use, and the type must be used only where
 /// [`KernelName::is_available`] says that the processor has them.
 pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
     const NAME: KernelName;
@@ -121,7 +121,7 @@ pub(super) unsafe trait Kernel: Copy + Send + Sync + 'static {
         rows::greatest(scores)
     }
 
-    /// `2^(score − whole)` of every score, of which none is NaN or above `whole`, an integer; 0 where that is below 2⁻¹²⁶. Writes them and
+    /// `2^(score − whole)` of every score, as many as there are `powers`, of which none is NaN or above `whole`, an integer; 0 where that is below 2⁻¹²⁶. Writes them and
     /// returns their sum. Another `whole` gives the same digits with another exponent.
     #[inline(always)]
     unsafe fn powers_of_two(scores: &[f32], whole: f32, powers: &mut [Self::Element]) -> f32 {
@@ -186,14 +186,15 @@ impl KernelName {
         Self::Candle,
     ];
 
-    /// Whether this build has it and this processor can run it.
+    /// Whether this build has it and this processor can run it. Of AMX, Linux is asked for permission, once for the whole process: after that it
+    /// refuses signal stacks that have no room for tiles (`sigaltstack` of less than some 11 KiB), and where a thread has one, no AMX is taken.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::AmxBf16 => Self::Avx512Bf16.is_available() && amx::is_available(amx::Numbers::Bf16),
+            Self::AmxBf16 => Self::Avx512Bf16.is_available() && amx::is_available(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Self::AmxInt8 => {
-                Self::AmxBf16.is_available() && Self::Avx512Vnni.is_available() && amx::is_available(amx::Numbers::Int8)
+                Self::AmxBf16.is_available() && Self::Avx512Vnni.is_available() && amx::int8_is_available()
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),

@@ -88,6 +88,7 @@ pub(super) fn greatest(scores: &[f32]) -> f32 {
 /// [`Kernel::powers_of_two`] in plain Rust.
 #[inline(always)]
 pub(super) fn powers_of_two<K: Kernel>(scores: &[f32], whole: f32, powers: &mut [K::Element]) -> f32 {
+    assert_eq!(scores.len(), powers.len());
     let mut lanes = [0.0; LANES];
     for (scores, powers) in scores.chunks(LANES).zip(powers.chunks_mut(LANES)) {
         for ((lane, &score), power) in lanes.iter_mut().zip(scores).zip(powers) {

@@ -25,12 +25,13 @@ macro_rules! softmax_512 {
 
         #[inline(always)]
         unsafe fn powers_of_two(scores: &[f32], whole: f32, powers: &mut [Self::Element]) -> f32 {
-            assert!(powers.len() >= scores.len(), "{} powers of {} scores", powers.len(), scores.len());
+            assert_eq!(scores.len(), powers.len());
             // SAFETY: the caller's promise, passed on; every power has a place.
             unsafe { super::x86::powers_of_two(scores, whole, powers.as_mut_ptr()) }
         }
     };
 }
+#[cfg(target_os = "linux")]
 pub(super) use softmax_512;
 
 /// Sixteen numbers of a slice from there on, `lacking` where it has no more, and which of them it has.

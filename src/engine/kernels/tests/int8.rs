@@ -169,5 +169,6 @@ fn amx_int8_agrees() {
     let [vnni, amx] = [By::Vnni, By::Amx]
         .map(|by| product(&a, &Matrix::of_rows(by, &matrix, depth), depth, 0..columns.div_ceil(PANEL)));
     assert_eq!(vnni, amx, "to the last bit");
+    assert!(super::super::int8::amx_is_right());
     assert_eq!(By::Amx.ones(10), f64::from(10 * 4 * 16 * 16 * 64), "every product of every chain is made");
 }
