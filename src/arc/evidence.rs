@@ -22,16 +22,16 @@ struct Reference {
 const SLIP: f64 = 0.005;
 
 const HARASSMENT: Reference = Reference {
-    histories: 0.229,
-    all: [0.855, 0.072, 0.061, 0.012],
-    risk: [0.357, 0.103, 0.451, 0.088],
-    benign: [0.934, 0.056, SLIP, SLIP],
+    histories: 0.232,
+    all: [0.851, 0.076, 0.062, 0.011],
+    risk: [0.349, 0.118, 0.452, 0.080],
+    benign: [0.932, 0.058, SLIP, SLIP],
 };
 const DELUSION: Reference = Reference {
-    histories: 0.205,
-    all: [0.869, 0.051, 0.049, 0.031],
-    risk: [0.316, 0.027, 0.401, 0.256],
-    benign: [0.949, 0.041, SLIP, SLIP],
+    histories: 0.200,
+    all: [0.870, 0.052, 0.049, 0.030],
+    risk: [0.311, 0.036, 0.406, 0.248],
+    benign: [0.950, 0.040, SLIP, SLIP],
 };
 
 /// The share of messages that show the risk once it is there; everyday use goes on beside it.
@@ -97,12 +97,12 @@ mod tests {
                 .collect();
             assert!(certain[0] < 0.0 && certain[0] >= (1.0 - RISK_SHARE).ln(), "{kind:?}: {certain:?}");
             assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
-            assert!(certain[2] > 3.0 && certain[3] > 1.7, "{kind:?}: {certain:?}");
+            assert!(certain[2] > 3.0 && certain[3] > 1.6, "{kind:?}: {certain:?}");
         }
     }
 
-    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.451 / 0.005 of a sure level 2 of harassment, 0.316 / 0.949 of a sure level
-    /// 0 of delusion, and (0.357 / 0.855 + 0.103 / 0.072) / (0.934 / 0.855 + 0.056 / 0.072) of doubt between 0 and 1.
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.452 / 0.005 of a sure level 2 of harassment, 0.311 / 0.950 of a sure level
+    /// 0 of delusion, and (0.349 / 0.851 + 0.118 / 0.076) / (0.932 / 0.851 + 0.058 / 0.076) of doubt between 0 and 1.
     #[test]
     fn e_values_are_the_formulas() {
         let near = |kind: ArcKind, levels: [f32; 4], by_hand: f64| {
@@ -110,9 +110,9 @@ mod tests {
             assert!((found - by_hand).abs() < 1e-5, "{kind:?} {levels:?}: {found}");
             assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
         };
-        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 27.76);
-        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.799_895);
-        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 0.996_459);
+        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 27.82);
+        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.798_211);
+        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.016_853);
     }
 
     #[test]
