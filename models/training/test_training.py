@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import augment
+import average
 import calibrate
 import corpus
 import export
@@ -164,6 +165,21 @@ class Model(unittest.TestCase):
         self.assertEqual(export.quantisation("blk.2.attn_q.weight", 3), export.Q.Q4_1)
         self.assertEqual(export.quantisation("blk.3.attn_q.weight", 3), export.Q.Q8_0)
         self.assertEqual(export.quantisation("blk.2.attn_norm.weight", 3), export.Q.F32)
+
+
+class Average(unittest.TestCase):
+    def checkpoint(self, weight, **other):
+        return {"tokenizer": "t", "config": {}, "frozen": 6, "clock": (1.0, 2, 3), "optim": [],
+                "model": {"w": torch.tensor(weight, dtype=torch.bfloat16), "n": torch.tensor([7]), **other}}
+
+    def test_the_mean_of_weights_is_taken_and_nothing_to_train_on(self):
+        mean = average.mean([self.checkpoint([1.0, -2.0]), self.checkpoint([3.0, 0.5])])
+        self.assertEqual((mean["model"]["w"].tolist(), mean["model"]["n"].tolist()), ([2.0, -0.75], [7]))
+        self.assertEqual((mean["model"]["w"].dtype, "optim" in mean, mean["frozen"]), (torch.bfloat16, False, 6))
+
+    def test_checkpoints_of_different_shapes_have_no_mean(self):
+        with self.assertRaises(ValueError):
+            average.mean([self.checkpoint([1.0]), self.checkpoint([1.0], more=torch.zeros(1))])
 
 
 class Cases(unittest.TestCase):
