@@ -192,8 +192,11 @@ impl Instruction {
     }
 }
 
+/// A sum of a tile and the products that go into it, by its place.
+type Dot = fn(&Tile, (usize, usize), (&Tile, &Tile)) -> [u8; 4];
+
 /// The products' loops, and when they raise an undefined-opcode exception.
-fn multiply(sums: &mut Tile, a: &Tile, b: &Tile, dot: fn(&Tile, (usize, usize), (&Tile, &Tile)) -> [u8; 4]) {
+fn multiply(sums: &mut Tile, a: &Tile, b: &Tile, dot: Dot) {
     assert!(sums.rows > 0 && a.rows > 0 && b.rows > 0, "not configured");
     assert!(sums.rows == a.rows && sums.bytes == b.bytes && a.bytes / 4 == b.rows && a.bytes.is_multiple_of(4));
     for row in 0..sums.rows {
