@@ -1,4 +1,10 @@
-//! The kernel of 64-bit ARM.
+//! The kernel of 64-bit ARM. Without such a machine, with Debian's `gcc-aarch64-linux-gnu`, `g++-aarch64-linux-gnu` and `qemu-user-static`:
+//!
+//! ```text
+//! export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+//! export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
+//! cargo test --target aarch64-unknown-linux-gnu --no-default-features --features engine --test engine_golden
+//! ```
 
 use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 
