@@ -3,7 +3,7 @@
 
     python3 benches/compare/to_1b.py SMALL.gguf OUT.gguf [F16 | BF16 | Q8_0]
 
-Layers, widths and heads are those of Llama-3.2-1B, of which Llama-Guard-3-1B is a fine-tuned copy of as many; tokenizer and vocabulary are
+Layers, widths and heads are those of Llama-3.2-1B, which Llama-Guard-3-1B has too; tokenizer and vocabulary are
 SMALL's (a Llama model, such as SmolLM2-135M), and the output matrix is the embedding, as there. Speed does not depend on what the weights
 are; what such a model says means nothing.
 """
@@ -11,9 +11,9 @@ are; what such a model says means nothing.
 import sys
 
 import numpy
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, quantize
 
-from to_f16 import FILE_TYPES
+from to_f16 import FILE_TYPES, copy_metadata, save
 
 LAYERS, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM = 16, 2_048, 8_192, 32, 8, 64
 SHAPE = {
@@ -42,12 +42,7 @@ SCALE = 0.02
 def write(small, target, kind="F16"):
     reader = GGUFReader(small)
     writer = GGUFWriter(target, arch="llama")
-    for name, field in reader.fields.items():
-        short = name.removeprefix("llama.")
-        if name.startswith(("GGUF.", "general.", "split.")) or short in SHAPE:
-            continue
-        sub_type = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub_type)
+    copy_metadata(reader, writer, lambda name: name.startswith(("general.", "split.")) or name.removeprefix("llama.") in SHAPE)
     for name, number in SHAPE.items():
         writer.add_uint32(f"llama.{name}", number)
     writer.add_name("the shape of Llama-Guard-3-1B, random weights")
@@ -61,7 +56,7 @@ def write(small, target, kind="F16"):
     def norm(name):
         writer.add_tensor(name, numpy.ones(HIDDEN, dtype=numpy.float32))
 
-    vocabulary = next(len(field.contents()) for name, field in reader.fields.items() if name == "tokenizer.ggml.tokens")
+    vocabulary = len(reader.fields["tokenizer.ggml.tokens"].contents())
     matrix("token_embd.weight", (vocabulary, HIDDEN))
     norm("output_norm.weight")
     for layer in range(LAYERS):
@@ -69,10 +64,7 @@ def write(small, target, kind="F16"):
             matrix(f"blk.{layer}.{name}.weight", shape)
         norm(f"blk.{layer}.attn_norm.weight")
         norm(f"blk.{layer}.ffn_norm.weight")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    save(writer)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ mod tests {
                 .collect();
             assert!(certain[0] < 0.0 && certain[0] >= (1.0 - RISK_SHARE).ln(), "{kind:?}: {certain:?}");
             assert!(certain[1] < 0.5, "{kind:?}: {certain:?}");
-            assert!(certain[2] > 3.0 && certain[3] > 1.6, "{kind:?}: {certain:?}");
+            assert!(certain[2] > 3.0 && certain[3] > 1.7, "{kind:?}: {certain:?}");
         }
     }
 
