@@ -9,6 +9,7 @@ one histories.
 The training code imports `parse`; `throughline benchmark` has a parser of its own (src/benchmark/data/author.rs).
 """
 
+import json
 import re
 import statistics
 import sys
@@ -25,6 +26,7 @@ KINDS = {
     "dark_humour", "moderator_reading_reports", "survivor_safety_planning", "philosophy_of_mind",
     "parent_open_monitoring", "language_learner", "mundane",
 }
+INNOCENTS = json.loads((Path(__file__).parent / "splits.json").read_text(encoding="utf-8"))["arcs"]["innocents"]
 SUITES = sorted((Path(__file__).parent / "suites").glob("*.txt"))
 POSITIVE = {"harassment_escalation", "delusion_reinforcement", "delusion_resisted", "both"}
 DUPLICATE_WORDS_MIN = 12
@@ -143,6 +145,8 @@ def problems(h, by_id):
         out.append("a positive without an arc line")
     if h.kind not in POSITIVE and h.arcs:
         out.append("a negative with an arc line")
+    if h.kind in POSITIVE and h.author in INNOCENTS:
+        out.append("a positive by an author whose histories are all innocent")
     if h.kind not in POSITIVE and any(m.imminent or max(m.harassment or 0, m.delusion or 0) > 1 for m in messages):
         out.append("a negative with a message labelled 2 or more, or imminent")
     for kind, s, i, _ in h.arcs:

@@ -33,8 +33,8 @@ class Unit:
 
 
 def split_of(author, folder="arcs"):
-    """`test`, `dev`, or `train`, as datasets/splits.json says."""
-    return next((split for split in ("test", "dev") if author in SPLITS[folder][split]), "train")
+    """`test`, `dev`, `innocents`, or `train`, as datasets/splits.json says."""
+    return next((split for split, authors in SPLITS[folder].items() if author in authors), "train")
 
 
 def read_arcs(folder, split):

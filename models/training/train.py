@@ -52,6 +52,9 @@ def arguments():
     p.add_argument("--history-share", type=float, default=1.0, help="share of the histories seen in one epoch, those of --again all of them")
     p.add_argument("--contrast-share", type=float, default=1.0, help="the same of the minimal pairs")
     p.add_argument("--save-minutes", type=float, default=5)
+    p.add_argument("--end-rate", type=float, default=0.0, help="share of the peak learning rate that is left at the end")
+    p.add_argument("--keep-from", type=float, default=math.inf,
+                   help="from this minute on the weights of every save are kept, for `average.py`")
     p.add_argument("--evaluate-minutes", type=float, default=25)
     p.add_argument("--workers", type=int, default=2, help="training threads, one a core")
     p.add_argument("--cache-gb", type=int, default=6, help="memory for outputs of the frozen layers")
@@ -89,9 +92,12 @@ def optimiser(model, args):
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
-def set_rate(optim, progress, warmup=0.05):
-    """Linear warm-up, then a cosine to zero over the time given."""
-    down = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+def set_rate(optim, progress, end=0.0, warmup=0.05):
+    """Linear warm-up, then a cosine to `end`, a share of the peak, over the time given.
+
+    Weights that are averaged along a run gain most where the rate stays high (Izmailov et al. 2018, arXiv:1803.05407).
+    """
+    down = end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
     factor = progress / warmup if progress < warmup else down
     for g in optim.param_groups:
         g["lr"] = g["peak"] * max(factor, 0.01)
@@ -198,11 +204,13 @@ class Run:
 
     def save(self):
         """The one checkpoint is the latest: the development set is too small to pick among several by."""
-        clock = (self.elapsed, self.epoch, self.steps)
+        weights = {"model": self.model.state_dict(), "tokenizer": self.tokenizer, "config": self.model.config,
+                   "frozen": self.model.frozen, "clock": (self.elapsed, self.epoch, self.steps)}
         path = self.out / "last.pt"
-        torch.save({"model": self.model.state_dict(), "optim": self.optim.state_dict(), "tokenizer": self.tokenizer,
-                    "config": self.model.config, "frozen": self.model.frozen, "clock": clock}, path.with_suffix(".tmp"))
+        torch.save({**weights, "optim": self.optim.state_dict()}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
+        if self.elapsed >= self.args.keep_from * 60:
+            torch.save(weights, self.out / f"kept-{self.steps}.pt")
 
     def report(self, **values):
         line = json.dumps({"minutes": round(self.elapsed / 60, 2), **values})
@@ -271,7 +279,7 @@ class Run:
 
     def apply(self, value, tokens, each):
         self.elapsed = time.time() - self.began
-        set_rate(self.optim, min(1.0, self.elapsed / (self.args.minutes * 60)))
+        set_rate(self.optim, min(1.0, self.elapsed / (self.args.minutes * 60)), self.args.end_rate)
         norm = torch.nn.utils.clip_grad_norm_([q for q in self.model.parameters() if q.requires_grad], 1.0)
         self.optim.step()
         self.steps += 1

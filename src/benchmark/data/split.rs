@@ -18,6 +18,8 @@ pub enum Split {
     Train,
     Dev,
     Test,
+    /// Histories without a case, of which long innocent lives are put together.
+    Innocents,
     All,
 }
 
@@ -28,6 +30,7 @@ impl Split {
             Self::Train => "train",
             Self::Dev => "dev",
             Self::Test => "test",
+            Self::Innocents => "innocents",
             Self::All => "all",
         }
     }
@@ -43,10 +46,10 @@ impl FromStr for Split {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Train, Self::Dev, Self::Test, Self::All]
+        [Self::Train, Self::Dev, Self::Test, Self::Innocents, Self::All]
             .into_iter()
             .find(|split| split.as_str() == text)
-            .ok_or_else(|| format!("unknown split `{text}`; hint: train, dev, test or all"))
+            .ok_or_else(|| format!("unknown split `{text}`; hint: train, dev, test, innocents or all"))
     }
 }
 
@@ -66,6 +69,8 @@ pub struct Splits {
 struct HeldOut {
     test: Vec<String>,
     dev: Vec<String>,
+    #[serde(default)]
+    innocents: Vec<String>,
 }
 
 impl Splits {
@@ -96,6 +101,7 @@ impl Splits {
         match () {
             () if names(&held.test) => Split::Test,
             () if names(&held.dev) => Split::Dev,
+            () if names(&held.innocents) => Split::Innocents,
             () => Split::Train,
         }
     }

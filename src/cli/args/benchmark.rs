@@ -46,7 +46,7 @@ pub struct BenchmarkArgs {
     #[arg(required = true, value_name = "DATA")]
     pub paths: Vec<PathBuf>,
 
-    /// Which part of the data: train, dev, test, all
+    /// Which part of the data: train, dev, test, innocents, all
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     pub split: Split,
 
