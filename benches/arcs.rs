@@ -174,6 +174,7 @@ fn observation(number: usize) -> Observation {
         imminent: hostile / 20.0,
         harassment_case: Some(0.3 * part),
         delusion_case: Some(0.3 * part),
+        framed: Some(part),
         ..MessageScore::NOTHING
     };
     let (session, message) = (number / SESSION, number % SESSION);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Parse and check the hand-written histories of this folder (standard library only).
 
-    python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt datasets/targets/*.txt
+    python3 datasets/check.py datasets/arcs/*.txt datasets/contrasts/*.txt datasets/targets/*.txt datasets/frames/*.txt
 
 The suites beside this file are only parsed, and compared with what is given: none of their messages may stand there. The format is described in datasets/README.md. Exit status 1 when any file breaks it.
-A file in a folder named `contrasts` holds minimal pairs, one in `targets` who is who in histories that are given as well, every other
-one histories.
+A file in a folder named `contrasts` holds minimal pairs, one in `targets` who is who in histories that are given as well, one in `frames` which
+of their messages are told under a frame, every other one histories.
 The training code imports `parse`; `throughline benchmark` has a parser of its own (src/benchmark/data/author.rs).
 """
 
@@ -43,6 +43,7 @@ ASSISTANT = re.compile(r"^A s(-1|[0-2]): (.+)$")
 PERSON = re.compile(r"^(p\d+)( target)? \| .+$")
 SPOKEN = re.compile(r'^(\d+)\.(\d+)((?: p\d+="[^"]+"| @p\d+)+)$')
 SPOKEN_OF = re.compile(r'(p\d+)="([^"]+)"|@(p\d+)')
+FRAMED = re.compile(r"^(\S+) \|((?: \d+\.\d+(?:-\d+\.\d+)?)+)$")
 CONTRAST_ID = re.compile(r"^([a-z]+)-(s\d{3})([a-h])$")
 
 
@@ -58,6 +59,7 @@ class Message:
     harassment_case: bool | None = None
     delusion_case: bool | None = None
     near_onset: bool = False  # of an arc: where telling an open case from none is hardest
+    framed: bool | None = None  # told under a frame, a story or a game; None where the author's were not read for it
 
 
 @dataclass
@@ -263,6 +265,43 @@ def spoken_problems(out, people, text, spoken):
     return bad
 
 
+@dataclass
+class Frames:
+    """Which messages of one author's histories are told under a frame."""
+    author: str
+    framed: dict = field(default_factory=dict)  # id -> {(session, message)} of user messages, from 0
+
+
+def read_frames(path, by_id):
+    """(what stands in a file of frames, sentences about what is wrong with it); `by_id` has the author's histories."""
+    out, bad = Frames(Path(path).stem), []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        where = f"{path}:{number}"
+        if not line.strip() or line.startswith("#"):
+            continue
+        m = FRAMED.match(line)
+        if not m:
+            bad.append(f"{where}: not a line of the format: {line[:60]!r}")
+        elif m.group(1) not in by_id:
+            bad.append(f"{where}: no history {m.group(1)}")
+        elif m.group(1) in out.framed:
+            bad.append(f"{where}: {m.group(1)} stands twice")
+        else:
+            places = [framed_places(by_id[m.group(1)], words) for words in m.group(2).split()]
+            bad += [f"{where}: no messages of the user from and to {words}" for words, found in zip(m.group(2).split(), places) if not found]
+            out.framed[m.group(1)] = set().union(*places)
+    return out, bad
+
+
+def framed_places(history, words):
+    """The places (session, message), from 0, of the user's messages of `2.3` or `2.3-2.7`; none where either end is none of the user's."""
+    ends = [tuple(int(n) - 1 for n in end.split(".")) for end in words.split("-")]
+    (session, first), (last_session, last) = ends[0], ends[-1]
+    if session != last_session or any(user_message(history, *end) is None for end in ends):
+        return set()
+    return {(session, i) for i in range(first, last + 1) if user_message(history, session, i) is not None}
+
+
 def shingles(text):
     """The runs of SHINGLE_WORDS words of a message, without case and punctuation; none of a short message."""
     said = WORD.findall(text.casefold())
@@ -330,10 +369,10 @@ def labels(histories):
 
 
 def read(paths):
-    """(histories, contrasts, sentences about what does not parse or shares an id); files of people are for later."""
+    """(histories, contrasts, sentences about what does not parse or shares an id); files about histories are for later."""
     arcs, contrasts, bad = [], [], []
     for path in paths:
-        if Path(path).parent.name == "targets":
+        if Path(path).parent.name in ("targets", "frames"):
             continue
         is_contrast = Path(path).parent.name == "contrasts"
         try:
@@ -380,6 +419,11 @@ def main(paths):
         found, problems_found = read_targets(path, by_author[Path(path).stem])
         targets.append(found)
         bad += problems_found
+    frames = []
+    for path in (p for p in paths if Path(p).parent.name == "frames"):
+        found, problems_found = read_frames(path, by_author[Path(path).stem])
+        frames.append(found)
+        bad += problems_found
     for sentence in bad:
         print(sentence)
     kinds = Counter(h.kind for h in arcs)
@@ -389,6 +433,10 @@ def main(paths):
         count = {name: sum(getattr(one, name) for one in targets) for name in ("people", "mentions", "abouts")}
         print(f"targets: {sum(len(one.histories) for one in targets)} histories by {len(targets)} authors, {count['people']} people, "
               f"{count['mentions']} mentions, {count['abouts']} times a message is about a target")
+    if frames:
+        read_for = sum(len(by_author[one.author]) for one in frames)
+        print(f"frames: {sum(len(places) for one in frames for places in one.framed.values())} messages of "
+              f"{sum(len(one.framed) for one in frames)} histories are told under one, of {read_for} histories by {len(frames)} authors")
     print(f"{len(bad)} problems")
     return 1 if bad else 0
 

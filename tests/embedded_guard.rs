@@ -103,13 +103,14 @@ fn golden_delta(model: &Model, allowed: f32) -> f32 {
     let mut greatest = 0.0f32;
     for case in golden().cases {
         let found = model.head_logits(&[(&case.ids, &case.ends)]).unwrap().remove(0);
-        let heads: [(&str, Vec<Vec<f32>>); 6] = [
+        let heads: [(&str, Vec<Vec<f32>>); 7] = [
             ("harassment", found.iter().map(|h| h.harassment.to_vec()).collect()),
             ("delusion", found.iter().map(|h| h.delusion.to_vec()).collect()),
             ("stance", found.iter().map(|h| h.stance.to_vec()).collect()),
             ("imminent", found.iter().map(|h| vec![h.imminent]).collect()),
             ("harassment_case", found.iter().map(|h| Vec::from_iter(h.harassment_case)).collect()),
             ("delusion_case", found.iter().map(|h| Vec::from_iter(h.delusion_case)).collect()),
+            ("framed", found.iter().map(|h| Vec::from_iter(h.framed)).collect()),
         ];
         for (name, rows) in heads {
             assert_eq!(rows.concat().len(), case.logits[name].concat().len(), "{name}");

@@ -90,7 +90,7 @@ fn distance(whole: &HistoryScore, heard: &[Heard]) -> f32 {
         assert_eq!((a.at, a.role), (b.message.at, b.message.role));
         let numbers = |score: &throughline::scoring::MessageScore| {
             let levels = [score.harassment, score.delusion, score.stance].concat();
-            let rest = [Some(score.imminent), score.harassment_case, score.delusion_case];
+            let rest = [Some(score.imminent), score.harassment_case, score.delusion_case, score.framed];
             levels.into_iter().chain(rest.into_iter().flatten()).collect::<Vec<f32>>()
         };
         let (a, b) = (numbers(&a.score), numbers(&b.message.score));

@@ -128,6 +128,34 @@ def inject_claim(history, rng):
     return map_messages(history, change)
 
 
+def pad(histories, sessions, rng, chance=0.35):
+    """Everyday talk before, after or around what a user says, in some messages of whatever label, alike at one place of all the histories."""
+    talk = [[m.content for m in messages if m.role == "user"] for messages in sessions]
+    talk = [said for said in talk if said]
+    if not talk:
+        return histories
+    longest = max(len(h.messages()) for h in histories)
+    around = {}
+    for i in range(longest):
+        if rng.random() < chance:
+            before, after = rng.choice([(1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 2)])
+            around[i] = rng.choice(talk)[:before], rng.choice(talk)[:after], rng.choice([" ", "\n"])
+
+    def padded(history):
+        place = iter(range(longest))
+
+        def change(message):
+            at = next(place)
+            if message.role != "user" or at not in around:
+                return message
+            before, after, mark = around[at]
+            return replace(message, content=mark.join([*before, message.content, *after]))
+
+        return map_messages(history, change)
+
+    return [padded(h) for h in histories]
+
+
 def users_alone(history):
     """Without the assistant's messages, as in logs of prompts."""
     return replace(history, sessions=[(start, [m for m in messages if m.role == "user"]) for start, messages in history.sessions])
@@ -203,6 +231,8 @@ def augment(histories, splices, rng):
         histories = swap_names(histories, rng)
     if rng.random() < 0.2:
         histories = [lower_case(h) for h in histories]
+    if rng.random() < 0.25 and all(h.kind != "public" for h in histories):
+        histories = pad(histories, splices, rng)
     alone = rng.random() < 0.06
     out = []
     for h in histories:

@@ -62,6 +62,24 @@ def with_cases(history):
     return history
 
 
+def read_framed(folder, split):
+    """The histories of the split whose authors were read for frames (`frames` beside their folder), each user message told whether it is framed."""
+    folder, out = Path(folder), []
+    for path in sorted((folder.parent / "frames").glob("*.txt")):
+        if split_of(path.stem) != split:
+            continue
+        histories = check.parse(folder / path.name)
+        frames, bad = check.read_frames(path, {h.id: h for h in histories})
+        if bad:
+            raise ValueError(bad[0])
+        for h in histories:
+            for s, (_, messages) in enumerate(h.sessions):
+                for i, m in enumerate(messages):
+                    m.framed = (s, i) in frames.framed.get(h.id, ()) if m.role == "user" else None
+            out.append(h)
+    return out
+
+
 def read_contrasts(folder, split):
     """Minimal pairs by set id (`alder-s001a` and `…b` are set `alder-s001`); a member with a bad line is left out."""
     sets = defaultdict(list)

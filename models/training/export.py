@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType as Q
 from gguf import GGUFReader, GGUFWriter
 from gguf.quants import dequantize, quantize
 
-from model import HEAD_LABELS, HEADS
+from model import HEAD_LABELS
 from plan import WINDOW_TOKENS
 from tokens import Encoder
 
@@ -80,7 +80,7 @@ def write(path, model, tokenizer, temperatures, source=None):
     w.add_uint32("throughline.format_version", 2)
     w.add_string("throughline.model_version", MODEL_VERSION)
     w.add_uint32("throughline.window_tokens", WINDOW_TOKENS)
-    heads = {n: {"labels": HEAD_LABELS[n], "temperature": temperatures.get(n, 1.0)} for n in HEADS}
+    heads = {n: {"labels": HEAD_LABELS[n], "temperature": temperatures.get(n, 1.0)} for n in model.head}
     w.add_string("throughline.heads", json.dumps(heads))
     for name, data, kind in tensors(model, source):
         w.add_tensor(name, data, raw_dtype=kind)

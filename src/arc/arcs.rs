@@ -146,6 +146,7 @@ mod tests {
             imminent: strength * strength,
             harassment_case: case,
             delusion_case: case,
+            framed: None,
         };
         let time = Timestamp::from_second(1_700_000_000 + hour * 3_600 + at.message as i64).ok();
         Observation { at, time, from_user: at.message.is_multiple_of(2), score }

@@ -163,6 +163,9 @@ pub struct Evidence {
     pub level: u8,
     /// What it added to the evidence, in nats: by its level, or by how much surer of an open case it made the guard.
     pub gain: f32,
+    /// The probability that it was told under a frame, a story or a game, where the guard says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framed: Option<f32>,
 }
 
 /// A message that looks like an imminent threat of violence.
@@ -264,7 +267,8 @@ impl ArcState {
             self.evidence_sessions += 1;
         }
         if gain >= EVIDENCE_NATS_MIN {
-            self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32 });
+            let framed = observation.score.framed;
+            self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32, framed });
         }
     }
 
@@ -401,6 +405,17 @@ impl ArcState {
     /// The messages that carry the arc, the strongest first.
     pub fn evidence(&self) -> &[Evidence] {
         &self.strongest
+    }
+
+    /// Which share of that evidence was told under a frame, 0 to 1: a story, a game, something supposed; `None` where the guard does not
+    /// say, or there is no evidence.
+    ///
+    /// For a person to ask whether the frame is one. Nothing is taken off for it: the levels are calibrated to what is meant, the frame
+    /// known, so that they are the discount already, and a frame taken off again would be taken off twice.
+    pub fn framed_share(&self) -> Option<f32> {
+        let told = self.strongest.iter().filter_map(|one| Some((one.gain, one.framed?)));
+        let (all, framed) = told.fold((0.0, 0.0), |(all, framed), (gain, share)| (all + gain, framed + gain * share));
+        (all > 0.0).then(|| framed / all)
     }
 
     /// What the assistant did right after the messages that carry the arc, from −1 (protective) to

@@ -15,7 +15,7 @@ use super::weights::Gguf;
 /// What every file of heads has: name and number of thresholds.
 const REQUIRED: [(&str, usize); 4] = [("harassment", 3), ("delusion", 3), ("stance", 3), ("imminent", 1)];
 /// What a file may have as well, since version 2 of the format.
-const OPTIONAL: [(&str, usize); 2] = [("harassment_case", 1), ("delusion_case", 1)];
+const OPTIONAL: [(&str, usize); 3] = [("harassment_case", 1), ("delusion_case", 1), ("framed", 1)];
 
 /// Cumulative logits of every head at one position: entry `k` is `logit P(y > k)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,8 @@ pub struct HeadLogits {
     pub harassment_case: Option<f32>,
     /// The same of delusion.
     pub delusion_case: Option<f32>,
+    /// Whether the message speaks under a frame, a story or a game; `None` where the model has no such head.
+    pub framed: Option<f32>,
 }
 
 struct Head {
@@ -143,10 +145,11 @@ impl Heads {
             imminent: one("imminent").unwrap_or_default(),
             harassment_case: one("harassment_case"),
             delusion_case: one("delusion_case"),
+            framed: one("framed"),
         };
         let levels = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
-        let single = [Some(logits.imminent), logits.harassment_case, logits.delusion_case].into_iter().flatten();
-        if levels.chain(single).all(f32::is_finite) { Ok(logits) } else { Err(EngineError::NotFinite) }
+        let single = [Some(logits.imminent), logits.harassment_case, logits.delusion_case, logits.framed];
+        if levels.chain(single.into_iter().flatten()).all(f32::is_finite) { Ok(logits) } else { Err(EngineError::NotFinite) }
     }
 }
 

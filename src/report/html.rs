@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::svg::{self, Timeline};
 use super::{
-    ALPHA_NOTE, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, drift_words, names, not_shown,
+    ALPHA_NOTE, FRAMED_WORDS, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, drift_words, names, not_shown,
     score_words, stance_words,
 };
 use crate::verdict::Level;
@@ -92,6 +92,10 @@ impl Page<'_> {
 
     fn stance(&self, stance: &f32) -> &'static str {
         stance_words(*stance)
+    }
+
+    fn framed_words(&self) -> &'static str {
+        FRAMED_WORDS
     }
 
     fn drift(&self, drift: &f32) -> Option<&'static str> {

@@ -64,6 +64,8 @@ struct ScoresLine<'a> {
     harassment_case: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delusion_case: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    framed: Option<f32>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     categories: &'a [String],
 }
@@ -146,6 +148,8 @@ struct ArcLine<'a> {
     reached: Vec<ReachedLine<'a>>,
     assistant_stance: Option<f32>,
     assistant_drift: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    framed_share: Option<f32>,
     evidence: Vec<EvidenceLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationLine<'a>>,
@@ -196,6 +200,8 @@ struct EvidenceLine<'a> {
     at: Place<'a>,
     level: u8,
     gain: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    framed: Option<f32>,
 }
 
 /// The first line.
@@ -248,6 +254,7 @@ fn scores_line(message: &ScoredMessage) -> ScoresLine<'_> {
         imminent: scores.imminent,
         harassment_case: scores.harassment_case,
         delusion_case: scores.delusion_case,
+        framed: scores.framed,
         categories: &message.categories,
     }
 }
@@ -294,10 +301,11 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
         reached: arc.reached.iter().map(|one| ReachedLine { level: one.level, at: place(history, one.at) }).collect(),
         assistant_stance: arc.assistant_stance,
         assistant_drift: arc.assistant_drift,
+        framed_share: arc.framed_share,
         evidence: arc
             .evidence
             .iter()
-            .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain })
+            .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain, framed: one.framed })
             .collect(),
         explanation: arc.explanation.as_ref().map(|explanation| explanation_line(history, explanation)),
     }

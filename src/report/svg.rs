@@ -174,6 +174,7 @@ mod tests {
             imminent: None,
             assistant_stance: None,
             assistant_drift: None,
+            framed_share: None,
             evidence: Vec::new(),
             explanation: None,
             trace,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    ALPHA_NOTE, ArcView, EvidenceView, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
+    ALPHA_NOTE, ArcView, EvidenceView, FRAMED_WORDS, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
     Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
 };
 use crate::verdict::Level;
@@ -91,6 +91,9 @@ impl Terminal<'_> {
         }
         if let Some(more) = arc.evidence.len().checked_sub(EVIDENCE_SHOWN + 1) {
             writeln!(self.out, "         {}", self.dim(&format!("and {} more", count(more + 1, "message"))))?;
+        }
+        if let Some(share) = arc.framed_share {
+            writeln!(self.out, "         {:.0} % of the evidence {FRAMED_WORDS}", 100.0 * share)?;
         }
         if let Some(words) = &arc.explanation {
             writeln!(self.out, "         {words}")?;

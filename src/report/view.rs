@@ -18,6 +18,8 @@ const USERS_SHOWN_MAX: usize = 1_000;
 /// Targets shown to people, and the part of the evidence that one has at least.
 const TARGETS_SHOWN_MAX: usize = 5;
 const TARGET_SHARE_MIN: f32 = 0.05;
+/// Of an arc's evidence that was told under a frame, what is worth a word.
+const FRAMED_SHARE_MIN: f32 = 0.25;
 /// Characters of a message that are quoted.
 const QUOTE_CHARS_MAX: usize = 160;
 
@@ -102,6 +104,8 @@ pub struct ArcView {
     pub imminent: Option<PlaceView>,
     pub assistant_stance: Option<f32>,
     pub assistant_drift: Option<f32>,
+    /// The share of the evidence that was told under a frame, where that is worth a word.
+    pub framed_share: Option<f32>,
     /// The strongest first.
     pub evidence: Vec<EvidenceView>,
     /// The score after each user message.
@@ -249,6 +253,7 @@ impl Looking<'_> {
             imminent: arc.imminent.map(|at| self.place(at)),
             assistant_stance: arc.assistant_stance,
             assistant_drift: arc.assistant_drift,
+            framed_share: arc.framed_share.filter(|share| *share >= FRAMED_SHARE_MIN),
             evidence: arc.evidence.iter().map(|evidence| self.evidence(evidence, total)).collect(),
             trace: arc.trace.clone(),
             explanation: arc.explanation.as_ref().and_then(in_words),
@@ -372,6 +377,7 @@ mod tests {
             imminent: None,
             assistant_stance: None,
             assistant_drift: None,
+            framed_share: None,
             evidence: Vec::new(),
             trace: Vec::new(),
             explanation: None,

@@ -39,8 +39,9 @@ mod tests {
         let text = include_str!("../../models/training/carried-weights.json");
         for one in serde_json::from_str::<Vec<Example>>(text).unwrap() {
             let Example { harassment, delusion, stance, imminent, .. } = one;
+            let (harassment_case, delusion_case, framed) = (None, None, None);
             let logits =
-                CumulativeLogits { harassment, delusion, stance, imminent, harassment_case: None, delusion_case: None };
+                CumulativeLogits { harassment, delusion, stance, imminent, harassment_case, delusion_case, framed };
             let found = carried_weight(&MessageScore::from_logits(one.role, &logits));
             assert!((found - one.weight).abs() < 1e-4, "{logits:?}: {found}, by hand {}", one.weight);
         }

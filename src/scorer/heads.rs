@@ -472,5 +472,6 @@ fn cumulative(logits: &HeadLogits) -> CumulativeLogits {
         imminent: logits.imminent,
         harassment_case: logits.harassment_case,
         delusion_case: logits.delusion_case,
+        framed: logits.framed,
     }
 }

@@ -106,6 +106,9 @@ pub struct ArcScore {
     /// By how much that moved as the evidence mounted, −3 to 3: above 0 it gave way.
     #[serde(default)]
     pub assistant_drift: Option<f32>,
+    /// Which share of the evidence was told under a frame, 0 to 1; `None` where the guard does not say, or there is no evidence.
+    #[serde(default)]
+    pub framed_share: Option<f32>,
     /// Messages that carry the arc, the strongest first.
     pub evidence: Vec<Evidence>,
     /// The arc's score after every scored user message, in order.
@@ -312,6 +315,7 @@ fn arc(walk: Walk, verdict: &Verdict, policy: &Policy) -> ArcScore {
         reached,
         assistant_stance: state.assistant_stance(),
         assistant_drift: state.assistant_drift(),
+        framed_share: state.framed_share(),
         evidence: state.evidence().to_vec(),
         trace,
         explanation: None,

@@ -25,6 +25,11 @@ pub struct MessageScore {
     /// The same of delusion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delusion_case: Option<f32>,
+    /// Probability that what the message says of people, acts or beliefs is put under a frame: as a story, a game, something
+    /// supposed, an exercise, or the affair of a friend who may be the user. Honest frames and others alike, so that it says nothing
+    /// of a risk; the levels are of what is meant, the frame known. `None` of a guard that has no such head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framed: Option<f32>,
 }
 
 /// Logits of a message's heads: entry `k` of an ordinal head is `logit P(y > k)`.
@@ -36,6 +41,7 @@ pub struct CumulativeLogits {
     pub imminent: f32,
     pub harassment_case: Option<f32>,
     pub delusion_case: Option<f32>,
+    pub framed: Option<f32>,
 }
 
 impl MessageScore {
@@ -47,6 +53,7 @@ impl MessageScore {
         imminent: 0.0,
         harassment_case: None,
         delusion_case: None,
+        framed: None,
     };
 
     /// The fields that the role's heads give; the others as in [`MessageScore::NOTHING`].
@@ -58,6 +65,7 @@ impl MessageScore {
                 imminent: sigmoid(logits.imminent),
                 harassment_case: logits.harassment_case.map(sigmoid),
                 delusion_case: logits.delusion_case.map(sigmoid),
+                framed: logits.framed.map(sigmoid),
                 ..Self::NOTHING
             },
             Role::Assistant => Self { stance: level_probabilities(logits.stance), ..Self::NOTHING },
@@ -81,6 +89,8 @@ impl MessageScore {
             // Of an open case the later part, which knows all before it.
             harassment_case: other.harassment_case.or(self.harassment_case),
             delusion_case: other.delusion_case.or(self.delusion_case),
+            // Of a frame the part that speaks under it most.
+            framed: self.framed.into_iter().chain(other.framed).reduce(f32::max),
         }
     }
 }
@@ -155,6 +165,7 @@ mod tests {
             imminent: 5.0,
             harassment_case: Some(5.0),
             delusion_case: None,
+            framed: Some(5.0),
         };
         let assistant = MessageScore::from_logits(Role::Assistant, &logits);
         assert_eq!(assistant.harassment, MessageScore::NOTHING.harassment);
@@ -162,6 +173,7 @@ mod tests {
         let user = MessageScore::from_logits(Role::User, &logits);
         assert_eq!(user.stance, MessageScore::NOTHING.stance);
         assert!(user.delusion[3] > 0.9 && user.harassment_case > Some(0.9));
-        assert_eq!((assistant.harassment_case, user.delusion_case), (None, None));
+        assert_eq!((assistant.harassment_case, user.delusion_case, assistant.framed), (None, None, None));
+        assert!(user.framed > Some(0.9));
     }
 }

@@ -118,12 +118,16 @@ pub struct ScoresOut {
     pub harassment_case: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delusion_case: Option<f32>,
+    /// Probability that it speaks under a frame: a story, a game, something supposed, an exercise, a friend's affair. It says nothing
+    /// of a risk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub framed: Option<f32>,
 }
 
 impl From<&MessageScore> for ScoresOut {
     fn from(score: &MessageScore) -> Self {
-        let &MessageScore { harassment, delusion, stance, imminent, harassment_case, delusion_case } = score;
-        Self { harassment, delusion, stance, imminent, harassment_case, delusion_case }
+        let &MessageScore { harassment, delusion, stance, imminent, harassment_case, delusion_case, framed } = score;
+        Self { harassment, delusion, stance, imminent, harassment_case, delusion_case, framed }
     }
 }
 

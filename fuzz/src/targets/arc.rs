@@ -20,6 +20,7 @@ pub fn stream(data: &[u8]) {
             assert!((0.0..=1.0).contains(&now) && now <= score && score <= 1.0 && *height <= score, "{state:?}");
             *height = score;
             assert!(state.onset().is_none_or(|onset| onset <= observation.at), "{state:?}");
+            assert!(state.framed_share().is_none_or(|share| (0.0..=1.001).contains(&share)), "{state:?}");
             assert!(state.assistant_stance().is_none_or(|stance| (-1.001..=2.001).contains(&stance)), "{state:?}");
             assert!((0.0..=1.0).contains(&state.imminent_max()), "{state:?}");
             assert!(state.evidence().iter().all(|evidence| evidence.gain.is_finite()), "{state:?}");
@@ -48,6 +49,7 @@ fn observations(mut data: &[u8]) -> Vec<Observation> {
             imminent: probability(14),
             harassment_case: (how & 2 != 0).then(|| probability(16)),
             delusion_case: (how & 4 != 0).then(|| probability(18)),
+            framed: (how & 32 != 0).then(|| probability(10)),
         };
         let millis = i64::from_le_bytes([head[20], head[21], head[22], head[23], head[24], head[25], head[26], 0]);
         let time = Timestamp::from_millisecond(millis >> (head[27] % 56)).ok().filter(|_| how & 8 != 0);

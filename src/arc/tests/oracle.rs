@@ -61,6 +61,7 @@ fn walk(kind: ArcKind, drawn: &[Drawn], with_case: bool) -> Walk {
             delusion: one.levels,
             harassment_case: case,
             delusion_case: case,
+            framed: None,
             ..MessageScore::NOTHING
         };
         let at = MessageAt { session: number / 10, message: number % 10 };

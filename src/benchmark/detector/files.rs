@@ -243,10 +243,9 @@ impl UserReading<'_> {
 fn is_sound(score: &MessageScore) -> bool {
     let fine = |p: &f32| (0.0..=1.0).contains(p);
     let row = |row: &[f32; 4]| row.iter().all(fine) && (row.iter().sum::<f32>() - 1.0).abs() <= SUM_DELTA_MAX;
-    let cases = [score.harassment_case, score.delusion_case];
+    let single = [Some(score.imminent), score.harassment_case, score.delusion_case, score.framed];
     [&score.harassment, &score.delusion, &score.stance].into_iter().all(row)
-        && fine(&score.imminent)
-        && cases.iter().flatten().all(fine)
+        && single.iter().flatten().all(fine)
 }
 
 fn error(file: &Path, line: usize, found: &str, hint: &'static str) -> DetectorError {
