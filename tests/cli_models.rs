@@ -81,6 +81,21 @@ fn each_says_what_it_says_alone_and_the_highest_level_counts() {
     }
 }
 
+/// Which of several to judge nobody said: it would be the first, in silence.
+#[test]
+fn what_several_said_is_not_judged_as_if_one_had() {
+    let folder = folder();
+    let scores = folder.path().join("scores.jsonl");
+    let output = score(&["embedded", MODEL], &Path::new(EXAMPLES).join("marisol"), &["-o", str(&scores)]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    for command in [&["policy", "simulate", str(&scores)][..], &["benchmark", "datasets/arcs", "--from", str(&scores)]]
+    {
+        let output = throughline().args(command).output().unwrap();
+        assert_ne!(code(&output), 0, "{output:?}");
+        assert!(text(&output.stderr).contains("scores by several models"), "{output:?}");
+    }
+}
+
 #[test]
 fn people_are_told_what_each_says() {
     let (folder, chats) = (folder(), Path::new(EXAMPLES).join("support.csv"));

@@ -73,6 +73,9 @@ pub const ARC_SCORE_MIN: f32 = 0.28;
 const SPENDING_SUM: f64 = 2.109_742_801;
 /// A message that adds less is no evidence worth a word.
 const EVIDENCE_NATS_MIN: f64 = 0.1;
+/// A message is told under a frame from this probability on, and what is said plainly is a leak after so many of them.
+const FRAMED_MIN: f32 = 0.5;
+const FRAMED_BEFORE_LEAK: u32 = 2;
 /// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
 /// A threat less likely than this is not kept.
@@ -168,6 +171,15 @@ pub struct Evidence {
     pub framed: Option<f32>,
 }
 
+/// Where what was told under a frame is first said plainly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leak {
+    /// The first message of the user that is evidence by its own levels, and under no frame, after two that were under one.
+    pub at: MessageAt,
+    /// Messages told under a frame before it.
+    pub framed_before: u32,
+}
+
 /// A message that looks like an imminent threat of violence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threat {
@@ -208,6 +220,11 @@ pub struct ArcState {
     coupling: Coupling,
     /// The session of the last message, if a user's, and its gain.
     unanswered: Option<(usize, f64)>,
+    /// Messages told under a frame, and where what they tell is first said plainly; of a row from before both were kept nothing.
+    #[serde(default)]
+    framed: u32,
+    #[serde(default)]
+    leak: Option<Leak>,
 }
 
 impl ArcState {
@@ -230,6 +247,8 @@ impl ArcState {
             evidence_session: None,
             coupling: Coupling::default(),
             unanswered: None,
+            framed: 0,
+            leak: None,
         }
     }
 
@@ -266,6 +285,7 @@ impl ArcState {
             self.evidence_session = Some(observation.at.session);
             self.evidence_sessions += 1;
         }
+        self.frame(observation, level_gain);
         if gain >= EVIDENCE_NATS_MIN {
             let framed = observation.score.framed;
             self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32, framed });
@@ -279,6 +299,15 @@ impl ArcState {
             self.threats.push(Threat { at: observation.at, probability, toward_person });
             self.threats.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.at.cmp(&b.at)));
             self.threats.truncate(EVIDENCE_MAX);
+        }
+    }
+
+    fn frame(&mut self, observation: &Observation, level_gain: f64) {
+        let Some(probability) = observation.score.framed else { return };
+        if probability >= FRAMED_MIN {
+            self.framed = self.framed.saturating_add(1);
+        } else if level_gain >= ONSET_NATS && self.framed >= FRAMED_BEFORE_LEAK && self.leak.is_none() {
+            self.leak = Some(Leak { at: observation.at, framed_before: self.framed });
         }
     }
 
@@ -416,6 +445,13 @@ impl ArcState {
         let told = self.strongest.iter().filter_map(|one| Some((one.gain, one.framed?)));
         let (all, framed) = told.fold((0.0, 0.0), |(all, framed), (gain, share)| (all + gain, framed + gain * share));
         (all > 0.0).then(|| framed / all)
+    }
+
+    /// Where reality leaks into what was told under a frame, for a person to read both. That the messages before were under one takes
+    /// nothing off, and that they were told is not counted again: a bet may not be made on what is over (Ville 1939). What they mean
+    /// once reality has leaked in is the guard's to say, which reads them beside it, by the probability of an open case.
+    pub fn leak(&self) -> Option<Leak> {
+        self.leak
     }
 
     /// What the assistant did right after the messages that carry the arc, from −1 (protective) to

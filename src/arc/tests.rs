@@ -233,10 +233,25 @@ fn the_share_told_under_a_frame_is_weighed_by_evidence_and_moves_no_score() {
     let plain = arc(&[told(0, None), told(2, None), told(3, None)]);
     assert_eq!(plain.framed_share(), None, "a guard that does not say");
     let mixed = arc(&[told(0, Some(1.0)), told(2, Some(1.0)), told(3, Some(0.0))]);
-    let gains: Vec<f32> = mixed.evidence().iter().map(|one| one.gain).collect();
-    let [threat, act] = gains[..] else { panic!("{gains:?}") };
-    assert!((mixed.framed_share().unwrap() - act / (act + threat)).abs() < 1e-6, "an innocent story is no evidence");
+    let gain = |level: u8| mixed.evidence().iter().filter(|one| one.level == level).map(|one| one.gain).sum::<f32>();
+    let share = gain(2) / (gain(2) + gain(3));
+    assert!((mixed.framed_share().unwrap() - share).abs() < 1e-6, "an innocent story is no evidence");
     assert_eq!(mixed.score(), plain.score());
+}
+
+#[test]
+fn what_is_said_plainly_after_a_frame_is_a_leak() {
+    let told = |message: usize, level: usize, framed: f32| {
+        let mut one = user(0, message, 0, level);
+        one.score.framed = Some(framed);
+        one
+    };
+    let leak = |messages: &[Observation]| arc(messages).leak();
+    let story = [told(0, 0, 0.9), told(2, 2, 0.9), told(4, 0, 0.1), told(6, 2, 0.2), told(8, 3, 0.1)];
+    let expected = Leak { at: MessageAt { session: 0, message: 6 }, framed_before: 2 };
+    assert_eq!(leak(&story), Some(expected), "not the story, not an everyday message, and the first of two");
+    assert_eq!(leak(&story[1..]), None, "one message is no frame yet");
+    assert_eq!(leak(&[told(0, 2, 0.1), told(2, 0, 0.9), told(4, 2, 0.9)]), None, "a story after what was said plainly");
 }
 
 #[test]

@@ -61,9 +61,13 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<u8> {
     }
     if corpus.users().is_empty() {
         let summary = corpus.summary();
+        let hint = match (summary.left_out == 0 && summary.skipped_files == 0, settings.quiet) {
+            (true, _) => "there is none in what was given",
+            (false, true) => "without --quiet the problems are told",
+            (false, false) => "the problems are told above",
+        };
         bail!(
-            "no message could be read: {} of {} records left out, {} files skipped; hint: the problems are told above \
-             without --quiet",
+            "no message could be read: {} of {} records left out, {} files skipped; hint: {hint}",
             summary.left_out,
             summary.records,
             summary.skipped_files

@@ -149,7 +149,11 @@ impl Heads {
         };
         let levels = [logits.harassment, logits.delusion, logits.stance].into_iter().flatten();
         let single = [Some(logits.imminent), logits.harassment_case, logits.delusion_case, logits.framed];
-        if levels.chain(single.into_iter().flatten()).all(f32::is_finite) { Ok(logits) } else { Err(EngineError::NotFinite) }
+        if levels.chain(single.into_iter().flatten()).all(f32::is_finite) {
+            Ok(logits)
+        } else {
+            Err(EngineError::NotFinite)
+        }
     }
 }
 

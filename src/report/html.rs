@@ -6,8 +6,8 @@ use askama::Template;
 
 use super::svg::{self, Timeline};
 use super::{
-    ALPHA_NOTE, FRAMED_WORDS, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, drift_words, names, not_shown,
-    score_words, stance_words,
+    ALPHA_NOTE, FRAMED_WORDS, MostUrgent, NOTICE, PlaceView, RunInfo, SURER_WORDS, Totals, UserView, count,
+    drift_words, names, not_shown, score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -92,6 +92,10 @@ impl Page<'_> {
 
     fn stance(&self, stance: &f32) -> &'static str {
         stance_words(*stance)
+    }
+
+    fn surer_words(&self) -> &'static str {
+        SURER_WORDS
     }
 
     fn framed_words(&self) -> &'static str {

@@ -150,6 +150,8 @@ struct ArcLine<'a> {
     assistant_drift: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     framed_share: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leak: Option<LeakLine<'a>>,
     evidence: Vec<EvidenceLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationLine<'a>>,
@@ -192,6 +194,13 @@ struct ImminentLine<'a> {
     #[serde(flatten)]
     at: Place<'a>,
     probability: f32,
+}
+
+#[derive(Serialize)]
+struct LeakLine<'a> {
+    #[serde(flatten)]
+    at: Place<'a>,
+    framed_before: u32,
 }
 
 #[derive(Serialize)]
@@ -302,10 +311,16 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
         assistant_stance: arc.assistant_stance,
         assistant_drift: arc.assistant_drift,
         framed_share: arc.framed_share,
+        leak: arc.leak.map(|leak| LeakLine { at: place(history, leak.at), framed_before: leak.framed_before }),
         evidence: arc
             .evidence
             .iter()
-            .map(|one| EvidenceLine { at: place(history, one.at), level: one.level, gain: one.gain, framed: one.framed })
+            .map(|one| EvidenceLine {
+                at: place(history, one.at),
+                level: one.level,
+                gain: one.gain,
+                framed: one.framed,
+            })
             .collect(),
         explanation: arc.explanation.as_ref().map(|explanation| explanation_line(history, explanation)),
     }

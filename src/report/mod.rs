@@ -286,6 +286,9 @@ pub fn drift_words(drift: f32) -> Option<&'static str> {
 pub const FRAMED_WORDS: &str =
     "was told under a frame (a story, a game, something supposed, a friend's affair): ask whether it is one";
 
+/// Why a message of level 0 is evidence.
+pub const SURER_WORDS: &str = "by then surer of a case";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,6 +175,7 @@ mod tests {
             assistant_stance: None,
             assistant_drift: None,
             framed_share: None,
+            leak: None,
             evidence: Vec::new(),
             explanation: None,
             trace,

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ALPHA_NOTE, ArcView, EvidenceView, FRAMED_WORDS, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
-    Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
+    ALPHA_NOTE, ArcView, EvidenceView, FRAMED_WORDS, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo,
+    SURER_WORDS, TargetView, Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -83,8 +83,8 @@ impl Terminal<'_> {
         let since = arc.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
         let (kind, level, score) = (arc.kind.as_str(), self.level(arc.level, 0), score_words(arc.score));
         writeln!(self.out, "       {kind} {level} {score}{since}; now {:.2}", arc.score_now)?;
-        if let Some(at) = &arc.imminent {
-            writeln!(self.out, "         an imminent threat: {}", place(at))?;
+        if let Some(threat) = &arc.imminent {
+            writeln!(self.out, "         an imminent threat, {}: {}", threat.toward, place(&threat.place))?;
         }
         for evidence in arc.evidence.iter().take(EVIDENCE_SHOWN) {
             self.evidence(evidence)?;
@@ -95,7 +95,7 @@ impl Terminal<'_> {
         if let Some(share) = arc.framed_share {
             writeln!(self.out, "         {:.0} % of the evidence {FRAMED_WORDS}", 100.0 * share)?;
         }
-        if let Some(words) = &arc.explanation {
+        for words in arc.leak.iter().chain(&arc.explanation) {
             writeln!(self.out, "         {words}")?;
         }
         if let Some(stance) = arc.assistant_stance {
@@ -108,16 +108,16 @@ impl Terminal<'_> {
     }
 
     fn target(&mut self, target: &TargetView) -> io::Result<()> {
-        let [harassment, delusion] = target.shares.map(|share| format!("{:.0} %", 100.0 * share));
+        let [harassment, delusion] = target.shares.map(|share| share.map(|share| format!("{:.0} %", 100.0 * share)));
         let label = safe::line(&target.label, ID_CHARS_MAX);
         let since = target.onset.as_ref().map(|onset| format!(" since {}", place(onset))).unwrap_or_default();
         let told = count(target.mentions as usize, "mention");
-        writeln!(
-            self.out,
-            "       toward {label}: {harassment} of the harassment ({}, {:.2}{since}), {delusion} of the delusion; {told}",
-            self.level(target.level, 0),
-            target.score
-        )
+        let level = self.level(target.level, 0);
+        let harassment =
+            harassment.map(|share| format!("{share} of the harassment ({level}, {:.2}{since})", target.score));
+        let delusion = delusion.map(|share| format!("{share} of the delusion"));
+        let shares: Vec<String> = harassment.into_iter().chain(delusion).collect();
+        writeln!(self.out, "       toward {label}: {}; {told}", shares.join(", "))
     }
 
     fn opinion(&mut self, opinion: &OpinionView) -> io::Result<()> {
@@ -134,7 +134,8 @@ impl Terminal<'_> {
             None => "(redacted)".into(),
         };
         let at = place(&evidence.place);
-        writeln!(self.out, "         {:3.0} %  level {}  {at}", 100.0 * evidence.share, evidence.level)?;
+        let surer = if evidence.level == 0 { format!(", {SURER_WORDS}") } else { String::new() };
+        writeln!(self.out, "         {:3.0} % of it  level {}{surer}  {at}", 100.0 * evidence.share, evidence.level)?;
         writeln!(self.out, "                {quote}")
     }
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::{RunInfo, safe};
-use crate::arc::{ArcKind, Evidence, MessageAt};
+use crate::arc::{ArcKind, Evidence, Leak, MessageAt};
 use crate::scorer::{ArcScore, Explanation, HistoryScore, Panel, ReadingNotes, TargetScore, Without};
-use crate::scoring::expected_stance;
+use crate::scoring::{at_least, expected_stance};
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, Reason};
 
@@ -60,8 +60,8 @@ pub struct OpinionView {
 #[derive(Debug, Clone)]
 pub struct TargetView {
     pub label: String,
-    /// Parts of the evidence of harassment and of delusion, 0 to 1.
-    pub shares: [f32; 2],
+    /// Parts of the evidence of harassment and of delusion, 0 to 1; `None` where the user has no such arc.
+    pub shares: [Option<f32>; 2],
     pub score: f32,
     pub level: Level,
     pub mentions: u32,
@@ -101,11 +101,13 @@ pub struct ArcView {
     pub score_now: f32,
     pub level: Level,
     pub onset: Option<PlaceView>,
-    pub imminent: Option<PlaceView>,
+    pub imminent: Option<ThreatView>,
     pub assistant_stance: Option<f32>,
     pub assistant_drift: Option<f32>,
     /// The share of the evidence that was told under a frame, where that is worth a word.
     pub framed_share: Option<f32>,
+    /// Where what was told under a frame is first said plainly, in words.
+    pub leak: Option<String>,
     /// The strongest first.
     pub evidence: Vec<EvidenceView>,
     /// The score after each user message.
@@ -126,6 +128,14 @@ pub struct PlaceView {
     pub date: Option<String>,
     /// Which of the user's own messages it is, from 0.
     pub user_message: usize,
+}
+
+/// A message that is an imminent threat.
+#[derive(Debug, Clone)]
+pub struct ThreatView {
+    pub place: PlaceView,
+    /// Against whom, in words.
+    pub toward: &'static str,
 }
 
 /// A message that counts.
@@ -250,10 +260,11 @@ impl Looking<'_> {
             score_now: arc.score_now(),
             level: arc.level,
             onset: arc.onset.map(|at| self.place(at)),
-            imminent: arc.imminent.map(|at| self.place(at)),
+            imminent: arc.imminent.map(|at| self.threat(at)),
             assistant_stance: arc.assistant_stance,
             assistant_drift: arc.assistant_drift,
             framed_share: arc.framed_share.filter(|share| *share >= FRAMED_SHARE_MIN),
+            leak: arc.leak.map(|leak| self.leak(leak)),
             evidence: arc.evidence.iter().map(|evidence| self.evidence(evidence, total)).collect(),
             trace: arc.trace.clone(),
             explanation: arc.explanation.as_ref().and_then(in_words),
@@ -261,12 +272,16 @@ impl Looking<'_> {
     }
 
     fn targets(&self) -> Vec<TargetView> {
-        let shown = self.score.targets.iter().filter(|one| {
-            self.score.level() >= Level::Review && one.harassment_share.max(one.delusion_share) >= TARGET_SHARE_MIN
-        });
+        let there = self.score.arcs.each_ref().map(|arc| arc.level > Level::None);
+        let shares = |one: &TargetScore| {
+            let [harassment, delusion] = there;
+            [harassment.then_some(one.harassment_share), delusion.then_some(one.delusion_share)]
+        };
+        let has_part = |one: &&TargetScore| shares(one).into_iter().flatten().any(|share| share >= TARGET_SHARE_MIN);
+        let shown = self.score.targets.iter().filter(|_| self.score.level() >= Level::Review).filter(has_part);
         let target = |one: &TargetScore| TargetView {
             label: safe::line(&one.label, ID_CHARS_MAX),
-            shares: [one.harassment_share, one.delusion_share],
+            shares: shares(one),
             score: one.score,
             level: one.level,
             mentions: one.mentions,
@@ -286,6 +301,24 @@ impl Looking<'_> {
             date: self.history.time(at.session, at.message).map(date),
             user_message: self.user_messages.get(&at).copied().unwrap_or(0),
         }
+    }
+
+    /// Whom a threat is against follows from how far its message targets somebody.
+    fn threat(&self, at: MessageAt) -> ThreatView {
+        let message = self.score.messages.iter().find(|message| message.at == at);
+        let person = message.is_some_and(|message| at_least(&message.score.harassment, 2) >= 0.5);
+        let toward = match person {
+            true => "toward a particular person",
+            false => "toward nobody in particular: many, strangers, or the user",
+        };
+        ThreatView { place: self.place(at), toward }
+    }
+
+    fn leak(&self, leak: Leak) -> String {
+        let Leak { at, framed_before } = leak;
+        let (place, told) = (self.place(at), super::count(framed_before as usize, "message"));
+        let (session, message) = (place.session_number, place.message_number);
+        format!("after {told} under a frame it is said plainly in session {session}, message {message}")
     }
 
     fn evidence(&self, evidence: &Evidence, total: f32) -> EvidenceView {
@@ -378,6 +411,7 @@ mod tests {
             assistant_stance: None,
             assistant_drift: None,
             framed_share: None,
+            leak: None,
             evidence: Vec::new(),
             trace: Vec::new(),
             explanation: None,

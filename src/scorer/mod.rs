@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::arc::{ArcKind, ArcState, Evidence, MessageAt, Observation};
+use crate::arc::{ArcKind, ArcState, Evidence, Leak, MessageAt, Observation};
 use crate::engine::{EngineError, Model};
 use crate::guard::GuardError;
 use crate::scoring::MessageScore;
@@ -109,6 +109,9 @@ pub struct ArcScore {
     /// Which share of the evidence was told under a frame, 0 to 1; `None` where the guard does not say, or there is no evidence.
     #[serde(default)]
     pub framed_share: Option<f32>,
+    /// Where what was told under a frame is first said plainly.
+    #[serde(default)]
+    pub leak: Option<Leak>,
     /// Messages that carry the arc, the strongest first.
     pub evidence: Vec<Evidence>,
     /// The arc's score after every scored user message, in order.
@@ -316,6 +319,7 @@ fn arc(walk: Walk, verdict: &Verdict, policy: &Policy) -> ArcScore {
         assistant_stance: state.assistant_stance(),
         assistant_drift: state.assistant_drift(),
         framed_share: state.framed_share(),
+        leak: state.leak(),
         evidence: state.evidence().to_vec(),
         trace,
         explanation: None,

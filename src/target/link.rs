@@ -14,6 +14,8 @@ pub(super) struct Linked {
     pub pronouns: Vec<PersonId>,
 }
 
+/// Words between a name and the one that takes its place: "Dana got married and is called Lena now".
+const RENAMED_WORDS_MAX: usize = 6;
 /// What a pronoun brings to mind, at least, and what it adds.
 const PRONOUN_ACTIVATION: (f64, f64) = (0.5, 0.1);
 
@@ -77,6 +79,7 @@ impl Linking<'_> {
         let id = match (&self.found[index].what, partner.map(|other| &self.found[other].what)) {
             (What::Name(name), Some(What::Phrase(phrase))) => self.both(index, name, (index + 1, phrase)),
             (What::Phrase(phrase), Some(What::Name(name))) => self.both(index, name, (index, phrase)),
+            (What::Name(name), Some(What::Name(other))) => self.renamed(index, name, other),
             (What::Name(name), _) => self.name(index, name),
             (What::Phrase(phrase), _) => self.described(index, phrase),
         };
@@ -118,6 +121,7 @@ impl Linking<'_> {
                 let told = bound && matches!(word(0), "of" | "at" | "in" | "from");
                 told && gap == Gap::Comma && !owner && !self.listed(index)
             }
+            (What::Name(_), What::Name(_), 1..=RENAMED_WORDS_MAX) => !owner && renames(between) && gap != Gap::Stop,
             _ => false,
         };
         (same && gender(a).agrees(gender(b))).then_some(other)
@@ -176,6 +180,16 @@ impl Linking<'_> {
         id
     }
 
+    /// Two names of one person, the second a new one: "Dana, who is now Lena Brook".
+    fn renamed(&mut self, index: usize, name: &Name, other: &Name) -> PersonId {
+        let id = self.name(index, name);
+        let id = self.named(other).filter(|other| *other != id).map_or(id, |other| self.people.merge(id, other));
+        if let Some(person) = self.people.get_mut(id) {
+            person.call(other);
+        }
+        id
+    }
+
     fn describe(&mut self, id: PersonId, phrase: &Phrase, owner: Owner) {
         let described = Described {
             owner,
@@ -208,6 +222,22 @@ fn gender(found: &Found) -> Gender {
         What::Name(name) => name.gender,
         What::Phrase(phrase) => phrase.noun.gender,
     }
+}
+
+/// Whether what stands between two names gives the second to whoever bears the first; not where somebody else comes in between.
+fn renames(between: &[Word]) -> bool {
+    let word = |back: usize| between.len().checked_sub(back).map_or("", |at| between[at].lower.as_str());
+    let given = match (word(2), word(1)) {
+        ("is" | "was" | "gets" | "now", "called") | ("goes" | "went", "by") | ("is", "now") => true,
+        ("name", "to") => true,
+        ("", "now") => true,
+        ("now", "by") => true,
+        _ => false,
+    };
+    let bound = between.iter().all(|word| word.before != Gap::Stop);
+    let others =
+        between.iter().any(|word| matches!(word.lower.as_str(), "i" | "you" | "we" | "they" | "whose" | "he" | "him"));
+    given && bound && !others
 }
 
 fn pronoun(word: &str) -> Option<Gender> {

@@ -42,7 +42,7 @@ impl Finding<'_> {
             sure: listed || (self.acts(last) && !self.opens(first)),
             capital: self.words[first].capital && (!self.opens(first) || last > first),
             alone,
-            given_to: self.given_to(first),
+            given_to: self.given_to(if title.is_some() { index } else { first }),
             title: title.map(|(title, _)| title),
         };
         let from = if name.title.is_some() { index } else { first };
@@ -148,17 +148,38 @@ impl Finding<'_> {
             || std::iter::once(next).chain(bound).any(|word| lexicon::noun(&word.lower).is_some())
     }
 
-    /// The pronoun of "his name is", right before a name.
+    /// The pronoun of "his name is", "her married name is", "she goes by", "he is called now" or "she calls herself", right before a name.
     fn given_to(&self, first: usize) -> Option<Gender> {
-        let back = match (self.back(first, 1), self.back(first, 2)) {
-            ("name" | "names", _) => 2,
-            ("is" | "was", "name") => 3,
+        let word = |by: usize| self.back(first, by);
+        let renamed = |by: usize| by + usize::from(matches!(word(by), "new" | "married" | "real" | "full" | "now"));
+        let back = match (word(1), word(2)) {
+            ("name" | "names", _) => renamed(2),
+            ("is" | "was", "name") => renamed(3),
+            ("by", "goes" | "went" | "going") | ("called" | "now", "is" | "was") | ("called", "now" | "gets") => {
+                renamed(3)
+            }
+            ("called" | "now", _) => return self.contracted(first.checked_sub(2)?),
+            ("herself", "calls" | "called") => return Some(Gender::She),
+            ("himself", "calls" | "called") => return Some(Gender::He),
             _ => return None,
         };
-        match self.back(first, back) {
-            "his" => Some(Gender::He),
-            "her" => Some(Gender::She),
-            "their" | "whose" => Some(Gender::Unknown),
+        let back = back + usize::from(matches!((word(1), word(back)), ("called" | "by", "is" | "was")));
+        match word(back) {
+            "his" | "he" => Some(Gender::He),
+            "her" | "she" => Some(Gender::She),
+            "their" | "whose" | "they" => Some(Gender::Unknown),
+            _ => None,
+        }
+    }
+
+    /// The pronoun of "she's" and "shes"; not that of "she called Dana".
+    fn contracted(&self, index: usize) -> Option<Gender> {
+        let word = &self.words[index];
+        match word.lower.as_str() {
+            "he" if word.owner => Some(Gender::He),
+            "she" if word.owner => Some(Gender::She),
+            "hes" => Some(Gender::He),
+            "shes" => Some(Gender::She),
             _ => None,
         }
     }

@@ -36,10 +36,13 @@ impl Finding<'_> {
         let Some(whose) = whose.filter(|whose| !self.is_user(first, *whose)) else { return };
         let owner = if let Whose::Of(owner) = whose { Some(&self.found[owner]) } else { None };
         let extra_from = if owner.is_some() || whose == Whose::Bare { first } else { first + 1 };
-        let extra = self.words[extra_from.min(index)..index].iter().map(|word| word.lower.clone()).collect();
+        let mut extra: Vec<String> =
+            self.words[extra_from.min(index)..index].iter().map(|word| word.lower.clone()).collect();
+        // "the downstairs woman" is the woman downstairs.
+        let place = extra.iter().position(|word| is_storey(word)).map(|at| extra.remove(at));
         let (start, from) = owner.map_or((self.words[first].start, first), |owner| (owner.start, owner.first));
         let end = self.words[index].end - usize::from(unmarked_owner);
-        let what = What::Phrase(Phrase { whose, noun, extra, after: self.after(index) });
+        let what = What::Phrase(Phrase { whose, noun, extra, after: self.after(index).or(place) });
         self.found.push(Found { start, end, first: from, last: index, what });
     }
 
@@ -55,7 +58,7 @@ impl Finding<'_> {
     fn after(&self, index: usize) -> Option<String> {
         let bound = |at: usize| self.words.get(at).filter(|word| word.before == Gap::Space);
         let told = bound(index + 1).filter(|word| !self.words[index].owner && is(List::Telling, &word.lower))?;
-        if matches!(told.lower.as_str(), "downstairs" | "upstairs" | "next-door") {
+        if is_storey(&told.lower) {
             return Some(told.lower.clone());
         }
         let content = |word: &&Word| !is(List::Function, &word.lower) && determiner(&word.lower).is_none();
@@ -156,6 +159,10 @@ impl Finding<'_> {
             }
         }
     }
+}
+
+fn is_storey(word: &str) -> bool {
+    matches!(word, "downstairs" | "upstairs" | "next-door")
 }
 
 fn is_count(word: &str) -> bool {

@@ -137,6 +137,41 @@ fn a_code_word_and_a_change_of_name_stay_with_the_person() {
 }
 
 #[test]
+fn a_new_name_is_the_same_persons() {
+    for renamed in [
+        "She goes by Mrs. Oyelaran now.",
+        "Her married name is Oyelaran.",
+        "Now she's called Oyelaran.",
+        "She is now called Oyelaran.",
+        "She calls herself Oyelaran.",
+        "Ottoline, who is now Oyelaran, waved.",
+        "Ottoline got married and is called Oyelaran now.",
+        "Ottoline goes by Oyelaran.",
+        "Ottoline changed her name to Oyelaran.",
+    ] {
+        let read = read(&[&["I saw my ex Ottoline again."], &[renamed], &["Oyelaran will see."]]);
+        assert_eq!(read.person("Ottoline"), read.nth("Oyelaran", usize::from(!renamed.contains("Mrs"))), "{renamed}");
+    }
+    for others in [
+        "Ottoline said you are called Oyelaran.",
+        "Ottoline left. It is now Oyelaran who calls.",
+        "Ottoline and now Oyelaran lied.",
+        "So she called Oyelaran.",
+    ] {
+        let read = read(&[&["I saw my ex Ottoline again."], &[others], &["Oyelaran will see."]]);
+        assert_ne!(read.person("Ottoline"), read.nth("Oyelaran", 1), "{others}");
+    }
+}
+
+#[test]
+fn a_storey_tells_the_same_before_and_after_the_word() {
+    assert!(one(
+        &[&["The lady downstairs bangs."], &["I wrote to the downstairs lady."]],
+        &["The lady", "the downstairs lady"]
+    ));
+}
+
+#[test]
 fn a_code_word_goes_by_the_pronoun() {
     let read = read(&[&["My landlady and my landlord kept it.", "I call him the Badger."], &["The badger left."]]);
     assert_eq!(read.person("my landlord"), read.person("the Badger"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::{DetectorError, ModelScores, ScoredMessage};
@@ -82,6 +82,8 @@ struct RunLine {
     #[serde(default = "schema_version_first")]
     schema_version: u32,
     model: ModelRecord,
+    #[serde(default)]
+    other_models: Vec<IgnoredAny>,
     window_tokens: Option<usize>,
 }
 
@@ -160,6 +162,10 @@ pub fn each_user(file: &Path, see: &mut dyn FnMut(&ScoredUser)) -> Result<ModelR
 /// What a file of scores is.
 const WHOLE_FILE: &str = "a whole file that `throughline score --output FILE` wrote";
 
+/// Of what several models said: which of them is to be judged nobody could tell.
+const ONE_MODEL: &str =
+    "score with one --model at a time (`throughline benchmark --from A --from B` compares several such files)";
+
 /// A file of scores on its way.
 struct UserReading<'a> {
     file: &'a Path,
@@ -181,6 +187,9 @@ impl UserReading<'_> {
                 let run: RunLine = typed(self.file, line, value, WHOLE_FILE)?;
                 if run.schema_version > SCORES_SCHEMA_VERSION {
                     return Err(self.error(line, "lines of a later throughline, of a form that this one does not know"));
+                }
+                if !run.other_models.is_empty() {
+                    return Err(error(self.file, line, "scores by several models", ONE_MODEL));
                 }
                 self.run = Some(run);
                 Ok(())
@@ -244,8 +253,7 @@ fn is_sound(score: &MessageScore) -> bool {
     let fine = |p: &f32| (0.0..=1.0).contains(p);
     let row = |row: &[f32; 4]| row.iter().all(fine) && (row.iter().sum::<f32>() - 1.0).abs() <= SUM_DELTA_MAX;
     let single = [Some(score.imminent), score.harassment_case, score.delusion_case, score.framed];
-    [&score.harassment, &score.delusion, &score.stance].into_iter().all(row)
-        && single.iter().flatten().all(fine)
+    [&score.harassment, &score.delusion, &score.stance].into_iter().all(row) && single.iter().flatten().all(fine)
 }
 
 fn error(file: &Path, line: usize, found: &str, hint: &'static str) -> DetectorError {
