@@ -37,6 +37,11 @@
 //! *Continuous inspection schemes*, the CUSUM): of the log-odds ln O_n, each cut to two nats either way, where the guard gives
 //! p_n; of the gains otherwise, from where they first carried a certain message's worth. When a case begins the guard still doubts:
 //! a nat is given to it, chosen on the development authors (`throughline benchmark datasets/arcs --split dev`).
+//!
+//! A frame (a story, a game, something supposed) is no discount of its own: calibrated levels are of what is meant, the frame
+//! known, and taken off again it would be taken off twice. When reality leaks in nothing that is over is bet on again, which would break the
+//! promise; what was said under the frame counts by p_n, which the guard gives with all of it before its eyes. People are told both: which
+//! share of the evidence was told under a frame ([`ArcState::framed_share`]), and where it is first said plainly ([`ArcState::leak`]).
 
 use std::collections::VecDeque;
 use std::f64::consts::LN_2;

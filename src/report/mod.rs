@@ -287,7 +287,7 @@ pub const FRAMED_WORDS: &str =
     "was told under a frame (a story, a game, something supposed, a friend's affair): ask whether it is one";
 
 /// Why a message of level 0 is evidence.
-pub const SURER_WORDS: &str = "by then surer of a case";
+pub const SURER_WORDS: &str = "surer of a case here";
 
 #[cfg(test)]
 mod tests {

@@ -70,14 +70,14 @@ fn mean_e_value(kind: ArcKind, shares: [f64; 4]) -> f64 {
     shares.iter().enumerate().map(|(level, share)| share * evidence::gain(kind, &certain(level)).exp()).sum()
 }
 
-/// By hand: a sure level 0, 1, 2, 3 multiplies by .8123, 1.3103, 27.82, 5.50 (harassment) and by .7982, .9700, 25.06, 15.58
+/// By hand: a sure level 0, 1, 2, 3 multiplies by .8116, 1.2750, 28.36, 5.38 (harassment) and by .7947, .9550, 25.36, 16.00
 /// (delusion). A slip more in a hundred, not grudges, is what makes an innocent's bets pay.
 #[test]
 fn the_mean_e_value_says_how_far_an_assumption_is_off() {
     let shares = [
-        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.976, 0.995]),
-        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.031, 1.014]),
-        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.154, 1.197]),
+        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.977, 0.995]),
+        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.028, 1.013]),
+        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.155, 1.200]),
     ];
     for (name, shares, expected) in shares {
         for (kind, expected) in ArcKind::ALL.into_iter().zip(expected) {
@@ -88,7 +88,7 @@ fn the_mean_e_value_says_how_far_an_assumption_is_off() {
 }
 
 /// The share of level 1 falls from .12 to .01 over a life, rises so, or goes up and down every ten sessions. Falling is the worst:
-/// the first bets have the most money. Measured: at most .086 of lives, .038 and .004, of the .2, .07 and .01 promised.
+/// the first bets have the most money. Measured: at most .086 of lives, .036 and .003, of the .2, .07 and .01 promised.
 #[test]
 fn a_share_of_grudges_that_moves_keeps_the_promise() {
     let part = |message: usize| 0.11 * message as f64 / (MESSAGES - 1) as f64;
@@ -105,25 +105,25 @@ fn a_share_of_grudges_that_moves_keeps_the_promise() {
         }
     }
     let [low, middle, high] = highest;
-    assert!((0.083..0.088).contains(&low) && (0.036..0.039).contains(&middle), "{highest:?}");
+    assert!((0.083..0.088).contains(&low) && (0.034..0.037).contains(&middle), "{highest:?}");
     assert!((0.002..0.004).contains(&high), "{highest:?}");
 }
 
-/// Slips of 1% a level instead of .5%: 2.45% (harassment) and 2.75% (delusion) of lives reach the score of 1%; 8.9% and 8.75% that of 7%.
+/// Slips of 1% a level instead of .5%: 2.4% (harassment) and 2.6% (delusion) of lives reach the score of 1%; 8.7% and 8.4% that of 7%.
 #[test]
 fn twice_the_slips_break_the_promise_by_this_much() {
     let found = ArcKind::ALL.map(|kind| ever_apart(kind, |_| 0.049, 2.0 * SLIP));
-    for ([_, at_middle, at_high], [middle, high]) in found.into_iter().zip([[0.0890, 0.0245], [0.0875, 0.0275]]) {
+    for ([_, at_middle, at_high], [middle, high]) in found.into_iter().zip([[0.0870, 0.0240], [0.0840, 0.0260]]) {
         assert!((at_middle - middle).abs() < 0.002 && (at_high - high).abs() < 0.002, "{found:?}");
     }
 }
 
-/// A session in twenty is of level 1 throughout, which leaves the share as it is: 1.05% of lives reach the score of 1% in
+/// A session in twenty is of level 1 throughout, which leaves the share as it is: .75% of lives reach the score of 1% in
 /// harassment, where a grudge is worth more, and .45% in delusion.
 #[test]
 fn grudges_in_bursts_break_the_promise_by_little() {
     let found = ArcKind::ALL.map(|kind| ever_in_bursts(kind, |x| (x < 0.05).then_some(1), |x| drawn(x, 0.0, SLIP)));
-    for ([low, middle, high], expected) in found.into_iter().zip([0.0105, 0.0045]) {
+    for ([low, middle, high], expected) in found.into_iter().zip([0.0075, 0.0045]) {
         assert!(low <= 0.2 && middle <= 0.07 && (high - expected).abs() < 0.001, "{found:?}");
     }
 }
