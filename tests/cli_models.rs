@@ -108,6 +108,7 @@ fn people_are_told_what_each_says() {
         assert!(shown.contains(&format!("by {model}")) && shown.contains(&format!("model {model}")), "{shown}");
         assert!(page.contains(&format!("<td>{model}")) && page.contains(&format!("<dd>{model}")));
     }
+    assert!(shown.contains("2 times α") && page.contains("2 times α"), "{shown}");
     assert!(shown.contains("shown above") && page.contains("What each model says"), "{shown}");
     let one = text(&score(&[MODEL], &chats, &[]).stdout);
     assert!(!one.contains("by ") && !one.contains("disagree"), "{one}");

@@ -41,7 +41,7 @@
 //! A frame (a story, a game, something supposed) is no discount of its own: calibrated levels are of what is meant, the frame
 //! known, and taken off again it would be taken off twice. When reality leaks in nothing that is over is bet on again, which would break the
 //! promise; what was said under the frame counts by p_n, which the guard gives with all of it before its eyes. People are told both: which
-//! share of the evidence was told under a frame ([`ArcState::framed_share`]), and where it is first said plainly ([`ArcState::leak`]).
+//! share of the evidence was told under a frame ([`ArcState::framed_share`]), and where soon after one something is said plainly ([`ArcState::leak`]).
 
 use std::collections::VecDeque;
 use std::f64::consts::LN_2;
@@ -78,9 +78,11 @@ pub const ARC_SCORE_MIN: f32 = 0.28;
 const SPENDING_SUM: f64 = 2.109_742_801;
 /// A message that adds less is no evidence worth a word.
 const EVIDENCE_NATS_MIN: f64 = 0.1;
-/// A message is told under a frame from this probability on, and what is said plainly is a leak after so many of them.
+/// A message is told under a frame from this probability on. What is said plainly is a leak after so many of them, each at most so many
+/// messages of the user before the next and the last before it.
 const FRAMED_MIN: f32 = 0.5;
 const FRAMED_BEFORE_LEAK: u32 = 2;
+const FRAMED_WITHIN: u64 = 32;
 /// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
 /// A threat less likely than this is not kept.
@@ -176,12 +178,13 @@ pub struct Evidence {
     pub framed: Option<f32>,
 }
 
-/// Where what was told under a frame is first said plainly.
+/// Where, soon after messages under a frame, something is said plainly; whether it is the same matter, a person must read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leak {
-    /// The first message of the user that is evidence by its own levels, and under no frame, after two that were under one.
+    /// The first message of the user that is evidence by its own levels, and under no frame, within 32 of their messages after two or more
+    /// that were under one.
     pub at: MessageAt,
-    /// Messages told under a frame before it.
+    /// Messages told under a frame shortly before it.
     pub framed_before: u32,
 }
 
@@ -225,9 +228,12 @@ pub struct ArcState {
     coupling: Coupling,
     /// The session of the last message, if a user's, and its gain.
     unanswered: Option<(usize, f64)>,
-    /// Messages told under a frame, and where what they tell is first said plainly; of a row from before both were kept nothing.
+    /// Messages told under a frame of late, which message of the user was the last, and where something is said plainly after them; of a
+    /// row from before these were kept nothing.
     #[serde(default)]
     framed: u32,
+    #[serde(default)]
+    framed_last: u64,
     #[serde(default)]
     leak: Option<Leak>,
 }
@@ -253,6 +259,7 @@ impl ArcState {
             coupling: Coupling::default(),
             unanswered: None,
             framed: 0,
+            framed_last: 0,
             leak: None,
         }
     }
@@ -309,8 +316,12 @@ impl ArcState {
 
     fn frame(&mut self, observation: &Observation, level_gain: f64) {
         let Some(probability) = observation.score.framed else { return };
+        if self.user_messages - self.framed_last > FRAMED_WITHIN {
+            self.framed = 0;
+        }
         if probability >= FRAMED_MIN {
             self.framed = self.framed.saturating_add(1);
+            self.framed_last = self.user_messages;
         } else if level_gain >= ONSET_NATS && self.framed >= FRAMED_BEFORE_LEAK && self.leak.is_none() {
             self.leak = Some(Leak { at: observation.at, framed_before: self.framed });
         }
@@ -421,6 +432,11 @@ impl ArcState {
         messages
     }
 
+    /// How far the threat in that message, of those kept, is aimed at a particular person; 0 to 1.
+    pub fn threat_toward_person(&self, at: MessageAt) -> Option<f32> {
+        self.threats.iter().find(|threat| threat.at == at).map(|threat| threat.toward_person)
+    }
+
     /// The message that is likeliest to be an imminent threat.
     pub fn likeliest_threat(&self) -> Option<&Threat> {
         self.threats.first()
@@ -441,18 +457,21 @@ impl ArcState {
         &self.strongest
     }
 
-    /// Which share of that evidence was told under a frame, 0 to 1: a story, a game, something supposed; `None` where the guard does not
-    /// say, or there is no evidence.
+    /// Which share of that evidence stands in messages that are likelier told under a frame than not, 0 to 1: a story, a game, something
+    /// supposed; `None` where the guard does not say of all of it, or there is none.
     ///
     /// For a person to ask whether the frame is one. Nothing is taken off for it: the levels are calibrated to what is meant, the frame
     /// known, so that they are the discount already, and a frame taken off again would be taken off twice.
     pub fn framed_share(&self) -> Option<f32> {
-        let told = self.strongest.iter().filter_map(|one| Some((one.gain, one.framed?)));
-        let (all, framed) = told.fold((0.0, 0.0), |(all, framed), (gain, share)| (all + gain, framed + gain * share));
+        let (mut all, mut framed) = (0.0, 0.0);
+        for one in &self.strongest {
+            all += one.gain;
+            framed += if one.framed? >= FRAMED_MIN { one.gain } else { 0.0 };
+        }
         (all > 0.0).then(|| framed / all)
     }
 
-    /// Where reality leaks into what was told under a frame, for a person to read both. That the messages before were under one takes
+    /// Where something is said plainly soon after messages under a frame, for a person to read both. That the messages before were under one takes
     /// nothing off, and that they were told is not counted again: a bet may not be made on what is over (Ville 1939). What they mean
     /// once reality has leaked in is the guard's to say, which reads them beside it, by the probability of an open case.
     pub fn leak(&self) -> Option<Leak> {

@@ -112,6 +112,8 @@ fn check(arc: &ArcState, kind: ArcKind) -> Result<(), ArcRowError> {
         ("odds", arc.odds_nats.len() as u64, ODDS_KEPT as u64),
         ("threats", arc.threats.len() as u64, EVIDENCE_MAX as u64),
         ("messages as evidence", arc.strongest.len() as u64, EVIDENCE_MAX as u64),
+        ("messages under a frame", u64::from(arc.framed), arc.user_messages),
+        ("messages up to the last under a frame", arc.framed_last, arc.user_messages),
     ];
     match bounds.into_iter().find(|(_, found, limit)| found > limit) {
         Some((what, found, limit)) => Err(ArcRowError::TooMany { what, found, limit }),
@@ -133,6 +135,7 @@ mod tests {
         let mut one = user(number / 20, number % 20, (number / 60) as i64, (next() * 4.0) as usize);
         one.score.imminent = next() as f32;
         (one.score.harassment_case, one.score.delusion_case) = (Some(next() as f32), Some(next() as f32));
+        one.score.framed = Some(next() as f32);
         one.from_user = number.is_multiple_of(2);
         one
     }

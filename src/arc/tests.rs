@@ -251,6 +251,9 @@ fn what_is_said_plainly_after_a_frame_is_a_leak() {
     let expected = Leak { at: MessageAt { session: 0, message: 6 }, framed_before: 2 };
     assert_eq!(leak(&story), Some(expected), "not the story, not an everyday message, and the first of two");
     assert_eq!(leak(&story[1..]), None, "one message is no frame yet");
+    let apart: Vec<Observation> =
+        (0..40).map(|at| told(2 * at, usize::from(at == 39) * 2, if at < 2 { 0.9 } else { 0.1 })).collect();
+    assert_eq!(leak(&apart), None, "a story of long ago");
     assert_eq!(leak(&[told(0, 2, 0.1), told(2, 0, 0.9), told(4, 2, 0.9)]), None, "a story after what was said plainly");
 }
 

@@ -6,8 +6,8 @@ use askama::Template;
 
 use super::svg::{self, Timeline};
 use super::{
-    ALPHA_NOTE, FRAMED_WORDS, MostUrgent, NOTICE, PlaceView, RunInfo, SURER_WORDS, Totals, UserView, count,
-    drift_words, names, not_shown, score_words, stance_words,
+    FRAMED_WORDS, MostUrgent, NOTICE, PlaceView, RunInfo, Totals, UserView, count, drift_words, names, not_shown,
+    score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -23,7 +23,7 @@ struct Page<'a> {
     levels: Vec<(Level, u64)>,
     remarks: Vec<String>,
     notice: &'static str,
-    alpha_note: &'static str,
+    alpha_note: String,
 }
 
 impl Page<'_> {
@@ -94,10 +94,6 @@ impl Page<'_> {
         stance_words(*stance)
     }
 
-    fn surer_words(&self) -> &'static str {
-        SURER_WORDS
-    }
-
     fn framed_words(&self) -> &'static str {
         FRAMED_WORDS
     }
@@ -120,7 +116,7 @@ pub fn write(out: &mut dyn Write, run: &RunInfo, users: &mut MostUrgent, totals:
         levels: Level::ALL.iter().rev().map(|&level| (level, totals.levels.get(level))).collect(),
         remarks: not_shown(left_out).into_iter().chain(totals.remarks()).collect(),
         notice: NOTICE,
-        alpha_note: ALPHA_NOTE,
+        alpha_note: run.alpha_note(),
     };
     page.write_into(out)
 }

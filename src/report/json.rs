@@ -194,6 +194,8 @@ struct ImminentLine<'a> {
     #[serde(flatten)]
     at: Place<'a>,
     probability: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toward_person: Option<f32>,
 }
 
 #[derive(Serialize)]
@@ -306,7 +308,11 @@ fn arc_line<'a>(history: &'a History, score: &HistoryScore, arc: &'a ArcScore) -
         score_now: arc.score_now(),
         level: arc.level,
         onset: arc.onset.map(|at| place(history, at)),
-        imminent: arc.imminent.map(|at| ImminentLine { at: place(history, at), probability: probability(at) }),
+        imminent: arc.imminent.map(|at| ImminentLine {
+            at: place(history, at),
+            probability: probability(at),
+            toward_person: arc.imminent_toward_person,
+        }),
         reached: arc.reached.iter().map(|one| ReachedLine { level: one.level, at: place(history, one.at) }).collect(),
         assistant_stance: arc.assistant_stance,
         assistant_drift: arc.assistant_drift,

@@ -25,7 +25,7 @@ pub use view::{
 /// What stands on everything that people read.
 pub const NOTICE: &str = "A signal for human review, not a diagnosis.";
 
-/// What α is, wherever people are shown one.
+/// What α is, of one model.
 const ALPHA_NOTE: &str = "α: with a calibrated model at most this share of innocent histories ever comes to so high a score of one arc; where the model \
                           tells of open cases, that is measured, not proven.";
 
@@ -100,6 +100,16 @@ pub struct RunInfo {
 
 impl RunInfo {
     /// All of them, in the order in which they were named.
+    /// What α is, wherever people are shown one.
+    fn alpha_note(&self) -> String {
+        match self.other_models.len() + 1 {
+            1 => ALPHA_NOTE.into(),
+            models => format!(
+                "{ALPHA_NOTE} Of {models} models the highest counts, so that their shares add up: {models} times α."
+            ),
+        }
+    }
+
     fn models(&self) -> impl Iterator<Item = &ModelLine> {
         std::iter::once(&self.model).chain(&self.other_models)
     }
@@ -285,9 +295,6 @@ pub fn drift_words(drift: f32) -> Option<&'static str> {
 /// What is said after a share of an arc's evidence that was told under a frame.
 pub const FRAMED_WORDS: &str =
     "was told under a frame (a story, a game, something supposed, a friend's affair): ask whether it is one";
-
-/// Why a message of level 0 is evidence.
-pub const SURER_WORDS: &str = "surer of a case here";
 
 #[cfg(test)]
 mod tests {

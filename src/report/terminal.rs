@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    ALPHA_NOTE, ArcView, EvidenceView, FRAMED_WORDS, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo,
-    SURER_WORDS, TargetView, Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
+    ArcView, EvidenceView, FRAMED_WORDS, ModelLine, MostUrgent, NOTICE, OpinionView, PlaceView, RunInfo, TargetView,
+    Totals, UserView, count, drift_words, names, not_shown, safe, score_words, stance_words,
 };
 use crate::verdict::Level;
 
@@ -38,7 +38,7 @@ impl Terminal<'_> {
             writeln!(self.out, "{note}")?;
         }
         if users.iter().flat_map(|user| &user.arcs).any(|arc| arc.level > Level::None) {
-            writeln!(self.out, "{}", self.dim(ALPHA_NOTE))?;
+            writeln!(self.out, "{}", self.dim(&run.alpha_note()))?;
         }
         if !users.is_empty() {
             writeln!(self.out)?;
@@ -134,8 +134,7 @@ impl Terminal<'_> {
             None => "(redacted)".into(),
         };
         let at = place(&evidence.place);
-        let surer = if evidence.level == 0 { format!(", {SURER_WORDS}") } else { String::new() };
-        writeln!(self.out, "         {:3.0} % of it  level {}{surer}  {at}", 100.0 * evidence.share, evidence.level)?;
+        writeln!(self.out, "         {:3.0} % of it  level {}  {at}", 100.0 * evidence.share, evidence.level)?;
         writeln!(self.out, "                {quote}")
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{RunInfo, safe};
 use crate::arc::{ArcKind, Evidence, Leak, MessageAt};
 use crate::scorer::{ArcScore, Explanation, HistoryScore, Panel, ReadingNotes, TargetScore, Without};
-use crate::scoring::{at_least, expected_stance};
+use crate::scoring::expected_stance;
 use crate::transcript::{History, Role};
 use crate::verdict::{Finding, Level, Mitigation, Reason};
 
@@ -260,7 +260,10 @@ impl Looking<'_> {
             score_now: arc.score_now(),
             level: arc.level,
             onset: arc.onset.map(|at| self.place(at)),
-            imminent: arc.imminent.map(|at| self.threat(at)),
+            imminent: arc.imminent.map(|at| ThreatView {
+                place: self.place(at),
+                toward: toward_words(arc.imminent_toward_person.unwrap_or(0.0)),
+            }),
             assistant_stance: arc.assistant_stance,
             assistant_drift: arc.assistant_drift,
             framed_share: arc.framed_share.filter(|share| *share >= FRAMED_SHARE_MIN),
@@ -303,22 +306,11 @@ impl Looking<'_> {
         }
     }
 
-    /// Whom a threat is against follows from how far its message targets somebody.
-    fn threat(&self, at: MessageAt) -> ThreatView {
-        let message = self.score.messages.iter().find(|message| message.at == at);
-        let person = message.is_some_and(|message| at_least(&message.score.harassment, 2) >= 0.5);
-        let toward = match person {
-            true => "toward a particular person",
-            false => "toward nobody in particular: many, strangers, or the user",
-        };
-        ThreatView { place: self.place(at), toward }
-    }
-
     fn leak(&self, leak: Leak) -> String {
         let Leak { at, framed_before } = leak;
         let (place, told) = (self.place(at), super::count(framed_before as usize, "message"));
         let (session, message) = (place.session_number, place.message_number);
-        format!("after {told} under a frame it is said plainly in session {session}, message {message}")
+        format!("session {session}, message {message} speaks plainly, after {told} under a frame: read both")
     }
 
     fn evidence(&self, evidence: &Evidence, total: f32) -> EvidenceView {
@@ -339,6 +331,14 @@ impl Looking<'_> {
             quote: (!self.redacted).then(|| safe::line(&messages[at.message].content, QUOTE_CHARS_MAX)),
             reply_stance: reply.map(|message| expected_stance(&message.score.stance)),
         }
+    }
+}
+
+/// Whom a threat is against, as far as the message tells.
+fn toward_words(person: f32) -> &'static str {
+    match person {
+        _ if person >= 0.5 => "toward a particular person",
+        _ => "toward nobody in particular that the message tells: many, strangers, or the user",
     }
 }
 

@@ -99,6 +99,9 @@ pub struct ArcScore {
     pub onset: Option<MessageAt>,
     /// The first message that is an imminent threat by the policy.
     pub imminent: Option<MessageAt>,
+    /// How far that is aimed at a particular person, 0 to 1.
+    #[serde(default)]
+    pub imminent_toward_person: Option<f32>,
     /// Levels by score and threats, in the order in which the arc rose to them; rules of the policy are not among them.
     pub reached: Vec<Reached>,
     /// What the assistant did right after the messages that carry the arc, −1 to 2.
@@ -309,12 +312,14 @@ fn walk((kind, policy): (ArcKind, &Policy), history: &History, messages: &[Score
 
 fn arc(walk: Walk, verdict: &Verdict, policy: &Policy) -> ArcScore {
     let Walk { state, trace, reached } = walk;
+    let imminent = state.imminent(policy.imminent_min());
     ArcScore {
         kind: state.kind(),
         score: state.score(),
         level: verdict.arc_level(state.kind()),
         onset: state.onset(),
-        imminent: state.imminent(policy.imminent_min()),
+        imminent,
+        imminent_toward_person: imminent.and_then(|at| state.threat_toward_person(at)),
         reached,
         assistant_stance: state.assistant_stance(),
         assistant_drift: state.assistant_drift(),

@@ -89,8 +89,12 @@ impl MessageScore {
             // Of an open case the later part, which knows all before it.
             harassment_case: other.harassment_case.or(self.harassment_case),
             delusion_case: other.delusion_case.or(self.delusion_case),
-            // Of a frame the part that speaks under it most.
-            framed: self.framed.into_iter().chain(other.framed).reduce(f32::max),
+            // Of a frame the part that says most of a risk: a story and then a plain threat is told plainly.
+            framed: if risk(&self) > risk(&other) {
+                self.framed.or(other.framed)
+            } else {
+                other.framed.or(self.framed)
+            },
         }
     }
 }
@@ -103,6 +107,11 @@ pub fn expected_level(levels: &[f32; 4]) -> f32 {
 /// `Σ s·P(s)` over the stances −1, 0, 1, 2.
 pub fn expected_stance(stance: &[f32; 4]) -> f32 {
     expected_level(stance) - 1.0
+}
+
+/// The higher of the expected levels.
+fn risk(score: &MessageScore) -> f32 {
+    expected_level(&score.harassment).max(expected_level(&score.delusion))
 }
 
 fn stance_strength(stance: &[f32; 4]) -> f32 {
@@ -154,6 +163,17 @@ mod tests {
             assert!((found - expected).abs() < 1e-6, "{levels:?}");
         }
         assert!((expected_level(&levels) - 1.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn of_a_message_in_parts_the_part_that_says_most_tells_the_frame() {
+        let part = |level: usize, framed: f32| {
+            let mut harassment = [0.0; 4];
+            harassment[level] = 1.0;
+            MessageScore { harassment, framed: Some(framed), ..MessageScore::NOTHING }
+        };
+        assert_eq!(part(0, 0.9).pooled(part(3, 0.1)).framed, Some(0.1));
+        assert_eq!(part(3, 0.9).pooled(part(0, 0.1)).framed, Some(0.9));
     }
 
     #[test]

@@ -121,7 +121,10 @@ impl Linking<'_> {
                 let told = bound && matches!(word(0), "of" | "at" | "in" | "from");
                 told && gap == Gap::Comma && !owner && !self.listed(index)
             }
-            (What::Name(_), What::Name(_), 1..=RENAMED_WORDS_MAX) => !owner && renames(between) && gap != Gap::Stop,
+            (What::Name(_), What::Name(_), 1..=RENAMED_WORDS_MAX) => {
+                let ends = self.words.get(b.last + 1).is_none_or(|next| next.before != Gap::Space);
+                !owner && !self.words[b.last].owner && gap != Gap::Stop && renames(between, ends)
+            }
             _ => false,
         };
         (same && gender(a).agrees(gender(b))).then_some(other)
@@ -147,7 +150,8 @@ impl Linking<'_> {
     }
 
     fn name(&mut self, index: usize, name: &Name) -> PersonId {
-        let given_to = || name.given_to.and_then(|gender| self.people.meant(gender));
+        let given_to =
+            || name.given_to.filter(|to| to.agrees(name.gender)).and_then(|gender| self.people.meant(gender));
         let known = self.named(name).or_else(given_to).or_else(|| self.answered(index, name));
         let id = known.unwrap_or_else(|| self.new_person(index));
         if let Some(person) = self.people.get_mut(id) {
@@ -224,20 +228,20 @@ fn gender(found: &Found) -> Gender {
     }
 }
 
-/// Whether what stands between two names gives the second to whoever bears the first; not where somebody else comes in between.
-fn renames(between: &[Word]) -> bool {
+/// Whether what stands between two names gives the second to whoever bears the first: "is called", "who is now", "goes by", "changed her
+/// name to", and "now" between commas, where the second `ends` what is told.
+fn renames(between: &[Word], ends: bool) -> bool {
     let word = |back: usize| between.len().checked_sub(back).map_or("", |at| between[at].lower.as_str());
-    let given = match (word(2), word(1)) {
-        ("is" | "was" | "gets" | "now", "called") | ("goes" | "went", "by") | ("is", "now") => true,
-        ("name", "to") => true,
-        ("", "now") => true,
-        ("now", "by") => true,
-        _ => false,
-    };
+    let first = between.first().map(|word| word.before);
     let bound = between.iter().all(|word| word.before != Gap::Stop);
-    let others =
-        between.iter().any(|word| matches!(word.lower.as_str(), "i" | "you" | "we" | "they" | "whose" | "he" | "him"));
-    given && bound && !others
+    bound
+        && match (word(4), word(3), word(2), word(1)) {
+            (_, "" | "and" | "who", "is", "called") | (_, "is", "now", "called") => true,
+            (_, "" | "and" | "who" | "now", "goes", "by") | (_, "who", "is", "now") => true,
+            ("changed", "her" | "his" | "their", "name", "to") => true,
+            ("", "", "", "now") => first == Some(Gap::Comma) && ends,
+            _ => false,
+        }
 }
 
 fn pronoun(word: &str) -> Option<Gender> {

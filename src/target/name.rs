@@ -148,40 +148,56 @@ impl Finding<'_> {
             || std::iter::once(next).chain(bound).any(|word| lexicon::noun(&word.lower).is_some())
     }
 
-    /// The pronoun of "his name is", "her married name is", "she goes by", "he is called now" or "she calls herself", right before a name.
+    /// Whose name the one that begins here is said to be: the pronoun of "his name is", "she goes by" and the like.
     fn given_to(&self, first: usize) -> Option<Gender> {
+        self.possessed(first).or_else(|| self.subject(first))
+    }
+
+    /// The pronoun of "his name is", "her married name is" and "her name is now".
+    fn possessed(&self, first: usize) -> Option<Gender> {
         let word = |by: usize| self.back(first, by);
-        let renamed = |by: usize| by + usize::from(matches!(word(by), "new" | "married" | "real" | "full" | "now"));
-        let back = match (word(1), word(2)) {
-            ("name" | "names", _) => renamed(2),
-            ("is" | "was", "name") => renamed(3),
-            ("by", "goes" | "went" | "going") | ("called" | "now", "is" | "was") | ("called", "now" | "gets") => {
-                renamed(3)
-            }
-            ("called" | "now", _) => return self.contracted(first.checked_sub(2)?),
-            ("herself", "calls" | "called") => return Some(Gender::She),
-            ("himself", "calls" | "called") => return Some(Gender::He),
+        let name = match (word(1), word(2), word(3)) {
+            ("name" | "names", ..) => 1,
+            ("is" | "was", "name", _) => 2,
+            ("now", "is", "name") => 3,
             _ => return None,
         };
-        let back = back + usize::from(matches!((word(1), word(back)), ("called" | "by", "is" | "was")));
-        match word(back) {
-            "his" | "he" => Some(Gender::He),
-            "her" | "she" => Some(Gender::She),
-            "their" | "whose" | "they" => Some(Gender::Unknown),
+        let told = usize::from(matches!(word(name + 1), "new" | "married" | "real" | "full"));
+        match word(name + 1 + told) {
+            "his" => Some(Gender::He),
+            "her" => Some(Gender::She),
+            "their" | "whose" => Some(Gender::Unknown),
             _ => None,
         }
     }
 
-    /// The pronoun of "she's" and "shes"; not that of "she called Dana".
-    fn contracted(&self, index: usize) -> Option<Gender> {
-        let word = &self.words[index];
-        match word.lower.as_str() {
-            "he" if word.owner => Some(Gender::He),
-            "she" if word.owner => Some(Gender::She),
-            "hes" => Some(Gender::He),
-            "shes" => Some(Gender::She),
-            _ => None,
+    /// The pronoun of "she goes by", "he is called", "she's called" and "she calls herself", before what has a name's capital and is nobody's
+    /// house; of "she's called" where the name ends the clause, for she may have telephoned.
+    fn subject(&self, first: usize) -> Option<Gender> {
+        let last = (first..first + NAME_WORDS_MAX)
+            .take_while(|at| self.words.get(*at).is_some_and(|word| word.capital))
+            .last()?;
+        if is(List::NoNames, &self.words[last].lower) || self.words[last].owner {
+            return None;
         }
+        let word = |by: usize| self.back(first, by);
+        let now = |by: usize| by + usize::from(word(by) == "now");
+        let pronoun = match (word(1), word(2)) {
+            ("by", "goes") => now(3),
+            ("called", "is") => 3,
+            ("called", "now") if word(3) == "is" => 4,
+            ("herself", "calls" | "called") => return Some(Gender::She),
+            ("himself", "calls" | "called") => return Some(Gender::He),
+            ("called", "she" | "he" | "shes" | "hes") => {
+                let ends = self.next(last).is_none_or(|next| next.lower == "now");
+                let subject = &self.words[first.checked_sub(2)?];
+                return (ends && (subject.owner || subject.lower.ends_with('s')))
+                    .then(|| subject_gender(&subject.lower))
+                    .flatten();
+            }
+            _ => return None,
+        };
+        subject_gender(word(pronoun))
     }
 
     /// "I call him the Heron": a name of the user's own; the word after it.
@@ -227,5 +243,14 @@ impl Finding<'_> {
         let noun = lexicon::noun("family")?;
         let phrase = Phrase { whose: Whose::The, noun, extra: vec![one.to_owned()], after: None };
         self.push(first - usize::from(the), last, What::Phrase(phrase))
+    }
+}
+
+fn subject_gender(word: &str) -> Option<Gender> {
+    match word {
+        "he" | "hes" => Some(Gender::He),
+        "she" | "shes" => Some(Gender::She),
+        "they" => Some(Gender::Unknown),
+        _ => None,
     }
 }

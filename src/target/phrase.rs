@@ -39,7 +39,8 @@ impl Finding<'_> {
         let mut extra: Vec<String> =
             self.words[extra_from.min(index)..index].iter().map(|word| word.lower.clone()).collect();
         // "the downstairs woman" is the woman downstairs.
-        let place = extra.iter().position(|word| is_storey(word)).map(|at| extra.remove(at));
+        let storey = extra.iter().position(|word| noun.sort == Sort::Plain && is_storey(word));
+        let place = storey.map(|at| extra.remove(at));
         let (start, from) = owner.map_or((self.words[first].start, first), |owner| (owner.start, owner.first));
         let end = self.words[index].end - usize::from(unmarked_owner);
         let what = What::Phrase(Phrase { whose, noun, extra, after: self.after(index).or(place) });

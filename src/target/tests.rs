@@ -141,10 +141,12 @@ fn a_new_name_is_the_same_persons() {
     for renamed in [
         "She goes by Mrs. Oyelaran now.",
         "Her married name is Oyelaran.",
+        "Her name is now Oyelaran.",
         "Now she's called Oyelaran.",
         "She is now called Oyelaran.",
         "She calls herself Oyelaran.",
         "Ottoline, who is now Oyelaran, waved.",
+        "Ottoline, now Oyelaran, waved.",
         "Ottoline got married and is called Oyelaran now.",
         "Ottoline goes by Oyelaran.",
         "Ottoline changed her name to Oyelaran.",
@@ -152,23 +154,46 @@ fn a_new_name_is_the_same_persons() {
         let read = read(&[&["I saw my ex Ottoline again."], &[renamed], &["Oyelaran will see."]]);
         assert_eq!(read.person("Ottoline"), read.nth("Oyelaran", usize::from(!renamed.contains("Mrs"))), "{renamed}");
     }
+}
+
+/// Sentences that speak of two people, or of none.
+#[test]
+fn a_name_near_another_is_not_a_new_one() {
     for others in [
         "Ottoline said you are called Oyelaran.",
-        "Ottoline left. It is now Oyelaran who calls.",
+        "Ottoline left and it is now Oyelaran who calls.",
         "Ottoline and now Oyelaran lied.",
+        "First it was Ottoline, now Oyelaran is ignoring me.",
+        "Ottoline went by Oyelaran's flat.",
+        "Ottoline gave my name to Oyelaran.",
+        "Ottoline is now Oyelaran's manager.",
+        "Ottoline is followed now by Oyelaran.",
+        "Ottoline said the dog is called Oyelaran.",
         "So she called Oyelaran.",
+        "She's called Oyelaran about me twice.",
+        "She's called Oyelaran a liar.",
+        "She went by Oyelaran's house.",
+        "She is now Oyelaran's problem.",
+        "She is now seeing Oyelaran.",
+        "In the will she names Oyelaran.",
     ] {
         let read = read(&[&["I saw my ex Ottoline again."], &[others], &["Oyelaran will see."]]);
-        assert_ne!(read.person("Ottoline"), read.nth("Oyelaran", 1), "{others}");
+        assert_ne!(read.person("Ottoline"), read.nth("Oyelaran", 0), "{others}");
+    }
+    for nobody in ["She is now pregnant.", "She's now married.", "She goes by train.", "She was called Monday."] {
+        let read = read(&[&["I saw my ex Ottoline again."], &[nobody]]);
+        assert_eq!(read.mentions(), ["my ex", "Ottoline"], "{nobody}");
     }
 }
 
 #[test]
 fn a_storey_tells_the_same_before_and_after_the_word() {
-    assert!(one(
-        &[&["The lady downstairs bangs."], &["I wrote to the downstairs lady."]],
-        &["The lady", "the downstairs lady"]
-    ));
+    let read =
+        read(&[&["The lady downstairs bangs."], &["I wrote to the downstairs lady.", "The upstairs lady sings."]]);
+    assert_eq!(read.person("The lady"), read.person("the downstairs lady"));
+    assert_ne!(read.person("The lady"), read.person("The upstairs lady"));
+    let read = self::read(&[&["My downstairs neighbour bangs.", "My upstairs neighbour bangs."]]);
+    assert_ne!(read.person("My downstairs neighbour"), read.person("My upstairs neighbour"));
 }
 
 #[test]
