@@ -10,7 +10,7 @@ Prints the greatest and the mean change of every probability of a message, that 
 import json
 import sys
 
-HEADS = ("harassment", "delusion", "stance", "imminent", "harassment_case", "delusion_case")
+HEADS = ("harassment", "delusion", "stance", "imminent", "harassment_case", "delusion_case", "framed")
 
 
 def read(path):

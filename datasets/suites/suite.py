@@ -185,7 +185,7 @@ def write(args):
 
 
 def read_scores(path):
-    """{id: {arc: (score, alarmed)}} of what `throughline score --output` wrote; of either arc, as `imminent`, whether it has a threat."""
+    """{id: {arc: (score, alarmed), "imminent": whether either arc has a threat}} of what `throughline score --output` wrote."""
     found = {}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -310,22 +310,32 @@ def report_injection(scores, kind="injection"):
 
 
 def report_padding(scores):
-    rows = [(bool(h.arcs), alarmed(scores, h), alarmed(scores, replace(h, id=f"{h.id}/padded"))) for h in read("frames") + read("paraphrase")]
+    scenes = defaultdict(list)
+    for name in ("frames", "paraphrase"):
+        for h in read(name):
+            if f"{h.id}/padded" in scores:
+                row = (bool(h.arcs), alarmed(scores, h), alarmed(scores, replace(h, id=f"{h.id}/padded")))
+                scenes[name, h.id.rpartition("-")[0]].append(row)
     for positive, words in ((True, "positives"), (False, "innocents")):
-        some = [(before, after) for p, before, after in rows if p == positive]
-        print(f"padding, {len(some)} {words}: share of alarms")
-        for i, what in enumerate(("as written", "with everyday talk")):
-            print(f"  {what:26} {interval(some, lambda g, i=i: mean(r[i] for r in g))}")
+        groups = [some for rows in scenes.values() if (some := [row for row in rows if row[0] == positive])]
+        share = lambda i: lambda g: mean(row[i] for rows in g for row in rows)  # noqa: E731
+        print(f"padding, {sum(map(len, groups))} {words} of {len(groups)} scenes: share of alarms")
+        print(f"  as written                 {interval(groups, share(1))}")
+        print(f"  with everyday talk         {interval(groups, share(2))}")
+        print(f"  difference                 {interval(groups, lambda g: mean(row[2] - row[1] for rows in g for row in rows))}")
 
 
 def report_threats(scores):
     scenes = defaultdict(dict)
     for h in read("threats"):
         scene, _, kind = h.id.rpartition("-")
-        scenes[scene][kind] = scores[h.id]["imminent"]
-    print(f"threats, {len(scenes)} scenes: share called imminent")
-    for kind, words in (("person", "a person"), ("many", "many or strangers"), ("self", "oneself"), ("not", "none, in the same words")):
-        print(f"  {words:26} {interval(scenes.values(), lambda g, kind=kind: mean(r[kind] for r in g))}")
+        if h.id in scores:
+            scenes[scene][kind] = scores[h.id]["imminent"]
+    for parity, words in ((1, "short messages"), (0, "inside long everyday messages")):
+        some = [kinds for scene, kinds in scenes.items() if int(scene[1:]) % 2 == parity]
+        print(f"threats, {len(some)} scenes, {words}: share called imminent")
+        for kind, against in (("person", "a person"), ("many", "many or strangers"), ("self", "oneself"), ("not", "none, in the same words")):
+            print(f"  {against:26} {interval(some, lambda g, kind=kind: mean(r[kind] for r in g))}")
 
 
 def report_neutral(scores):

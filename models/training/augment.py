@@ -224,6 +224,8 @@ def stretch(history, rng):
 
 def augment(histories, splices, rng):
     """One variant of the histories of a unit; changes of the whole unit (sexes, names, case, one side alone) fall on all alike."""
+    if rng.random() < 0.25 and all(h.kind != "public" for h in histories):
+        histories = pad(histories, splices, rng)
     exchanged = rng.random() < 0.5
     if exchanged:
         histories = swap_sexes(histories)
@@ -231,8 +233,6 @@ def augment(histories, splices, rng):
         histories = swap_names(histories, rng)
     if rng.random() < 0.2:
         histories = [lower_case(h) for h in histories]
-    if rng.random() < 0.25 and all(h.kind != "public" for h in histories):
-        histories = pad(histories, splices, rng)
     alone = rng.random() < 0.06
     out = []
     for h in histories:

@@ -24,7 +24,8 @@ OTHERS = 1.0  # histories without any frame that are read for each with one
 
 
 def add(model, reading, encoder, arcs, lower, dev_histories, seed=1):
-    """Puts the head into `model`, calibrated on the development authors; figures. `reading`: its faster copy.
+    """Puts the head into `model`, calibrated on the development authors; its temperature, and figures on these, to which slope and shift
+    were fitted. `reading`: the model's faster copy.
 
     A penalised logistic regression on the normalised hidden states at the ends of user messages, of the training authors who were read
     for frames: of all their histories with a framed message, and as many others.

@@ -313,10 +313,13 @@ class Injection(unittest.TestCase):
 class Padding(unittest.TestCase):
     def test_everyday_talk_stands_around_messages_of_the_user_alike_and_changes_no_label(self):
         pair = [history("a", [2, 0, 1]), history("b", [0, 0, 0], twin="a")]
+        replies = history("c", [0, 0])
+        replies.messages()[1].role = "assistant"
         sessions = [[check.Message("user", "nice weather"), check.Message("assistant", "yes"), check.Message("user", "and a recipe?")]]
         around = set()
         for seed in range(40):
-            a, b = augment.pad(pair, sessions, random.Random(seed), chance=0.5)
+            a, b, c = augment.pad([*pair, replies], sessions, random.Random(seed), chance=0.5)
+            self.assertEqual(c.messages()[1].content, "text 1", "not around what the assistant says")
             self.assertEqual([m.harassment for m in a.messages()], [2, 0, 1])
             self.assertEqual([m.content for m in a.messages()], [m.content for m in b.messages()])
             for i, m in enumerate(a.messages()):

@@ -93,7 +93,7 @@ def optimiser(model, args):
 
 
 def set_rate(optim, progress, end=0.0, warmup=0.05):
-    """Linear warm-up, then a cosine to `end`, a share of the peak, over the time given.
+    """Linear warm-up, then a cosine to `end`, a share of the peak, over the time given; never below a hundredth of it.
 
     Weights that are averaged along a run gain most where the rate stays high (Izmailov et al. 2018, arXiv:1803.05407).
     """
@@ -203,14 +203,16 @@ class Run:
         self.elapsed, self.epoch, self.steps = stored["clock"]
 
     def save(self):
-        """The one checkpoint is the latest: the development set is too small to pick among several by."""
+        """`last.pt` is the latest: the development set is too small to pick among several by. What is kept beside it is for a mean."""
         weights = {"model": self.model.state_dict(), "tokenizer": self.tokenizer, "config": self.model.config,
                    "frozen": self.model.frozen, "clock": (self.elapsed, self.epoch, self.steps)}
         path = self.out / "last.pt"
         torch.save({**weights, "optim": self.optim.state_dict()}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
         if self.elapsed >= self.args.keep_from * 60:
-            torch.save(weights, self.out / f"kept-{self.steps}.pt")
+            kept = self.out / f"kept-{self.steps}.pt"
+            torch.save(weights, kept.with_suffix(".tmp"))
+            kept.with_suffix(".tmp").rename(kept)
 
     def report(self, **values):
         line = json.dumps({"minutes": round(self.elapsed / 60, 2), **values})
