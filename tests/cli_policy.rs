@@ -47,7 +47,7 @@ fn a_mistake_is_told_before_anything_is_read() {
     for output in [policy(&["check", str(&mine)]), policy(&["explain", str(&mine)]), scored] {
         assert_eq!(code(&output), 2);
         let error = text(&output.stderr);
-        assert!(error.contains("mine.toml: levels.review.score_min is 0.372, less than watch's 0.9; hint"), "{error}");
+        assert!(error.contains("mine.toml: levels.review.score_min is 0.398, less than watch's 0.9; hint"), "{error}");
     }
     assert_eq!(code(&policy(&["check", "nowhere.toml"])), 2);
 }
@@ -101,7 +101,7 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
     let strict = shown()
         .replace("name = \"default\"", "name = \"strict\"")
         .replace("score_min = 0.28 ", "score_min = 0.0 ")
-        .replace("score_min = 0.372 ", "score_min = 0.0 ")
+        .replace("score_min = 0.398 ", "score_min = 0.0 ")
         + "\n[[rules]]\nid = \"everyone\"\nwhy = \"a test\"\nscore_min = 0.0001\nlevel = \"senior\"\nmitigations = [\"paid-paused\"]\n";
     let strict = write(&folder, "strict.toml", &strict);
     let out = folder.path().join("out.jsonl");

@@ -11,8 +11,8 @@ use crate::arc::{ARC_SCORE_MIN, ArcKind, ArcState, MessageAt, THREAT_MIN};
 
 /// The form of the file that this build reads.
 pub const POLICY_SCHEMA_VERSION: u32 = 1;
-/// Score of an arc at α = 7%: the default policy's `review`.
-const REVIEW_SCORE_MIN: f32 = 0.372;
+/// Score of an arc at α = 5%: the default policy's `review`.
+const REVIEW_SCORE_MIN: f32 = 0.398;
 /// Rules of one policy.
 const RULES_MAX: usize = 100;
 /// Messages that one finding names.
@@ -103,7 +103,7 @@ pub struct Levels {
 /// An operator's decisions. `policies/default.toml` shows the file, line by line.
 ///
 /// The default levels are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
-/// promises it of a calibrated model: 20% for `watch`, 7% for `review`, 1% for `senior`; `urgent` goes by single messages, and has none. They were chosen on
+/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`; `urgent` goes by single messages, and has none. They were chosen on
 /// the development histories, whose innocents are hard on purpose; everyday use gives fewer false alarms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,7 +161,7 @@ impl Default for Policy {
         Self {
             schema_version: POLICY_SCHEMA_VERSION,
             name: "default".into(),
-            version: "3".into(),
+            version: "4".into(),
             description: "People are asked to read; features are recommended to be taken back where the assistant has a part in it.".into(),
             levels: Levels {
                 none: LevelSettings::default(),
