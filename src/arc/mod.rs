@@ -54,11 +54,14 @@ use crate::scoring::{MessageScore, at_least, expected_level, expected_stance, li
 mod arcs;
 mod coupling;
 mod evidence;
+mod frame;
 mod row;
 
 pub(crate) use arcs::sort_by_time;
 pub use arcs::{Arcs, ArcsMark};
 use coupling::Coupling;
+use frame::Frames;
+pub use frame::Leak;
 pub use row::{ARC_ROW_BYTES_MAX, ARC_ROW_VERSION, ArcRow, ArcRowError};
 
 /// Evidence halves in this time without any.
@@ -78,11 +81,6 @@ pub const ARC_SCORE_MIN: f32 = 0.28;
 const SPENDING_SUM: f64 = 2.109_742_801;
 /// A message that adds less is no evidence worth a word.
 const EVIDENCE_NATS_MIN: f64 = 0.1;
-/// A message is told under a frame from this probability on. What is said plainly is a leak after so many of them, each at most so many
-/// messages of the user before the next and the last before it.
-const FRAMED_MIN: f32 = 0.5;
-const FRAMED_BEFORE_LEAK: u32 = 2;
-const FRAMED_WITHIN: u64 = 32;
 /// Messages kept as evidence, and as threats.
 const EVIDENCE_MAX: usize = 12;
 /// A threat less likely than this is not kept.
@@ -178,16 +176,6 @@ pub struct Evidence {
     pub framed: Option<f32>,
 }
 
-/// Where, soon after messages under a frame, something is said plainly; whether it is the same matter, a person must read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Leak {
-    /// The first message of the user that is evidence by its own levels, and under no frame, within 32 of their messages after two or more
-    /// that were under one.
-    pub at: MessageAt,
-    /// Messages told under a frame shortly before it.
-    pub framed_before: u32,
-}
-
 /// A message that looks like an imminent threat of violence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threat {
@@ -228,14 +216,9 @@ pub struct ArcState {
     coupling: Coupling,
     /// The session of the last message, if a user's, and its gain.
     unanswered: Option<(usize, f64)>,
-    /// Messages told under a frame of late, which message of the user was the last, and where something is said plainly after them; of a
-    /// row from before these were kept nothing.
+    /// Of a row from before it was kept nothing.
     #[serde(default)]
-    framed: u32,
-    #[serde(default)]
-    framed_last: u64,
-    #[serde(default)]
-    leak: Option<Leak>,
+    frames: Frames,
 }
 
 impl ArcState {
@@ -258,9 +241,7 @@ impl ArcState {
             evidence_session: None,
             coupling: Coupling::default(),
             unanswered: None,
-            framed: 0,
-            framed_last: 0,
-            leak: None,
+            frames: Frames::default(),
         }
     }
 
@@ -297,7 +278,7 @@ impl ArcState {
             self.evidence_session = Some(observation.at.session);
             self.evidence_sessions += 1;
         }
-        self.frame(observation, level_gain);
+        self.frames.step(observation, self.user_messages, level_gain >= ONSET_NATS);
         if gain >= EVIDENCE_NATS_MIN {
             let framed = observation.score.framed;
             self.keep(Evidence { at: observation.at, level: likeliest(levels) as u8, gain: gain as f32, framed });
@@ -311,19 +292,6 @@ impl ArcState {
             self.threats.push(Threat { at: observation.at, probability, toward_person });
             self.threats.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.at.cmp(&b.at)));
             self.threats.truncate(EVIDENCE_MAX);
-        }
-    }
-
-    fn frame(&mut self, observation: &Observation, level_gain: f64) {
-        let Some(probability) = observation.score.framed else { return };
-        if self.user_messages - self.framed_last > FRAMED_WITHIN {
-            self.framed = 0;
-        }
-        if probability >= FRAMED_MIN {
-            self.framed = self.framed.saturating_add(1);
-            self.framed_last = self.user_messages;
-        } else if level_gain >= ONSET_NATS && self.framed >= FRAMED_BEFORE_LEAK && self.leak.is_none() {
-            self.leak = Some(Leak { at: observation.at, framed_before: self.framed });
         }
     }
 
@@ -463,19 +431,14 @@ impl ArcState {
     /// For a person to ask whether the frame is one. Nothing is taken off for it: the levels are calibrated to what is meant, the frame
     /// known, so that they are the discount already, and a frame taken off again would be taken off twice.
     pub fn framed_share(&self) -> Option<f32> {
-        let (mut all, mut framed) = (0.0, 0.0);
-        for one in &self.strongest {
-            all += one.gain;
-            framed += if one.framed? >= FRAMED_MIN { one.gain } else { 0.0 };
-        }
-        (all > 0.0).then(|| framed / all)
+        frame::share(&self.strongest)
     }
 
     /// Where something is said plainly soon after messages under a frame, for a person to read both. That the messages before were under one takes
     /// nothing off, and that they were told is not counted again: a bet may not be made on what is over (Ville 1939). What they mean
     /// once reality has leaked in is the guard's to say, which reads them beside it, by the probability of an open case.
     pub fn leak(&self) -> Option<Leak> {
-        self.leak
+        self.frames.leak()
     }
 
     /// What the assistant did right after the messages that carry the arc, from −1 (protective) to

@@ -112,8 +112,8 @@ fn check(arc: &ArcState, kind: ArcKind) -> Result<(), ArcRowError> {
         ("odds", arc.odds_nats.len() as u64, ODDS_KEPT as u64),
         ("threats", arc.threats.len() as u64, EVIDENCE_MAX as u64),
         ("messages as evidence", arc.strongest.len() as u64, EVIDENCE_MAX as u64),
-        ("messages under a frame", u64::from(arc.framed), arc.user_messages),
-        ("messages up to the last under a frame", arc.framed_last, arc.user_messages),
+        ("messages under a frame", u64::from(arc.frames.lately), arc.user_messages),
+        ("messages up to the last under a frame", arc.frames.last, arc.user_messages),
     ];
     match bounds.into_iter().find(|(_, found, limit)| found > limit) {
         Some((what, found, limit)) => Err(ArcRowError::TooMany { what, found, limit }),
