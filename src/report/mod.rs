@@ -294,7 +294,7 @@ pub fn drift_words(drift: f32) -> Option<&'static str> {
 
 /// What is said after a share of an arc's evidence that was told under a frame.
 pub const FRAMED_WORDS: &str =
-    "was told under a frame (a story, a game, something supposed, a friend's affair): ask whether it is one";
+    "is likely told under a frame (a story, a game, something supposed, a friend's affair): ask whether it is one";
 
 #[cfg(test)]
 mod tests {

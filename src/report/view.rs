@@ -104,9 +104,9 @@ pub struct ArcView {
     pub imminent: Option<ThreatView>,
     pub assistant_stance: Option<f32>,
     pub assistant_drift: Option<f32>,
-    /// The share of the evidence that was told under a frame, where that is worth a word.
+    /// The share of the evidence that is likely told under a frame, where that is worth a word.
     pub framed_share: Option<f32>,
-    /// Where what was told under a frame is first said plainly, in words.
+    /// Where something is said plainly soon after messages under a frame, in words.
     pub leak: Option<String>,
     /// The strongest first.
     pub evidence: Vec<EvidenceView>,

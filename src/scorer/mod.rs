@@ -109,10 +109,10 @@ pub struct ArcScore {
     /// By how much that moved as the evidence mounted, −3 to 3: above 0 it gave way.
     #[serde(default)]
     pub assistant_drift: Option<f32>,
-    /// Which share of the evidence was told under a frame, 0 to 1; `None` where the guard does not say, or there is no evidence.
+    /// Which share of the evidence stands in messages likelier told under a frame than not ([`ArcState::framed_share`]).
     #[serde(default)]
     pub framed_share: Option<f32>,
-    /// Where what was told under a frame is first said plainly.
+    /// Where something is said plainly soon after messages under a frame ([`ArcState::leak`]).
     #[serde(default)]
     pub leak: Option<Leak>,
     /// Messages that carry the arc, the strongest first.

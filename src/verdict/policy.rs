@@ -103,8 +103,8 @@ pub struct Levels {
 /// An operator's decisions. `policies/default.toml` shows the file, line by line.
 ///
 /// The default levels are the scores of a false-alarm probability α per history and arc, as [`crate::arc`]
-/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`; `urgent` goes by single messages, and has none. They were chosen on
-/// the development histories, whose innocents are hard on purpose; everyday use gives fewer false alarms.
+/// promises it of a calibrated model: 20% for `watch`, 5% for `review`, 1% for `senior`; `urgent` goes by single messages, and has none. `watch` and `senior` were chosen on
+/// the development histories, whose innocents are hard on purpose, `review` by held-out public talk as well (`models/README.md`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
