@@ -25,7 +25,7 @@ use throughline::engine::config::LlamaConfig;
 use throughline::engine::{KernelName, LoadSettings, Model, ModelSource, Read, Sequence, load_with};
 
 /// Tokens: a short message by itself, whose floor is memory, and windows, whose floor is arithmetic.
-const WINDOWS: [usize; 4] = [16, 512, 2_048, 8_192];
+const WINDOWS: [usize; 5] = [16, 512, 2_048, 4_096, 8_192];
 /// The shortest sequence that is divided among threads as windows are.
 const WINDOW_MIN: usize = 512;
 /// Rows that the engine takes through a layer together (`BLOCK` of `src/engine/cpu/mod.rs`).
@@ -171,7 +171,7 @@ fn fastest(mut work: impl FnMut()) -> f64 {
 /// The fastest of all rounds of each window that the model has positions for.
 fn windows(asked: &Asked, model: &Model) -> Vec<Window> {
     let config = model.backend().config();
-    // Of weights in eight bits it is one; keys and values have two, but are few.
+    // Of weights in eight bits it is one; keys and values have two or four, but are few.
     let number_bytes = match asked.kernel.dtype() {
         "int8" => 1,
         "bf16" => 2,

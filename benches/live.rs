@@ -42,7 +42,7 @@ fn main() {
         let began = Instant::now();
         live.hear(&message).expect("a score");
         costs.push(began.elapsed());
-        // The first fifty fill the window for the first time.
+        // The first fifty warm up; of the first part the next fifty are cheaper, as no window is full yet.
         if number + 1 == 50 {
             costs.clear();
             tokens = live.notes().tokens;

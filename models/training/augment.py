@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from corpus import gold_evidence, gold_weight
-from plan import FIRST_TOKENS, choose_carried, plan
+from plan import WINDOW_TOKENS, choose_carried, first_room, plan, share
 from tokens import shown_in
 
 # Names are swapped for ones that go with the pronouns around them, or with any.
@@ -38,6 +38,8 @@ AFTER_OBJECT = re.compile(
     r"|now|of|off|on|once|one|only|or|out|over|own up|right|said|since|so|some|something|still|straight|than|that|the|their|then|there|they|this"
     r"|through|to|today|tomorrow|tonight|too|twice|two|under|until|up|very|was|we|well|what|when|where|whether|which|while|who|why|with"
     r"|without|yes|yesterday|yet|you|your)\b)", re.I)
+SHORT_WINDOW_TOKENS = 2048
+SHORT_WINDOW_SHARE = 0.3
 # What people write at a classifier, one a line: none of it may count.
 CLAIMS = [line.replace("\\n", "\n") for line in (Path(__file__).parent / "claims.txt").read_text(encoding="utf-8").splitlines()]
 
@@ -256,17 +258,19 @@ def augment(histories, splices, rng):
 
 
 def rolled(messages, items, rng):
-    """(shown, carried) of one of the windows that `windows.predict` rolls over the history, any of them."""
-    found = plan(items)
+    """(shown, carried) of one of the windows that `windows.predict` rolls over the history, any of them; at times of shorter ones, as
+    histories that go beyond a whole window are few."""
+    tokens = SHORT_WINDOW_TOKENS if rng.random() < SHORT_WINDOW_SHARE else WINDOW_TOKENS
+    found = plan(items, tokens)
     drawn = found[int(rng.random() * len(found))]  # of twins one at the same part of the way
-    return shown_in(drawn, items), choose_carried(items, guessed_weights(messages, rng), drawn.first())
+    return shown_in(drawn, items), choose_carried(items, guessed_weights(messages, rng), drawn.first(), share(tokens))
 
 
 def cut(messages, items, rng):
-    """(shown, carried) of a window that ends anywhere and may lack the history's beginning or middle."""
+    """(shown, carried) of a window that ends anywhere and may lack the history's beginning or middle: one of the shorter ones at most."""
     total = len(items)
     last = total if rng.random() < 0.4 else rng.randrange(min(8, total), total + 1)
-    budget = rng.randrange(384, FIRST_TOKENS)
+    budget = rng.randrange(384, first_room(SHORT_WINDOW_TOKENS))
     first, used = last, 0
     while first > 0 and (first == last or used + items[first - 1].content + items[first - 1].around() <= budget * 3 // 4):
         first -= 1

@@ -40,8 +40,8 @@ def arguments():
     p.add_argument("--merges", type=int, default=16000, help="merges of the vocabulary kept")
     p.add_argument("--minutes", type=float, default=100)
     p.add_argument("--precision", choices=["bf16", "f32"], default="bf16",
-                   help="of the matrix products; bf16 is twice as fast where the processor has it (AVX512-BF16, AMX), ten times "
-                   "as slow where it has not")
+                   help="of the matrix products; bf16 is twice as fast where the processor has it (Zen 4, AMX), half as fast on Emerald "
+                   "Rapids without AMX, ten times as slow where it has not")
     p.add_argument("--lr", type=float, default=2e-4)
     p.add_argument("--head-lr", type=float, default=3e-4)
     p.add_argument("--layer-decay", type=float, default=0.9, help="learning rate factor per layer downwards")

@@ -271,7 +271,7 @@ pub struct ComputeArgs {
     pub threads: Option<usize>,
 
     /// What computes on the CPU: amx-bf16, avx512-bf16, avx512, avx2, neon, portable, candle [default: the first of these that it can
-    /// run]; or amx-int8, avx512-vnni, in 8 bits: faster, less exact
+    /// run, avx512 before avx512-bf16 where that is slower]; or amx-int8, avx512-vnni, in 8 bits: faster, less exact
     #[arg(long, value_name = "NAME", env = "THROUGHLINE_KERNEL")]
     pub kernel: Option<KernelName>,
 }

@@ -336,7 +336,7 @@ mod tests {
             rope_theta: 100_000.0,
             rope_scaling: None,
             rope_layout: RopeLayout::Halves,
-            positions_max: 2_048,
+            positions_max: 4_096,
             tie_embeddings: true,
             attention_bias: false,
             mlp_bias: false,

@@ -97,7 +97,8 @@ pub struct LoadSettings {
     /// many bytes: dense matrix products are faster and exact. Larger models stay
     /// quantised, and are computed by candle.
     pub dense_bytes_max: usize,
-    /// What computes on a CPU; `None`: the fastest that the processor can run. A GPU is used only where no kernel is named.
+    /// What computes on a CPU; `None`: the fastest that the processor can run, of those whose numbers leave the weights within
+    /// `dense_bytes_max`. A GPU is used only where no kernel is named.
     pub kernel: Option<KernelName>,
 }
 
@@ -221,30 +222,29 @@ impl Ready {
 /// Reads the weights into the backend that fits device, kernel and size.
 fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Result<Ready, EngineError> {
     let (device, dtype) = if settings.kernel.is_some() { (Device::Cpu, DType::F32) } else { pick_device()? };
-    let kernel = settings.kernel.unwrap_or_else(KernelName::best);
+    let numbers = if device.is_cpu() { config.padded_parameter_count(PANEL_MAX) } else { config.parameter_count() };
+    let fits = |weight_bytes: usize| numbers.saturating_mul(weight_bytes) <= settings.dense_bytes_max;
+    let kernel = settings.kernel.unwrap_or_else(|| KernelName::best_that_fits(|name| fits(name.weight_bytes())));
     if !kernel.is_available() {
         return Err(EngineError::Unsupported(format!("this processor or build has no kernel `{kernel}`")));
     }
-    let number_bytes = if device.is_cpu() { kernel.number_bytes() } else { dtype.size_in_bytes() };
-    let numbers = if device.is_cpu() { config.padded_parameter_count(PANEL_MAX) } else { config.parameter_count() };
-    let widen = numbers.saturating_mul(number_bytes) <= settings.dense_bytes_max;
+    let weight_bytes = if device.is_cpu() { kernel.weight_bytes() } else { dtype.size_in_bytes() };
+    let widen = fits(weight_bytes);
     let loader = Loader { source, config, device: &device, dtype, widen };
     let dense = widen || matches!(source, Source::Safetensors(_));
     if let Some(named) = settings.kernel.filter(|named| !dense && *named != KernelName::Candle) {
         return Err(EngineError::Unsupported(format!(
-            "kernel `{named}` needs the weights widened, {numbers} numbers of {number_bytes} bytes; the limit is {} bytes; hint: \
+            "kernel `{named}` needs the weights widened, {numbers} numbers of {weight_bytes} bytes; the limit is {} bytes; hint: \
              name `candle`, or none",
             settings.dense_bytes_max
         )));
     }
-    let backend: Box<dyn Backend> = match kernel {
+    let backend: Box<dyn Backend> = match kernel.floating() {
         _ if !device.is_cpu() || !dense => candle(&loader)?,
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        KernelName::AmxBf16 | KernelName::AmxInt8 => Box::new(CpuBackend::<kernels::AmxBf16>::load(&loader, kernel)?),
+        KernelName::AmxBf16 => Box::new(CpuBackend::<kernels::AmxBf16>::load(&loader, kernel)?),
         #[cfg(target_arch = "x86_64")]
-        KernelName::Avx512Bf16 | KernelName::Avx512Vnni => {
-            Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader, kernel)?)
-        }
+        KernelName::Avx512Bf16 => Box::new(CpuBackend::<kernels::Avx512Bf16>::load(&loader, kernel)?),
         #[cfg(target_arch = "x86_64")]
         KernelName::Avx512 => Box::new(CpuBackend::<kernels::Avx512>::load(&loader, kernel)?),
         #[cfg(target_arch = "x86_64")]
@@ -258,7 +258,11 @@ fn ready(source: &Source, config: &LlamaConfig, settings: &LoadSettings) -> Resu
     Ok(match device.is_cpu() {
         true => {
             let (dtype, number_bytes) = (kernel.dtype().into(), kernel.number_bytes());
-            Ready { backend, device: format!("cpu, {kernel}"), dtype, kernel: Some(kernel), number_bytes }
+            let device = match kernel.floating() {
+                beside if beside != kernel => format!("cpu, {kernel} beside {beside}"),
+                _ => format!("cpu, {kernel}"),
+            };
+            Ready { backend, device, dtype, kernel: Some(kernel), number_bytes }
         }
         false => Ready {
             backend,

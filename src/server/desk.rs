@@ -123,12 +123,14 @@ impl Owned for Job {
 /// Where jobs are handed in.
 pub struct Desk {
     queue: Arc<Queue<Job>>,
-    /// What a window takes in anew: what is longer takes more than one, and gives way to others.
-    window_tokens: usize,
+    /// What is longer gives way to others: more than a window takes in anew, or than others should wait for.
+    long_tokens: usize,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A turn of more tokens gives way to others, whatever a window takes in: some third of a second on two cores.
+const LONG_TOKENS: usize = 1_000;
 /// Between two looks at whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
@@ -141,7 +143,8 @@ impl Desk {
         (metrics, alarms): (Arc<Metrics>, broadcast::Sender<i64>),
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(settings.queue_tokens_max));
-        let (jobs, counted, window_tokens) = (queue.clone(), metrics.clone(), scorer.window().fresh_tokens_max());
+        let (jobs, counted) = (queue.clone(), metrics.clone());
+        let long_tokens = scorer.window().fresh_tokens_max().min(LONG_TOKENS);
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || {
             let judging = judges.current();
             scorer.set_policy(judging.policy.clone());
@@ -151,7 +154,7 @@ impl Desk {
                 worker.work_off(job, &jobs);
             }
         })?;
-        Ok(Self { queue, window_tokens, metrics, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, long_tokens, metrics, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands in a job of about so many tokens and waits for its answer. A caller who goes away before it is begun is not served.
@@ -166,7 +169,7 @@ impl Desk {
         deadline: Duration,
     ) -> Result<Answer, Problem> {
         let (job, answer) = Job::new(work, deadline);
-        let priority = if tokens > self.window_tokens { priority.max(Priority::Long) } else { priority };
+        let priority = if tokens > self.long_tokens { priority.max(Priority::Long) } else { priority };
         self.queue.push(priority, (tokens, deadline), job).map_err(|full| self.full(full))?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(answered) => answered.unwrap_or_else(|_| Err(Problem::broken())),

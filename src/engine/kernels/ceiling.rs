@@ -20,6 +20,11 @@ const LASTS: Duration = Duration::from_millis(60);
 const ROUNDS: usize = 5;
 /// Times that every chain of sums is added to between two looks at the clock; sums of so many ones are exact in f32.
 const STEPS: usize = 100_000;
+/// The same for a choice between kernels, and how often.
+#[cfg(target_arch = "x86_64")]
+const GLANCE_STEPS: usize = 2_000;
+#[cfg(target_arch = "x86_64")]
+const GLANCES: usize = 31;
 /// Products between two looks at the clock.
 const CALLS: usize = 100;
 
@@ -75,10 +80,29 @@ fn rate(mut work: impl FnMut() -> f64) -> f64 {
     2.0 * products / start.elapsed().as_secs_f64()
 }
 
-/// Operations a second of the instruction, in as many chains of sums as a large tile has, or a small one: they fit the registers, and none
-/// waits for its own last sum.
+/// Operations a second of the instruction.
 fn instructions<K: Vectors>() -> f64 {
-    rate(|| if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(STEPS) } else { ones::<K, 12>(STEPS) })
+    rate(|| chains::<K>(STEPS))
+}
+
+/// How many times the operations a second of the other's instruction this one's makes, on one thread: the median of pairs of glances, each a
+/// few dozen microseconds, so that what disturbs falls on both alike.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn advantage<K: Vectors, Other: Vectors>() -> f64 {
+    let mut ratios: Vec<f64> = (0..GLANCES).map(|_| glance::<K>() / glance::<Other>()).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[GLANCES / 2]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn glance<K: Vectors>() -> f64 {
+    let start = Instant::now();
+    chains::<K>(GLANCE_STEPS) / start.elapsed().as_secs_f64()
+}
+
+/// In as many chains of sums as a large tile has, or a small one: they fit the registers, and none waits for its own last sum.
+fn chains<K: Vectors>(steps: usize) -> f64 {
+    if K::ROWS * K::COLUMNS >= 24 { ones::<K, 24>(steps) } else { ones::<K, 12>(steps) }
 }
 
 /// Adds ones times ones to `CHAINS` registers of sums, `steps` times each. Returns how many products that were: the total of the sums.

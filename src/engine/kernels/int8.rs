@@ -25,7 +25,7 @@ use std::ops::Range;
 use super::amx;
 use super::rows::ROUND;
 use super::tile::compiled_for;
-use super::{Aligned, Avx512Bf16, Element, Kernel, KernelName};
+use super::{Aligned, Avx512, Avx512Bf16, Element, Kernel, KernelName};
 
 /// Neighbours along the depth that a lane multiplies and adds up at once.
 const FOUR: usize = 4;
@@ -44,7 +44,7 @@ const COLUMNS: usize = 4;
 const ROWS: usize = 6;
 /// As many columns as of the kernel that computes the rest.
 pub(super) const PANEL: usize = LANES * COLUMNS;
-const _: () = assert!(PANEL == Avx512Bf16::PANEL);
+const _: () = assert!(PANEL == Avx512Bf16::PANEL && PANEL == Avx512::PANEL);
 
 compiled_for!("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 

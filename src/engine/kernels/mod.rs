@@ -8,9 +8,9 @@
 //! | name | numbers multiplied | vectors |
 //! |---|---|---|
 //! | `amx-bf16` | bfloat16, sums in f32 | tiles of 16 × 32 numbers, `tdpbf16ps` ([`amx`]); between products 512 bits |
-//! | `amx-int8` | as `avx512-vnni`, to the last bit in the products with weights; all else as `amx-bf16` | tiles of 16 × 64 numbers, `tdpbsud` |
+//! | `amx-int8` | as `avx512-vnni`, of the same rows to the last bit in the products with weights; all else as `amx-bf16` | tiles of 16 × 64 numbers, `tdpbsud` |
 //! | `avx512-bf16` | bfloat16, sums in f32 | 512 bits, `vdpbf16ps` |
-//! | `avx512-vnni` | int8 where one is a weight ([`int8`]) but of queries, keys and values; all else as `avx512-bf16` | 512 bits, `vpdpbusd` |
+//! | `avx512-vnni` | int8 where one is a weight ([`int8`]) but of queries, keys and values; all else as `avx512-bf16` or `avx512`, the faster here | 512 bits, `vpdpbusd` |
 //! | `avx512` | f32 | 512 bits |
 //! | `avx2` | f32 | 256 bits, FMA |
 //! | `neon` | f32 | 128 bits |
@@ -18,6 +18,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
 
 use half::bf16;
 
@@ -49,6 +51,11 @@ use tile::{Operands, Tile};
 pub(super) use tile::{Packed, Panels, Product, multiply, place};
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
+
+/// How many times as fast as in bfloat16 products must be in f32 to be made in it: numbers of half the size are read and kept in half the time
+/// and room. Measured are .5 (Zen 4) and 1.8 (Emerald Rapids), so that no noise decides.
+#[cfg(target_arch = "x86_64")]
+const F32_ADVANTAGE_MIN: f64 = 1.3;
 
 /// The widest panel of any kernel, in columns.
 pub(super) const PANEL_MAX: usize = 64;
@@ -161,8 +168,8 @@ pub enum KernelName {
     /// In eight bits as by `Avx512Vnni`, and as that only taken where it is named; all else as by `AmxBf16`.
     AmxInt8,
     Avx512Bf16,
-    /// Weights but those of queries, keys and values, and what they multiply, in eight bits, all else as by `Avx512Bf16`: less exact, so it is
-    /// only taken where it is named.
+    /// Weights but those of queries, keys and values, and what they multiply, in eight bits, all else as by `Avx512Bf16` or `Avx512`, the faster
+    /// of them here: less exact, so it is only taken where it is named.
     Avx512Vnni,
     Avx512,
     Avx2,
@@ -173,7 +180,8 @@ pub enum KernelName {
 }
 
 impl KernelName {
-    /// All of them, those first that are taken first where none is named.
+    /// All of them. Those in floating point stand in the order in which they are taken where none is named, but that `Avx512` goes before
+    /// `Avx512Bf16` where it is clearly faster.
     pub const ALL: [Self; 9] = [
         Self::AmxBf16,
         Self::AmxInt8,
@@ -199,7 +207,7 @@ impl KernelName {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => Self::Avx512Bf16.is_available() && is_x86_feature_detected!("avx512vnni"),
+            Self::Avx512Vnni => Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
@@ -218,9 +226,44 @@ impl KernelName {
         }
     }
 
-    /// The fastest that this processor can run in floating point: what has that in eight bits has bfloat16, which stands before it.
+    /// The fastest that this processor can run in floating point.
     pub fn best() -> Self {
-        Self::ALL.into_iter().find(|name| name.is_available()).unwrap_or(Self::Portable)
+        Self::best_that_fits(|_| true)
+    }
+
+    /// The same of those whose weights fit; where none do, of those whose weights take least.
+    pub(super) fn best_that_fits(fits: impl Fn(Self) -> bool) -> Self {
+        let floating = || Self::ALL.into_iter().filter(|name| name.dtype() != "int8" && name.is_available());
+        match floating().find(|name| fits(*name)) {
+            Some(Self::Avx512Bf16) if fits(Self::Avx512) => Self::wide(),
+            Some(name) => name,
+            None => floating().min_by_key(|name| name.weight_bytes()).unwrap_or(Self::Portable),
+        }
+    }
+
+    /// Of those with vectors of 512 bits in floating point the faster, as measured once in a process, in two milliseconds: `vdpbf16ps` makes
+    /// twice the products of `vfmadd`, and some processors (Emerald Rapids) begin one where they begin four of those, others (Zen 4) as many.
+    fn wide() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let wide = {
+            static WIDE: OnceLock<KernelName> = OnceLock::new();
+            *WIDE.get_or_init(|| match Self::Avx512Bf16.is_available() {
+                true if ceiling::advantage::<Avx512, Avx512Bf16>() < F32_ADVANTAGE_MIN => Self::Avx512Bf16,
+                _ => Self::Avx512,
+            })
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide = Self::Avx512;
+        wide
+    }
+
+    /// What computes all that this one has not in eight bits.
+    pub(super) fn floating(self) -> Self {
+        match self {
+            Self::AmxInt8 => Self::AmxBf16,
+            Self::Avx512Vnni => Self::wide(),
+            other => other,
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -280,8 +323,13 @@ impl KernelName {
         }
     }
 
-    /// Bytes of a number of keys and values; one of a weight has no more.
+    /// Bytes of a number of keys and values.
     pub(super) fn number_bytes(self) -> usize {
+        self.floating().weight_bytes()
+    }
+
+    /// Bytes of a weight, for what a model takes in memory: where most take one, the others and the embedding take two or four.
+    pub(super) fn weight_bytes(self) -> usize {
         if self.dtype() == "f32" { 4 } else { 2 }
     }
 }

@@ -311,5 +311,11 @@ fn a_kernel_is_called_by_its_name() {
         assert_eq!(name.name().parse(), Ok(name));
     }
     assert_ne!(KernelName::best().dtype(), "int8", "it is less exact");
+    let here = || KernelName::ALL.into_iter().filter(|name| name.dtype() != "int8" && name.is_available());
+    let least = here().map(KernelName::weight_bytes).min();
+    assert_eq!(Some(KernelName::best_that_fits(|_| false).weight_bytes()), least, "where nothing fits, the smallest");
+    for name in here() {
+        assert_eq!(KernelName::best_that_fits(|other| other == name), name);
+    }
     assert!("avx9".parse::<KernelName>().unwrap_err().contains("portable"));
 }

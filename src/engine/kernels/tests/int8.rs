@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::super::int8::{By, Matrix, PANEL, Product, Rows, SHARED, multiply};
-use super::super::{KernelName, rows};
+use super::super::{Element, KernelName, rows};
 use super::{Numbers, can_be_tested};
 
 /// Sums of integers are exact: what is left are roundings of scales, and of the few sums times them.
@@ -49,7 +49,7 @@ fn in_eight_bits(numbers: &[f32]) -> (Vec<i64>, f64) {
     (integers, f64::from(greatest / 127.0))
 }
 
-fn product(a: &[bf16], b: &Matrix, depth: usize, panels: Range<usize>) -> Vec<f32> {
+fn product<E: Element>(a: &[E], b: &Matrix, depth: usize, panels: Range<usize>) -> Vec<f32> {
     let rows = a.len() / depth;
     let mut quantised = Rows::zeros(rows, depth);
     quantised.quantise(a, depth, rows);
@@ -59,7 +59,7 @@ fn product(a: &[bf16], b: &Matrix, depth: usize, panels: Range<usize>) -> Vec<f3
     out
 }
 
-fn products_agree(by: By) {
+fn products_agree<E: Element>(by: By) {
     let mut numbers = Numbers(7);
     let shapes = [
         (1, 1usize, 1),
@@ -74,12 +74,12 @@ fn products_agree(by: By) {
     ];
     for (rows, depth, columns) in shapes {
         let stride = depth + 3;
-        let mut a = vec![bf16::default(); rows * stride];
+        let mut a = vec![E::default(); rows * stride];
         for (row, a) in a.chunks_exact_mut(stride).enumerate() {
             rows::write(numbers.vector(depth).into_iter(), a);
             match row % 4 {
-                1 => a[depth / 2] = bf16::from_f32(300.0),
-                3 => a.fill(bf16::ZERO),
+                1 => a[depth / 2] = E::from_f32(300.0),
+                3 => a.fill(E::default()),
                 _ => {}
             }
         }
@@ -112,10 +112,10 @@ fn products_agree(by: By) {
 }
 
 /// Nor on what panels are asked for; and what is no number stays in its row, or in its column.
-fn rows_do_not_depend_on_their_neighbours(by: By) {
+fn rows_do_not_depend_on_their_neighbours<E: Element>(by: By) {
     let mut numbers = Numbers(9);
     let (rows, depth, columns) = (45, 398, 70);
-    let mut a = vec![bf16::default(); rows * depth];
+    let mut a = vec![E::default(); rows * depth];
     rows::write(numbers.vector(rows * depth).into_iter(), &mut a);
     let matrix = numbers.vector(columns * depth);
     let packed = Matrix::of_rows(by, &matrix, depth);
@@ -127,7 +127,7 @@ fn rows_do_not_depend_on_their_neighbours(by: By) {
     }
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let (mut a_wrong, mut matrix_wrong) = (a.clone(), matrix.clone());
-        a_wrong[5 * depth + 300] = bf16::from_f32(wrong);
+        a_wrong[5 * depth + 300] = E::from_f32(wrong);
         matrix_wrong[2 * depth + 7] = wrong;
         let packed_wrong = Matrix::of_rows(by, &matrix_wrong, depth);
         let of_row = product(&a_wrong, &packed, depth, 0..2);
@@ -140,7 +140,7 @@ fn rows_do_not_depend_on_their_neighbours(by: By) {
         }
     }
     // What is too small for its inverse is taken for nothing.
-    a.fill(bf16::from_f32(1e-38));
+    a.fill(E::from_f32(1e-38));
     assert!(product(&a, &packed, depth, 0..2).iter().all(|x| x.abs() < 1e-30));
 }
 
@@ -149,8 +149,10 @@ fn avx512_vnni_agrees() {
     if !can_be_tested(KernelName::Avx512Vnni) {
         return;
     }
-    products_agree(By::Vnni);
-    rows_do_not_depend_on_their_neighbours(By::Vnni);
+    products_agree::<bf16>(By::Vnni);
+    products_agree::<f32>(By::Vnni);
+    rows_do_not_depend_on_their_neighbours::<bf16>(By::Vnni);
+    rows_do_not_depend_on_their_neighbours::<f32>(By::Vnni);
 }
 
 #[cfg(target_os = "linux")]
@@ -159,8 +161,8 @@ fn amx_int8_agrees() {
     if !can_be_tested(KernelName::AmxInt8) {
         return;
     }
-    products_agree(By::Amx);
-    rows_do_not_depend_on_their_neighbours(By::Amx);
+    products_agree::<bf16>(By::Amx);
+    rows_do_not_depend_on_their_neighbours::<bf16>(By::Amx);
     let mut numbers = Numbers(11);
     let (rows, depth, columns) = (50, 576, 130);
     let mut a = vec![bf16::default(); rows * depth];
