@@ -12,7 +12,7 @@ from model import HEAD_LABELS
 from plan import WINDOW_TOKENS
 from tokens import Encoder
 
-MODEL_VERSION = "0.11.0"
+MODEL_VERSION = "0.12.0"
 GOLDEN_TEXTS = [
     "Is she usually home by six?",
     "user\n",
@@ -109,7 +109,9 @@ def golden(path, model, tokenizer):
         ends.append(len(ids) + piece.end)
         ids += piece.ids
     windows = []
-    for case_ids, case_ends in ((ids, ends), (ids[: ends[1] + 1], ends[:2]), (encoder.encode("one two three"), [0, 2])):
+    times = WINDOW_TOKENS // len(ids)
+    full = [end + len(ids) * at for at in (times // 2, times - 1) for end in ends]  # in the middle of a whole window, and at its end
+    for case_ids, case_ends in ((ids, ends), (ids[: ends[1] + 1], ends[:2]), (encoder.encode("one two three"), [0, 2]), (ids * times, full)):
         logits = model(torch.tensor(case_ids), torch.tensor(case_ends))
         windows.append({"ids": case_ids, "ends": case_ends,
                         "logits": {n: [[round(v, 5) for v in row] for row in x.tolist()] for n, x in logits.items()}})

@@ -322,7 +322,7 @@ impl Live<'_> {
         (self.arcs().each_ref().map(ArcNow::of), self.verdict())
     }
 
-    /// Forgets keys and values, some 25 MB of the embedded model's full window: they are computed again, from the same tokens, when
+    /// Forgets keys and values, some 50 MB of the embedded model's full window: they are computed again, from the same tokens, when
     /// the next message comes.
     pub fn forget_cache(&mut self) {
         self.stream.forget_cache();

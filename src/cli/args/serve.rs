@@ -120,7 +120,7 @@ pub struct ServeArgs {
 
     /// Memory for keys and values of those who talk, in MiB [default: a quarter of what the process may use, 1024 where that is not known or
     /// a GPU computes]. What is let go is computed again with the user's next turn: enough is what those who talk at the same time have in
-    /// their windows, at most 2,048 tokens each, of 12 KB (24 without AVX512-BF16).
+    /// their windows, at most 4,096 tokens each, of 12 KB (24 where a kernel of f32 is taken).
     /// With too little nearly every turn costs a whole window (`throughline_recomputed_tokens_total` in /metrics)
     #[arg(long, value_name = "COUNT")]
     pub cache_mib_max: Option<u32>,
