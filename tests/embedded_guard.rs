@@ -94,14 +94,18 @@ fn head_logits_match_pytorch() {
             "bf16" => BF16_HEAD_LOGIT_DELTA_MAX,
             _ => INT8_HEAD_LOGIT_DELTA_MAX,
         };
-        println!("{kernel}: max |Δlogit| {}", golden_delta(&model, allowed));
+        // A whole window takes these a minute and more.
+        let tokens_max = if matches!(kernel, KernelName::Portable | KernelName::Candle) { 1_024 } else { usize::MAX };
+        println!("{kernel}: max |Δlogit| {}", golden_delta(&model, allowed, tokens_max));
     }
 }
 
-/// The greatest |Δlogit| over the golden cases, each of which must be within what is allowed.
-fn golden_delta(model: &Model, allowed: f32) -> f32 {
+/// The greatest |Δlogit| over the golden cases of so many tokens at most, each of which must be within what is allowed.
+fn golden_delta(model: &Model, allowed: f32, tokens_max: usize) -> f32 {
+    let cases = golden().cases;
+    assert!(cases.iter().any(|case| case.ids.len() > 4_000), "one fills a window");
     let mut greatest = 0.0f32;
-    for case in golden().cases {
+    for case in cases.into_iter().filter(|case| case.ids.len() <= tokens_max) {
         let found = model.head_logits(&[(&case.ids, &case.ends)]).unwrap().remove(0);
         let heads: [(&str, Vec<Vec<f32>>); 7] = [
             ("harassment", found.iter().map(|h| h.harassment.to_vec()).collect()),
