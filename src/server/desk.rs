@@ -129,7 +129,7 @@ pub struct Desk {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A turn of more tokens gives way to others, whatever a window takes in: some third of a second on two cores.
+/// A turn of more tokens gives way to others, whatever a window takes in: a third to half of a second on two cores.
 const LONG_TOKENS: usize = 1_000;
 /// Between two looks at whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
