@@ -9,7 +9,7 @@ use serde_json::Value;
 use throughline::arc::ArcKind;
 use throughline::benchmark::data::{Split, author, open};
 use throughline::benchmark::detector::{keyword_matches, keywords};
-use throughline::benchmark::metrics::agreement::quadratic_kappa;
+use throughline::benchmark::metrics::agreement::{best_cuts, level_at, quadratic_kappa};
 use throughline::benchmark::metrics::bootstrap::{Draws, SplitMix64, intervals};
 use throughline::benchmark::metrics::calibration::{expected_calibration_error, reliability};
 use throughline::benchmark::metrics::early::{Decision, erde, f_latency};
@@ -88,7 +88,7 @@ fn ranking_is_scikit_learns() {
 fn agreement_and_rank_correlation_are_scikit_learns_and_scipys() {
     let golden = golden();
     for case in &golden.kappa {
-        close(quadratic_kappa(&field::<Vec<(usize, usize)>>(case, "pairs"), 4), case, "kappa");
+        close(quadratic_kappa(&field::<Vec<(usize, usize)>>(case, "pairs")), case, "kappa");
     }
     for case in &golden.spearman {
         close(ranking::spearman(&field::<Vec<(f64, f64)>>(case, "pairs")), case, "spearman");
@@ -143,7 +143,38 @@ fn figures_without_data_are_not_defined() {
         (ranking::pairs_ordered(&[]), ranking::spearman(&[]), ranking::spearman(&[(1.0, 2.0)])),
         (None, None, None)
     );
-    assert_eq!((quadratic_kappa(&[], 4), quadratic_kappa(&[(1, 1), (1, 1)], 4)), (None, None));
+    assert_eq!((quadratic_kappa(&[]), quadratic_kappa(&[(1, 1), (1, 1)])), (None, None));
+}
+
+/// By hand: levels are apart, so that the lowest cut points between them agree wholly.
+#[test]
+fn cut_points_are_those_that_agree_best() {
+    let apart = [(0, 0.1), (0, 0.2), (1, 0.3), (2, 0.6), (3, 0.9)];
+    assert_eq!(best_cuts(&apart), Some(([0.25, 0.35, 0.65], 1.0)));
+    assert_eq!([0.2, 0.25, 0.6, 3.0].map(|expected| level_at(expected, &[0.25, 0.35, 0.65])), [0, 1, 2, 3]);
+    assert_eq!((best_cuts(&[]), best_cuts(&[(1, 1.0)])), (None, None));
+}
+
+proptest::proptest! {
+    /// The table by which they are found says what the pairs themselves say, and no other triple of the grid more.
+    #[test]
+    fn no_other_cut_points_agree_better(
+        pairs in proptest::collection::vec((0_usize..4, 0.0..3.0_f64), 2..60),
+        other in proptest::collection::btree_set(1_usize..60, 3),
+    ) {
+        let at = |cuts: &[f64; 3]| {
+            let levels: Vec<(usize, usize)> = pairs.iter().map(|&(label, x)| (label, level_at(x, cuts))).collect();
+            quadratic_kappa(&levels)
+        };
+        let other: Vec<f64> = other.into_iter().map(|step| step as f64 / 20.0).collect();
+        let other = at(&[other[0], other[1], other[2]]);
+        if let Some((cuts, kappa)) = best_cuts(&pairs) {
+            proptest::prop_assert!((at(&cuts).unwrap() - kappa).abs() < 1e-12);
+            proptest::prop_assert!(other.is_none_or(|other| other <= kappa + 1e-12));
+        } else {
+            proptest::prop_assert!(other.is_none_or(|other| other < 1e-12));
+        }
+    }
 }
 
 #[test]

@@ -268,6 +268,27 @@ fn a_run_and_what_score_wrote_give_the_same_figures() {
 }
 
 #[test]
+fn levels_begin_where_other_data_say() {
+    let (folder, file) = data();
+    let first = figures(&[str(&file), "--model", MODEL]);
+    let target = |report: &Value| detector(&report["sets"][0]["targets"][0], "tiny-heads 0.0.0").clone();
+    let best = target(&first)["best_levels"].clone();
+    assert!(best["kappa"].as_f64().unwrap() > 0.0, "{best}");
+    assert_eq!(target(&first)["figures"]["kappa_at_cuts"]["value"], Value::Null);
+    let before = write(&folder, "before.json", &first.to_string());
+    let again = figures(&[str(&file), "--model", MODEL, "--thresholds", str(&before)]);
+    assert_eq!(target(&again)["figures"]["kappa_at_cuts"]["value"], best["kappa"]);
+    // All at the highest level: chance agrees as well.
+    let mut high = first;
+    for one in high["sets"][0]["targets"][0]["detectors"].as_array_mut().unwrap() {
+        one["best_levels"] = json!({"cuts": [0.0, 0.0, 0.0], "kappa": 0.0});
+    }
+    let before = write(&folder, "high.json", &high.to_string());
+    let again = figures(&[str(&file), "--model", MODEL, "--thresholds", str(&before)]);
+    assert_eq!(target(&again)["figures"]["kappa_at_cuts"]["value"], json!(0.0));
+}
+
+#[test]
 fn thresholds_that_innocent_lives_keep() {
     let (folder, file) = data();
     let scores = folder.path().join("innocents.jsonl");

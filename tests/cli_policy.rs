@@ -118,7 +118,7 @@ fn a_policy_decides_levels_and_stands_in_the_output() {
     }
     let summary = text(&output.stdout);
     assert!(summary.contains("rule everyone, senior: a test (the harassment arc: session "), "{summary}");
-    assert!(summary.contains("policy strict 4"), "{summary}");
+    assert!(summary.contains("policy strict 5"), "{summary}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("<strong>everyone</strong>") && page.contains("paid-paused") && page.contains("SHA-256 "));
     // What a score stands for is told beside it: at ½ that is 1 in 99.
@@ -161,7 +161,7 @@ fn simulate_counts_what_score_found() {
     let lax = write(
         &folder,
         "lax.toml",
-        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.2 ", "imminent_min = 1.0 "),
+        &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.3 ", "imminent_min = 1.0 "),
     );
     let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
     assert_eq!(words.matches("policy lax 4").count(), 2, "{words}");
@@ -226,10 +226,10 @@ fn simulate_tells_whether_the_promise_of_few_false_alarms_rests_on_something() {
         (text(&words.stdout), lines(&json.stdout)[0]["mean_e_value"].clone())
     };
     let (words, json) = told(&[&[0, 0], &[0], &[0]]);
-    // 0.7 + 0.3 · 0.346 / 0.930, and of delusion 0.7 + 0.3 · 0.300 / 0.950.
+    // 0.7 + 0.3 · 0.346 / 0.930, and of delusion 0.7 + 0.3 · 0.314 / 0.950.
     assert!(words.contains("harassment        0.812 [0.812, 0.812]: not above 1"), "{words}");
-    assert!(words.contains("delusion          0.795 [0.795, 0.795]: not above 1"), "{words}");
-    for (arc, by_hand) in [("harassment", 0.811_613), ("delusion", 0.794_737)] {
+    assert!(words.contains("delusion          0.799 [0.799, 0.799]: not above 1"), "{words}");
+    for (arc, by_hand) in [("harassment", 0.811_613), ("delusion", 0.799_158)] {
         for bound in ["value", "low", "high"] {
             assert!((json[arc][bound].as_f64().unwrap() - by_hand).abs() < 1e-5, "{arc} {bound}: {json}");
         }
@@ -237,7 +237,7 @@ fn simulate_tells_whether_the_promise_of_few_false_alarms_rests_on_something() {
     let (words, _) = told(&[&[2, 2], &[2], &[2]]);
     // 0.7 + 0.3 · 0.461 / 0.005.
     assert!(words.contains("harassment        28.360 [28.360, 28.360]: above 1, so α does not hold"), "{words}");
-    assert!(words.contains("delusion          0.795 [0.795, 0.795]: not above 1"), "{words}");
+    assert!(words.contains("delusion          0.799 [0.799, 0.799]: not above 1"), "{words}");
     let (words, json) = told(&[&[2]]);
     assert!(words.contains("harassment        28.360: not told apart from 1 by these users"), "{words}");
     assert!(json["harassment"]["value"].is_number() && json["harassment"]["low"].is_null(), "{json}");

@@ -10,7 +10,7 @@ DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 sys.path.insert(0, str(DATASETS))
 import check  # noqa: E402  (the one parser of the format lives beside the data)
 
-# Test authors are never read by anything but baselines.py, tells.py, the figures of frames.py and levels.py, and `throughline benchmark`.
+# Test authors are never read by anything but baselines.py, tells.py, the figures of frames.py and counts.py, and `throughline benchmark`.
 SPLITS = json.loads((DATASETS / "splits.json").read_text(encoding="utf-8"))
 
 
@@ -158,7 +158,7 @@ def gold_evidence(message):
 
 def gold_weight(message):
     """What `windows.weight` of a message is in the mean, by its labels: as 0.9.0 has it on the development authors
-    (`levels.py` prints it).
+    (`counts.py` prints it).
 
     Its spread is about .1 at the lowest levels and .3 at level 2 and of stances; one level 0 in twenty is carried, and 85% of level 2.
     """

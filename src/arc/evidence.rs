@@ -30,7 +30,7 @@ const HARASSMENT: Reference = Reference {
 const DELUSION: Reference = Reference {
     histories: 0.193,
     all: [0.870, 0.052, 0.048, 0.030],
-    risk: [0.300, 0.034, 0.411, 0.255],
+    risk: [0.314, 0.029, 0.404, 0.252],
     benign: [0.950, 0.040, SLIP, SLIP],
 };
 
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.461 / 0.005 of a sure level 2 of harassment, 0.300 / 0.950 of a sure level
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.461 / 0.005 of a sure level 2 of harassment, 0.314 / 0.950 of a sure level
     /// 0 of delusion, and (0.346 / 0.847 + 0.115 / 0.077) / (0.930 / 0.847 + 0.060 / 0.077) of doubt between 0 and 1.
     #[test]
     fn e_values_are_the_formulas() {
@@ -111,7 +111,7 @@ mod tests {
             assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
         };
         near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 28.36);
-        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.794_737);
+        near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.799_158);
         near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.003_962);
     }
 
@@ -131,7 +131,7 @@ mod tests {
                     reference.benign[level] * e_value(kind, &levels)
                 })
                 .sum();
-            assert!((mean - 1.0).abs() < 0.01, "{kind:?}: {mean}");
+            assert!((0.99..=1.0 + 1e-9).contains(&mean), "{kind:?}: {mean}");
         }
     }
 }

@@ -161,7 +161,7 @@ impl Default for Policy {
         Self {
             schema_version: POLICY_SCHEMA_VERSION,
             name: "default".into(),
-            version: "4".into(),
+            version: "5".into(),
             description: "People are asked to read; features are recommended to be taken back where the assistant has a part in it.".into(),
             levels: Levels {
                 none: LevelSettings::default(),
@@ -169,7 +169,7 @@ impl Default for Policy {
                 review: at(REVIEW_SCORE_MIN),
                 senior: LevelSettings { mitigations: [Mitigation::RateLimit].into(), ..at(0.5) },
                 urgent: LevelSettings {
-                    imminent_min: Some(0.2),
+                    imminent_min: Some(0.3),
                     mitigations: [
                         Mitigation::RateLimit,
                         Mitigation::FeaturesRestricted,

@@ -56,7 +56,7 @@ pub fn write(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
 /// The built-in policy, but nothing is an imminent threat by it: the tiny model sees some in everything.
 pub fn calm_policy(folder: &tempfile::TempDir) -> PathBuf {
     let built_in = throughline::verdict::DEFAULT_POLICY_TOML;
-    let calm = built_in.replace("imminent_min = 0.2 ", "imminent_min = 1.0 ");
+    let calm = built_in.replace("imminent_min = 0.3 ", "imminent_min = 1.0 ");
     assert_ne!(calm, built_in);
     write(folder, "calm.toml", &calm)
 }

@@ -70,14 +70,14 @@ fn mean_e_value(kind: ArcKind, shares: [f64; 4]) -> f64 {
     shares.iter().enumerate().map(|(level, share)| share * evidence::gain(kind, &certain(level)).exp()).sum()
 }
 
-/// By hand: a sure level 0, 1, 2, 3 multiplies by .8116, 1.2750, 28.36, 5.38 (harassment) and by .7947, .9550, 25.36, 16.00
+/// By hand: a sure level 0, 1, 2, 3 multiplies by .8116, 1.2750, 28.36, 5.38 (harassment) and by .7992, .9175, 24.94, 15.82
 /// (delusion). A slip more in a hundred, not grudges, is what makes an innocent's bets pay.
 #[test]
 fn the_mean_e_value_says_how_far_an_assumption_is_off() {
     let shares = [
-        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.977, 0.995]),
-        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.028, 1.013]),
-        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.155, 1.200]),
+        ("few grudges", [0.98, 0.01, 0.005, 0.005], [0.977, 0.996]),
+        ("many grudges", [0.87, 0.12, 0.005, 0.005], [1.028, 1.009]),
+        ("twice the slips", [0.931, 0.049, 0.01, 0.01], [1.155, 1.197]),
     ];
     for (name, shares, expected) in shares {
         for (kind, expected) in ArcKind::ALL.into_iter().zip(expected) {
@@ -109,11 +109,11 @@ fn a_share_of_grudges_that_moves_keeps_the_promise() {
     assert!((0.002..0.004).contains(&high), "{highest:?}");
 }
 
-/// Slips of 1% a level instead of .5%: 2.4% (harassment) and 2.6% (delusion) of lives reach the score of 1%; 8.7% and 8.4% that of 7%.
+/// Slips of 1% a level instead of .5%: 2.4% (harassment) and 2.65% (delusion) of lives reach the score of 1%; 8.7% that of 7%.
 #[test]
 fn twice_the_slips_break_the_promise_by_this_much() {
     let found = ArcKind::ALL.map(|kind| ever_apart(kind, |_| 0.049, 2.0 * SLIP));
-    for ([_, at_middle, at_high], [middle, high]) in found.into_iter().zip([[0.0870, 0.0240], [0.0840, 0.0260]]) {
+    for ([_, at_middle, at_high], [middle, high]) in found.into_iter().zip([[0.0870, 0.0240], [0.0870, 0.0265]]) {
         assert!((at_middle - middle).abs() < 0.002 && (at_high - high).abs() < 0.002, "{found:?}");
     }
 }

@@ -89,6 +89,7 @@ impl On<'_> {
             family: detector.family,
             threshold,
             best_f1: best,
+            best_levels: None,
             figures: intervals(self.clusters, self.judging.draws(), &|drawn| scores.values(drawn)),
             slices: self.arc_slices(&scores),
             curves: Curves {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{DataSet, Subject};
 use super::detector::{Detector, Family, Threshold, ThresholdFrom};
 use super::manifest::Manifest;
+use super::metrics::agreement::Cuts;
 use super::metrics::bootstrap::Draws;
 use super::metrics::calibration::Bin;
 use super::metrics::ranking::Point;
@@ -76,6 +77,8 @@ pub struct Judged {
     pub threshold: Option<Threshold>,
     /// The threshold with the greatest F1 on these very data: for other data to be judged with.
     pub best_f1: Option<BestF1>,
+    /// The same of levels: the cut points with the greatest kappa on these very data.
+    pub best_levels: Option<BestLevels>,
     pub figures: Figures,
     pub slices: Vec<Slice>,
     pub curves: Curves,
@@ -85,6 +88,12 @@ pub struct Judged {
 pub struct BestF1 {
     pub threshold: f64,
     pub f1: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestLevels {
+    pub cuts: Cuts,
+    pub kappa: f64,
 }
 
 /// What a detector makes of one kind.
@@ -141,10 +150,13 @@ pub struct ReviewReport {
     pub turns: Vec<Option<usize>>,
 }
 
-/// Thresholds by arc or target and detector: those that an earlier benchmark found best, or those that so many innocent lives
-/// at most ever reach.
+/// Thresholds and cut points of levels by arc or target and detector: those that an earlier benchmark found best, or thresholds
+/// that so many innocent lives at most ever reach.
 #[derive(Debug, Clone, Default)]
-pub struct Thresholds(BTreeMap<(String, String), Threshold>);
+pub struct Thresholds {
+    alarms: BTreeMap<(String, String), Threshold>,
+    levels: BTreeMap<(String, String), Cuts>,
+}
 
 impl Thresholds {
     /// From the JSON of a benchmark on other data.
@@ -153,31 +165,35 @@ impl Thresholds {
     /// When it is no benchmark's output.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let before: Before = serde_json::from_str(text)?;
-        let mut found = BTreeMap::new();
+        let mut found = Self::default();
         for set in before.sets {
             let arcs = set.arcs.into_iter().map(|one| (one.arc.as_str().to_owned(), one.detectors));
             for (place, detectors) in arcs.chain(set.targets.into_iter().map(|one| (one.target, one.detectors))) {
                 for one in detectors {
-                    let best = one.best_f1.map(|best| {
-                        let threshold = Threshold { value: best.threshold, from: ThresholdFrom::File };
-                        ((place.clone(), one.detector), threshold)
-                    });
-                    found.extend(best);
+                    let key = (place.clone(), one.detector);
+                    let threshold = |best: BestF1| Threshold { value: best.threshold, from: ThresholdFrom::File };
+                    found.alarms.extend(one.best_f1.map(|best| (key.clone(), threshold(best))));
+                    found.levels.extend(one.best_levels.map(|best| (key, best.cuts)));
                 }
             }
         }
-        Ok(Self(found))
+        Ok(found)
     }
 
     /// Sets the threshold of a detector on an arc to one that innocent lives keep.
     pub fn keep(&mut self, arc: ArcKind, detector: String, value: f64) {
-        self.0.insert((arc.as_str().to_owned(), detector), Threshold { value, from: ThresholdFrom::Lives });
+        self.alarms.insert((arc.as_str().to_owned(), detector), Threshold { value, from: ThresholdFrom::Lives });
     }
 
     /// The threshold for a detector: the one known here, else the policy's.
     fn get(&self, place: &str, detector: &str, policy: Option<f64>) -> Option<Threshold> {
-        let known = self.0.get(&(place.to_owned(), detector.to_owned())).copied();
+        let known = self.alarms.get(&(place.to_owned(), detector.to_owned())).copied();
         known.or(policy.map(|value| Threshold { value, from: ThresholdFrom::Policy }))
+    }
+
+    /// Where a detector's levels begin, if that is known.
+    fn cuts(&self, place: &str, detector: &str) -> Option<Cuts> {
+        self.levels.get(&(place.to_owned(), detector.to_owned())).copied()
     }
 }
 
@@ -209,6 +225,9 @@ struct BeforeTarget {
 struct BeforeJudged {
     detector: String,
     best_f1: Option<BestF1>,
+    /// Of output from before it was written nothing.
+    #[serde(default)]
+    best_levels: Option<BestLevels>,
 }
 
 /// How a run is judged.

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::{BestF1, Curves, Judged, On, Slice, TargetReport, thinned};
+use super::{BestF1, BestLevels, Curves, Judged, On, Slice, TargetReport, thinned};
 use crate::arc::{ArcKind, MessageAt};
 use crate::benchmark::data::{Example, Label, Subject, Target, Truth};
 use crate::benchmark::detector::{Detector, Family, ScoredMessage};
-use crate::benchmark::metrics::agreement::quadratic_kappa;
+use crate::benchmark::metrics::agreement::{Cuts, best_cuts, level_at, quadratic_kappa};
 use crate::benchmark::metrics::bootstrap::intervals;
 use crate::benchmark::metrics::calibration::{expected_calibration_error, reliability};
 use crate::benchmark::metrics::ranking::{self, Confusion, Scored};
@@ -15,8 +15,6 @@ use crate::benchmark::metrics::{Values, mean};
 use crate::scoring::{at_least, expected_level};
 use crate::transcript::Role;
 
-/// Levels of a scale.
-const LEVELS: usize = 4;
 /// The threshold of a probability where no other is given.
 const HALF: f64 = 0.5;
 
@@ -44,6 +42,8 @@ struct Answers<'a> {
     pairs: Vec<Vec<Pair>>,
     ordered: Vec<Ordered>,
     threshold: Option<f64>,
+    /// Where levels begin, by other data.
+    cuts: Option<Cuts>,
     /// Scores are a message's probabilities, and there are expected levels.
     is_probability: bool,
 }
@@ -72,7 +72,8 @@ impl On<'_> {
         let at = threshold.map(|threshold| threshold.value);
         let pairs = self.pairs(index, detector)?;
         let ordered = self.ordered(target, &pairs);
-        let answers = Answers { target, pairs, ordered, threshold: at, is_probability };
+        let cuts = self.judging.thresholds.cuts(&target.name, &detector.name);
+        let answers = Answers { target, pairs, ordered, threshold: at, cuts, is_probability };
         let all: Vec<usize> = (0..answers.pairs.len()).collect();
         let scored = answers.scored(&all);
         Some(Judged {
@@ -80,6 +81,7 @@ impl On<'_> {
             family: detector.family,
             threshold: threshold.filter(|_| !scored.is_empty()),
             best_f1: ranking::best_f1(&scored).map(|(threshold, f1)| BestF1 { threshold, f1 }),
+            best_levels: best_cuts(&answers.levels(&all)).map(|(cuts, kappa)| BestLevels { cuts, kappa }),
             figures: intervals(self.clusters, self.judging.draws(), &|drawn| answers.values(drawn)),
             slices: self.target_slices(&answers),
             curves: Curves {
@@ -237,6 +239,15 @@ impl Answers<'_> {
         self.drawn(drawn).filter_map(|pair| Some((pair.score, is_positive(self.target, pair.truth)?))).collect()
     }
 
+    /// Labelled levels and expected ones, both from 0, where the detector gives such.
+    fn levels(&self, drawn: &[usize]) -> Vec<(usize, f64)> {
+        let level = |pair: &Pair| match pair.truth {
+            Truth::Level(level) if self.is_probability => Some((rung(self.target, level), pair.expected)),
+            _ => None,
+        };
+        self.drawn(drawn).filter_map(level).collect()
+    }
+
     fn values(&self, drawn: &[usize]) -> Values {
         let number = |pair: &Pair| match pair.truth {
             Truth::Number(number) => Some((if self.is_probability { pair.expected } else { pair.score }, number)),
@@ -247,13 +258,11 @@ impl Answers<'_> {
             return vec![("rank_correlation", ranking::spearman(&numbers))];
         }
         let scored = self.scored(drawn);
-        let level = |pair: &Pair| match pair.truth {
-            Truth::Level(level) if self.is_probability => {
-                Some((rung(self.target, level), pair.expected.round_ties_even() as usize))
-            }
-            _ => None,
+        let levels = self.levels(drawn);
+        let kappa = |level: &dyn Fn(f64) -> usize| {
+            let pairs: Vec<(usize, usize)> = levels.iter().map(|&(label, expected)| (label, level(expected))).collect();
+            quadratic_kappa(&pairs)
         };
-        let levels: Vec<(usize, usize)> = self.drawn(drawn).filter_map(level).collect();
         let made = self.threshold.map(|at| Confusion::at(&scored, at));
         vec![
             ("auroc", ranking::auroc(&scored)),
@@ -261,7 +270,8 @@ impl Answers<'_> {
             ("f1", made.and_then(|made| made.f1())),
             ("recall", made.and_then(|made| made.recall())),
             ("false_positive_rate", made.and_then(|made| made.false_positive_rate())),
-            ("kappa", quadratic_kappa(&levels, LEVELS).filter(|_| !levels.is_empty())),
+            ("kappa", kappa(&|expected| expected.round_ties_even() as usize)),
+            ("kappa_at_cuts", self.cuts.and_then(|cuts| kappa(&|expected| level_at(expected, &cuts)))),
             ("pairs_ordered", self.pairs_ordered(drawn)),
             ("calibration_error", expected_calibration_error(&scored).filter(|_| self.is_probability)),
         ]

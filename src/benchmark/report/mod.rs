@@ -69,13 +69,14 @@ const STANCE: [Column; 4] = [
     ("share with a drift", "drift_told", As::Share),
 ];
 
-const MESSAGES: [Column; 9] = [
+const MESSAGES: [Column; 10] = [
     ("AUROC", "auroc", As::Share),
     ("AUPRC", "average_precision", As::Share),
     ("F1", "f1", As::Share),
     ("recall", "recall", As::Share),
     ("false positives", "false_positive_rate", As::Share),
     ("kappa", "kappa", As::Share),
+    ("kappa at cut points (file)", "kappa_at_cuts", As::Share),
     ("pairs ordered", "pairs_ordered", As::Share),
     ("ECE", "calibration_error", As::Share),
     ("rank correlation", "rank_correlation", As::Share),

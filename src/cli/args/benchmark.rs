@@ -73,7 +73,7 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "MAP")]
     pub labels: Option<String>,
 
-    /// Thresholds from the --output of a benchmark on other data, by detector [default: the policy's for
+    /// Thresholds, and cut points of levels, from the --output of a benchmark on other data, by detector [default: the policy's for
     /// arcs, 0.5 for messages]
     #[arg(long, value_name = "FILE")]
     pub thresholds: Option<PathBuf>,
