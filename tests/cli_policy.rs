@@ -164,7 +164,7 @@ fn simulate_counts_what_score_found() {
         &shown().replace("name = \"default\"", "name = \"lax\"").replace("imminent_min = 0.3 ", "imminent_min = 1.0 "),
     );
     let words = text(&policy(&["simulate", str(&out), "--policy", str(&lax), "--policy", str(&lax)]).stdout);
-    assert_eq!(words.matches("policy lax 4").count(), 2, "{words}");
+    assert_eq!(words.matches("policy lax 5").count(), 2, "{words}");
     assert!(words.contains("of the 4 days"), "{words}");
 }
 
