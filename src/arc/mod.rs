@@ -13,7 +13,7 @@
 //! w_n   = 1 / (c (n+1) ln²(n+1))           Σ w_n = 1
 //! O_n   = p_n / (1 − p_n) · (1 − π) / π    where the guard gives p_n
 //! C_n   = the mean of the two highest of 1 and O_{n−31} … O_n
-//! M_n   = (L_n + C_n) / 2, or L_n where it does not
+//! M_n   = (L_n + C_n) / 2 where it does, L_n where it does not
 //! score = S / (S + ln 100),  S = ln(1 + max M_n)
 //! ```
 //!
