@@ -17,6 +17,10 @@ zero: what they cost is the same, and no evidence is carried into later windows,
 process begins anew each time and reads the model: that part is the same command on one message of one word, run just before, and is
 taken off; so one message of some 15 tokens too many is. Included: reading the file, tokenising, the detectors, writing the
 scores. `embedded` is the same with the model that throughline comes with: smaller, not the peers' weights, but what one would use.
+`in words` is MODEL.gguf read as a guard that answers in words: one verdict a message, in the peers' own prompts, which a chat template
+writes that is put into the model for that; more is read than by peers, whole verdicts ("safe", "unsafe" and two codes) where they
+read one token. A model that is no guard puts no probability on them, so that each is refused after it has cost what it costs; and taken
+off with the start is one policy and one verdict.
 
 Peers: after every message one verdict, the next token's logits, on a prompt of the policy (--policy-tokens tokens, the same in all
 rounds), the last messages that fit into --window tokens with it, and the opening of the assistant's turn. Each keeps the keys and values
@@ -50,9 +54,11 @@ WORDS = ("garden bread letter window morning train river winter recipe chapter b
          "always walked called asked found bought read wrote maybe today tomorrow because before after about with without under over "
          "from into the and but our then there again still some more every other").split()
 ROLES = ("user", "assistant")
+CODES = ("S1", "S2")
 HEADS = {"harassment": [0, 1, 2, 3], "delusion": [0, 1, 2, 3], "stance": [-1, 0, 1, 2], "imminent": [0, 1]}
 NO, YES = -20.0, 20.0  # logits of heads that say "nothing"
 POLICY_SEED = 0
+TURN_TOKENS = 5  # of a turn without a word: <|im_start|>, role, line end, <|im_end|>, line end
 
 
 def arguments():
@@ -112,9 +118,14 @@ def conversation(args, chat, seed, variant=0):
     return [(ROLES[i % 2], words((seed * 100 + variant) * 10_000 + i, max(1, round(part * scale)))) for i, part in enumerate(parts)]
 
 
+def policy_words(args):
+    """As many words, each a token, as make a turn of --policy-tokens."""
+    return words(POLICY_SEED, args.policy_tokens - TURN_TOKENS)
+
+
 def prompts(args, chat, messages, room):
     """Token ids of a prompt after every message: the policy, the last messages that fit, the opening of the answer."""
-    policy = chat.turn("system", words(POLICY_SEED, args.policy_tokens - len(chat.turn("system", "")))) if args.policy_tokens else []
+    policy = chat.turn("system", policy_words(args)) if args.policy_tokens else []
     free = args.window - len(policy) - len(chat.opening())
     kept, found = [], []
     for role, content in messages:
@@ -151,16 +162,30 @@ def with_heads(source, target):
     copy(source, target, "F16", add)
 
 
-def scored(args, model, messages, folder):
-    """Seconds of one `throughline score`, and what its summary says."""
+def with_template(args, target):
+    """(the model with a chat template that writes the peers' prompts, its categories): a guard, as far as its prompts go."""
+    policy = "<|im_start|>system\n" + policy_words(args) + "<|im_end|>\n" if args.policy_tokens else ""
+    template = ("{#- <BEGIN UNSAFE CONTENT CATEGORIES> <BEGIN CONVERSATION> -#}{%- set codes = categories -%}" + policy
+                + "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'][0]['text'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n")
+    copy(args.model, target, "F16", lambda writer: writer.add_chat_template(template), ("tokenizer.chat_template",))
+    categories = target.with_suffix(".toml")
+    listed = "".join(f'[[category]]\nid = "{code}"\ntitle = "{code}"\nrisk = "harassment"\n' for code in CODES)
+    categories.write_text('list = "replace"\n' + listed)
+    return categories
+
+
+def scored(args, model, messages, folder, categories):
+    """Seconds of one `throughline score`, and what its summary says; where there are categories, of a guard that answers in words."""
     chat, out = folder / "chat.jsonl", folder / "scores.jsonl"
     chat.write_text(json.dumps({"user_id": "u", "session_id": "s", "messages": [{"role": r, "content": c} for r, c in messages]}) + "\n")
     command = [BINARY, "score", chat, "--model", model, "--threads", str(args.threads), "--window-tokens", str(args.window),
                "--output", out, "--quiet"]
+    if categories:
+        command += ["--guard", "llama-guard-3-1b", "--categories", categories]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.perf_counter() - start
-    if done.returncode != 0:
+    if done.returncode != 0 and not (categories and "the guard refused to judge every message" in done.stderr):
         sys.exit(done.stderr.strip() or f"error: throughline ended with {done.returncode}")
     records = [json.loads(line) for line in out.read_text().splitlines()]
     if sum(record["type"] == "message" for record in records) != len(messages):
@@ -168,10 +193,10 @@ def scored(args, model, messages, folder):
     return seconds, next(record["notes"] for record in records if record["type"] == "history")
 
 
-def ours(args, model, messages, folder):
+def ours(args, model, messages, folder, categories=None):
     """Seconds of the conversation, without what one word takes."""
-    start, _ = scored(args, model, [("user", "hello")], folder)
-    whole, notes = scored(args, model, messages, folder)
+    start, _ = scored(args, model, [("user", "hello")], folder, categories)
+    whole, notes = scored(args, model, messages, folder, categories)
     print(f"  throughline: {start:.2f} s to start, {whole:.2f} s in all, {notes['tokens']} tokens read in {notes['windows']} windows",
           file=sys.stderr)
     return whole - start
@@ -257,10 +282,10 @@ def answers(args):
 
 def engines(args, chat, folder):
     """Every row's name, and what tells its seconds of the conversation of a seed."""
-    model = folder / "heads.gguf"
+    model, guard = folder / "heads.gguf", folder / "guard.gguf"
     with_heads(args.model, model)
-    own = {"throughline": model, "throughline, embedded": "embedded"}
-    found = {name: lambda seed, model=model: ours(args, model, conversation(args, chat, seed), folder) for name, model in own.items()}
+    own = {"throughline": (model,), "throughline, embedded": ("embedded",), "throughline, in words": (guard, with_template(args, guard))}
+    found = {name: lambda seed, how=how: ours(args, how[0], conversation(args, chat, seed), folder, *how[1:]) for name, how in own.items()}
     command = lambda which, model: [__file__, model, "--threads", args.threads, "--window", args.window, "--serve", which]
     file = folder / "prompts.json"
 

@@ -59,10 +59,10 @@ def ours(args, kernel, shape):
 
 
 def kernels(args):
-    """The kernels that this processor has, by asking."""
+    """The kernels that this processor has and this model leaves room for, by asking."""
     found = []
     for kernel in ("amx-bf16", "amx-int8", "avx512-bf16", "avx512-vnni", "avx512", "avx2", "neon", "candle"):
-        command = [BINARY, "model", "speed", "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
+        command = [BINARY, "model", "speed", "--model", args.model, "--kernel", kernel, "--shape", "1x16", "--repeat", "1"]
         if wanted(args, f"throughline {kernel}") and subprocess.run(command, capture_output=True).returncode == 0:
             found.append(kernel)
     return found

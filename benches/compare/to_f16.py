@@ -29,11 +29,11 @@ def save(writer):
     writer.close()
 
 
-def copy(source, target, kind="F16", add=lambda writer: None):
-    """Writes the file anew; `add` adds metadata and tensors of its own."""
+def copy(source, target, kind="F16", add=lambda writer: None, without=()):
+    """Writes the file anew; `add` adds metadata and tensors of its own, in place of the metadata named in `without`, too."""
     reader = GGUFReader(source)
     writer = GGUFWriter(target, arch=reader.fields["general.architecture"].contents())
-    copy_metadata(reader, writer, lambda name: name in ("general.architecture", "general.file_type"))
+    copy_metadata(reader, writer, lambda name: name in ("general.architecture", "general.file_type", *without))
     writer.add_file_type(FILE_TYPES[kind])
     for tensor in reader.tensors:
         numbers = dequantize(tensor.data, tensor.tensor_type)

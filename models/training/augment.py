@@ -226,7 +226,7 @@ def stretch(history, rng):
 
 def augment(histories, splices, rng):
     """One variant of the histories of a unit; changes of the whole unit (sexes, names, case, one side alone) fall on all alike."""
-    if rng.random() < 0.25 and all(h.kind != "public" for h in histories):
+    if rng.random() < 0.35 and all(h.kind != "public" for h in histories):
         histories = pad(histories, splices, rng)
     exchanged = rng.random() < 0.5
     if exchanged:

@@ -1,10 +1,11 @@
 //! Reading a history through the words of a guard's verdict: one prompt a message.
 //!
 //! Windows are cut as for message heads; the prompt of a message holds its window's context and
-//! everything of the window before it. Prompts that judge one role begin alike: keys and values of the
-//! last one are kept, and the next goes on from the tokens that both begin with. What all prompts about a
-//! role begin with, the policy, is computed once a model and kept as long as the reader is (some 350 tokens
-//! for each of two roles); it is not among the tokens that [`ReadingNotes`] counts of a history.
+//! everything of the window before it. Prompts that judge one role begin alike, and so do all where a template names
+//! no role before the conversation: keys and values of the last one about each role are kept, and the next goes on from the
+//! tokens that it begins with alike with either. What all prompts about a role begin with, the policy, is computed once a model and
+//! kept as long as the reader is (some 350 tokens for each of two roles); it is not among the tokens that [`ReadingNotes`] counts of
+//! a history.
 //!
 //! Most often a message is one pass of the model, its verdict's words included ([`crate::guard::verdict`]). The kernels of the
 //! CPU give every row as if it were read alone and afresh, to the bit; through candle on the CPU logits of the tests' models differ
@@ -396,13 +397,10 @@ where
         Ok(prompt)
     }
 
-    /// The verdict after a prompt that judges this role, which goes on from what it begins with alike with the last one.
+    /// The verdict after a prompt that judges this role, which goes on from what it begins with alike with a prompt before.
     fn ask(&mut self, role: Role, tokens: Vec<u32>) -> Result<Result<Verdict, GuardError>, ScoreError> {
         let (model, role) = (self.means.model, usize::from(role == Role::Assistant));
-        let (known, prefix) = match self.last[role].take() {
-            Some(last) => last,
-            None => self.policy(role, &tokens)?,
-        };
+        let (known, prefix) = self.known(role, &tokens)?;
         // At least the last token is read here, for its logits.
         let shared = common_tokens(&known, &tokens).min(tokens.len().saturating_sub(1));
         let from = model.back(&prefix, known.len() - shared)?;
@@ -412,6 +410,16 @@ where
         self.lead = answer.lead;
         self.last[role] = Some((tokens, answer.prefix));
         Ok(answer.verdict)
+    }
+
+    /// What of that prompt was read before: the last prompt that begins most like it, of either role, for some templates name none
+    /// before the conversation; or the policy.
+    fn known(&self, role: usize, tokens: &[u32]) -> Result<Known<N::Prefix>, ScoreError> {
+        let begun = |last: &&Known<N::Prefix>| common_tokens(&last.0, tokens);
+        match self.last.iter().flatten().max_by_key(begun) {
+            Some(last) if begun(&last) >= self.reader.outline.policies[role].len() => Ok(last.clone()),
+            _ => self.policy(role, tokens),
+        }
     }
 
     /// The policy that a prompt begins with, computed for the first history that asks; nothing where it begins with another.

@@ -149,8 +149,12 @@ const TEMPLATE: &str = "Task about {{ 'Agent' if messages | length % 2 == 0 else
     <END CONVERSATION><|eot_id|>";
 
 fn reader(tokenizer: &dyn Tokenize) -> VerdictReader {
+    reader_of(TEMPLATE, tokenizer)
+}
+
+fn reader_of(template: &str, tokenizer: &dyn Tokenize) -> VerdictReader {
     let settings =
-        GuardSettings { template: Some(TEMPLATE), family: Some(Family::LlamaGuard3Large), ..GuardSettings::default() };
+        GuardSettings { template: Some(template), family: Some(Family::LlamaGuard3Large), ..GuardSettings::default() };
     VerdictReader::new(LlamaGuard::new(settings, tokenizer).unwrap(), tokenizer, None).unwrap()
 }
 
@@ -273,6 +277,29 @@ fn the_policy_is_computed_once_a_model_and_a_message_in_two_passes() {
     let base = first.prompts.borrow()[0].find("User: ").unwrap();
     let policies = first.computed.get() - second.computed.get();
     assert!((2 * base..2 * base + 40).contains(&policies), "{policies} tokens of two policies of {base}");
+}
+
+/// Whoever's message is asked about, such prompts begin alike.
+#[test]
+fn prompts_that_name_no_role_go_on_from_one_another() {
+    use Role::{Assistant, User};
+    let unnamed = TEMPLATE.replace("about {{ 'Agent' if messages | length % 2 == 0 else 'User' }}", "");
+    assert_ne!(unnamed, TEMPLATE);
+    let texts: Vec<String> = (0..20).map(|i| format!("{i} {}", "x".repeat(150))).collect();
+    let messages: Vec<(Role, &str)> =
+        texts.iter().enumerate().map(|(i, t)| ([User, Assistant][i % 2], t.as_str())).collect();
+    let (history, tokenizer) = (history(&[&messages]), bytes());
+    let read = |template: &str| {
+        let judge = Judge::new();
+        let means = Means { model: &judge, tokenizer: &tokenizer, policies: &Policies::default() };
+        let spec = WindowSpec { context_messages_min: 2, ..WindowSpec::with_tokens(4_096) };
+        reader_of(template, &tokenizer).read_with(&means, &spec, &history, &mut |_| true).unwrap()
+    };
+    let ((named, twice), (unnamed, once)) = (read(TEMPLATE), read(&unnamed));
+    assert_eq!((unnamed, once.windows), (named, 1));
+    let contents: usize = texts.iter().map(String::len).sum();
+    assert!((2 * contents..3 * contents).contains(&twice.tokens), "{} of {contents}", twice.tokens);
+    assert!((contents..2 * contents).contains(&once.tokens), "{} of {contents}", once.tokens);
 }
 
 /// A backend that counts its forward passes and their tokens.
