@@ -12,7 +12,7 @@ from model import HEAD_LABELS
 from plan import WINDOW_TOKENS
 from tokens import Encoder
 
-MODEL_VERSION = "0.13.0"
+MODEL_VERSION = "0.14.0"
 GOLDEN_TEXTS = [
     "Is she usually home by six?",
     "user\n",

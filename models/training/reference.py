@@ -17,7 +17,7 @@ TOLERANCE = 0.01
 SLIP = 0.005  # as in src/arc/evidence.rs: what `benign` has at levels 2 and 3, where nothing is counted
 
 # Authors for training whom the shipped model has not seen; none once they are trained on.
-UNSEEN = set()
+UNSEEN = {"kurosawa", "lockhart", "mahlangu", "pappas", "sinclair"}
 
 
 def tables(histories, kind):

@@ -24,11 +24,11 @@ const SLIP: f64 = 0.005;
 const HARASSMENT: Reference = Reference {
     histories: 0.238,
     all: [0.847, 0.077, 0.065, 0.011],
-    risk: [0.346, 0.115, 0.461, 0.078],
+    risk: [0.345, 0.104, 0.471, 0.080],
     benign: [0.930, 0.060, SLIP, SLIP],
 };
 const DELUSION: Reference = Reference {
-    histories: 0.193,
+    histories: 0.182,
     all: [0.870, 0.052, 0.048, 0.030],
     risk: [0.314, 0.029, 0.404, 0.252],
     benign: [0.950, 0.040, SLIP, SLIP],
@@ -101,8 +101,8 @@ mod tests {
         }
     }
 
-    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.461 / 0.005 of a sure level 2 of harassment, 0.314 / 0.950 of a sure level
-    /// 0 of delusion, and (0.346 / 0.847 + 0.115 / 0.077) / (0.930 / 0.847 + 0.060 / 0.077) of doubt between 0 and 1.
+    /// By hand from the shares, as 0.7 + 0.3 · LR: 0.471 / 0.005 of a sure level 2 of harassment, 0.314 / 0.950 of a sure level
+    /// 0 of delusion, and (0.345 / 0.847 + 0.104 / 0.077) / (0.930 / 0.847 + 0.060 / 0.077) of doubt between 0 and 1.
     #[test]
     fn e_values_are_the_formulas() {
         let near = |kind: ArcKind, levels: [f32; 4], by_hand: f64| {
@@ -110,9 +110,9 @@ mod tests {
             assert!((found - by_hand).abs() < 1e-5, "{kind:?} {levels:?}: {found}");
             assert!((gain(kind, &levels) - by_hand.ln()).abs() < 1e-5, "{kind:?} {levels:?}");
         };
-        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 28.36);
+        near(ArcKind::Harassment, [0.0, 0.0, 1.0, 0.0], 28.96);
         near(ArcKind::Delusion, [1.0, 0.0, 0.0, 0.0], 0.799_158);
-        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 1.003_962);
+        near(ArcKind::Harassment, [0.5, 0.5, 0.0, 0.0], 0.980_943);
     }
 
     #[test]
