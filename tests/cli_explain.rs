@@ -47,7 +47,7 @@ fn what_is_left_is_the_score_of_the_history_without_the_messages() {
     // A policy by which its highest arc is well above `review`, so that several messages must go.
     let shown = text(&throughline().args(["policy", "show"]).output().unwrap().stdout);
     let low = format!("score_min = {:.4} ", highest * 0.6);
-    let policy = shown.replace("score_min = 0.28 ", "score_min = 0.01 ").replace("score_min = 0.342 ", &low);
+    let policy = shown.replace("score_min = 0.28 ", "score_min = 0.01 ").replace("score_min = 0.398 ", &low);
     let policy = policy.replace("score_min = 0.5 ", "score_min = 1.0 ");
     let policy = write(&folder, "policy.toml", &policy.replace("imminent_min = 0.3 ", "imminent_min = 1.0 "));
     let explained = arcs(&score(&[str(&whole), "-q", "-o", "-", "--policy", str(&policy), "--explain"]));

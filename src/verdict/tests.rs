@@ -280,7 +280,7 @@ fn a_file_with_a_mistake_is_told_with_its_place() {
         ("[\"rate-limit\"]", "[\"limit\"]", "limit"),
         ("on_failure = \"open\"", "on_failure = \"ajar\"", "ajar"),
         ("[levels.senior]", "[levels.high]", "high"),
-        ("score_min = 0.342                  # α = 10%", "score_min = 0.1", "levels.review.score_min is 0.1"),
+        ("score_min = 0.398                  # α = 5%", "score_min = 0.1", "levels.review.score_min is 0.1"),
     ] {
         assert!(DEFAULT_POLICY_TOML.contains(from), "{from}");
         let error =

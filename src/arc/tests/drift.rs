@@ -88,7 +88,7 @@ fn the_mean_e_value_says_how_far_an_assumption_is_off() {
 }
 
 /// The share of level 1 falls from .12 to .01 over a life, rises so, or goes up and down every ten sessions. Falling is the worst:
-/// the first bets have the most money. Measured: at most .086 of lives, .036 and .003, of the .2, .07 and .01 promised.
+/// the first bets have the most money. Measured: at most .083 of lives, .034 and .003, of the .2, .07 and .01 promised.
 #[test]
 fn a_share_of_grudges_that_moves_keeps_the_promise() {
     let part = |message: usize| 0.11 * message as f64 / (MESSAGES - 1) as f64;
@@ -105,7 +105,7 @@ fn a_share_of_grudges_that_moves_keeps_the_promise() {
         }
     }
     let [low, middle, high] = highest;
-    assert!((0.083..0.088).contains(&low) && (0.034..0.037).contains(&middle), "{highest:?}");
+    assert!((0.080..0.086).contains(&low) && (0.032..0.036).contains(&middle), "{highest:?}");
     assert!((0.002..0.004).contains(&high), "{highest:?}");
 }
 

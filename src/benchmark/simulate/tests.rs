@@ -40,7 +40,7 @@ fn alarms_are_counted_on_the_day_they_come() {
     assert_eq!((found.users, found.user_messages, found.called.users), (3, 34, 2));
     assert_eq!(found.load.days, 20);
     assert_eq!(found.load.mean_a_day, 0.1);
-    // Both with their second message of level 2: the first makes 14.7 of the money, where 21 is the score of `review` (no case is told here).
+    // Both with their second message of level 2: the first makes 15.0 of the money, where 21 is the score of `review` (no case is told here).
     assert_eq!(found.load.busiest_day.unwrap().to_string(), "2024-10-07");
     assert_eq!((found.load.busiest_day_users, found.load.p95_a_day, found.load.undated), (2, 0, 0));
     assert_eq!(found.levels.iter().map(|one| one.share.users).sum::<u64>(), 3);
